@@ -1,0 +1,140 @@
+"""What the admin listener answers (CONTRACT 8, EXPERIENCE 4): probes and metrics are open, all else is guarded."""
+
+import hmac
+import ipaddress
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from html import escape
+
+import msgspec
+from aiohttp.web import BaseRequest
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
+
+from gateway.errors import GatewayError, quoted
+from gateway.server import problem
+from gateway.server.answer import Answer
+from gateway.server.edge import request_id_of
+
+_LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})  # against DNS rebinding: a browser sends the name
+_PLAIN = (b"Content-Type", b"text/plain; charset=utf-8")
+_SAFE = (
+    (b"Cache-Control", b"no-store"),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"Content-Security-Policy", b"default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"),
+)
+
+Check = Callable[[], bool]
+
+
+@dataclass(frozen=True, slots=True)
+class AdminSettings:
+    """`ready` holds the named checks of readiness; `config` and `info` give texts; `drain` returns once drained."""
+
+    registry: CollectorRegistry
+    ready: Mapping[str, Check]
+    config: Callable[[], str]
+    info: Callable[[], Mapping[str, object]]
+    drain: Callable[[], Awaitable[None]]
+    token: str | None = field(default=None, repr=False)
+
+
+class AdminPages:
+    """Answers requests of the admin listener."""
+
+    def __init__(self, settings: AdminSettings) -> None:
+        self._settings = settings
+        self._open = {
+            "/livez": self._live,
+            "/healthz": self._live,
+            "/startupz": self._live,
+            "/readyz": self._ready,
+            "/metrics": self._metrics,
+        }
+        self._guarded = {"/": self._index, "/config": self._config, "/info": self._info}
+
+    async def __call__(self, request: BaseRequest) -> Answer:
+        try:
+            return await self._answer(request)
+        except GatewayError as error:
+            return problem.answer_for(error, base="/batch", request_id=request_id_of(request))
+
+    async def _answer(self, request: BaseRequest) -> Answer:
+        path = request.raw_path.partition("?")[0]
+        if path == "/drain":
+            _must_be(request, "POST")
+            self._must_be_trusted(request)
+            await self._settings.drain()
+            return Answer(200, [_PLAIN, *_SAFE], b"drained\n")
+        page = self._open.get(path) or self._guarded.get(path)
+        if page is None:
+            raise GatewayError("not-found", f"nothing stands at {quoted(path)}; / lists what does")
+        _must_be(request, "GET", "HEAD")
+        if path in self._guarded:
+            self._must_be_trusted(request)
+        return page(request)
+
+    def _must_be_trusted(self, request: BaseRequest) -> None:
+        token = self._settings.token
+        said = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if token is not None and hmac.compare_digest(said.encode(), token.encode()):
+            return
+        host = request.headers.get("Host", "").rpartition(":")[0] or request.headers.get("Host", "")
+        if _is_loopback(request.remote) and host in _LOOPBACK_HOSTS:
+            return
+        raise GatewayError(
+            "forbidden", "this page is for loopback (kubectl port-forward) or for the holder of admin.token"
+        )
+
+    def _live(self, request: BaseRequest) -> Answer:
+        return Answer(200, [_PLAIN, *_SAFE], b"ok\n")
+
+    def _ready(self, request: BaseRequest) -> Answer:
+        checks = {name: check() for name, check in self._settings.ready.items()}
+        ready = all(checks.values())
+        lines = [
+            f"[{'+' if passed else '-'}] {name} {'ok' if passed else 'failed'}\n" for name, passed in checks.items()
+        ]
+        last = "ready\n" if ready else "not ready\n"
+        verbose = "verbose" in request.query_string or not ready
+        body = "".join([*lines, last]) if verbose else last
+        return Answer(200 if ready else 503, [_PLAIN, *_SAFE], body.encode())
+
+    def _metrics(self, request: BaseRequest) -> Answer:
+        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+        return Answer(200, [(b"Content-Type", content_type.encode()), *_SAFE], encode(self._settings.registry))
+
+    def _config(self, request: BaseRequest) -> Answer:
+        return Answer(200, [(b"Content-Type", b"text/yaml; charset=utf-8"), *_SAFE], self._settings.config().encode())
+
+    def _info(self, request: BaseRequest) -> Answer:
+        body = msgspec.json.encode(self._settings.info())
+        return Answer(200, [(b"Content-Type", b"application/json"), *_SAFE], body)
+
+    def _index(self, request: BaseRequest) -> Answer:
+        links = [*self._open, *(path for path in self._guarded if path != "/")]
+        wrong = [name for name, check in self._settings.ready.items() if not check()]
+        if "text/html" not in request.headers.get("Accept", ""):
+            body = msgspec.json.encode({"links": [*links, "POST /drain"], "wrongNow": wrong})
+            return Answer(200, [(b"Content-Type", b"application/json"), *_SAFE], body)
+        items = "".join(f'<li><a href="{path}">{path}</a></li>' for path in links)
+        state = ", ".join(escape(name) for name in wrong) or "nothing"
+        html = (
+            '<!doctype html><html lang="en"><meta charset="utf-8"><title>batch-gateway</title>'
+            '<meta name="color-scheme" content="light dark">'
+            "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto}</style>"
+            f"<h1>batch-gateway</h1><p>Wrong now: {state}</p><ul>{items}<li>POST /drain</li></ul></html>"
+        )
+        return Answer(200, [(b"Content-Type", b"text/html; charset=utf-8"), *_SAFE], html.encode())
+
+
+def _must_be(request: BaseRequest, *methods: str) -> None:
+    if request.method not in methods:
+        raise GatewayError("method-not-allowed", headers={"Allow": ", ".join(methods)})
+
+
+def _is_loopback(address: str | None) -> bool:
+    try:
+        return ipaddress.ip_address(address or "").is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,177 @@
+"""May this operation run? The same answer alone or in a batch: its route, its cost, its caller's buckets."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gateway.batch.model import Failure, Operation
+from gateway.batch.routes import EVERY_ROUTE, Route, Routes
+from gateway.errors import GatewayError
+from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading
+from gateway.limiter.port import Limiter
+from gateway.upstream.headers import RawFields
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A bucket and whose it is: `key` is `caller`, `ip`, `global` or `header:<name>`; `templates` None: every route."""
+
+    bucket: Bucket
+    key: str
+    templates: frozenset[str] | None = None
+
+
+class Caller(NamedTuple):
+    """Who asks: `identity` digests the configured headers, `ip` is the peer's, `fields` are the outer request's."""
+
+    identity: str
+    ip: str
+    fields: RawFields
+
+
+class Admitted(NamedTuple):
+    """`routes[i]` for each operation, or why it may not run; `delays_us` where tokens come later.
+
+    `tokens[j]` is what the bucket of `readings[j]` granted.
+    """
+
+    routes: Sequence[Route | Failure]
+    delays_us: Sequence[int] = ()
+    readings: Sequence[Reading] = ()
+    tokens: Sequence[int] = ()
+
+
+class Admission:
+    """Decides for operations and lone requests alike. Charges nothing for what a route refuses."""
+
+    def __init__(self, routes: Routes, limits: Sequence[Limit], limiter: Limiter, *, strict: bool = False) -> None:
+        self._routes = routes
+        self._limits = limits
+        self._limiter = limiter
+        self._strict = strict
+
+    def route_of(self, method: str, target: str) -> Route:
+        """How a lone request is treated: routes allow-list batches only, so one always applies."""
+        return self._routes.match(method, target) or EVERY_ROUTE
+
+    def decide(self, method: str, target: str, *, batched: bool) -> Route | Failure:
+        """The route of one operation, or why it may not run. Says nothing about whether the target exists."""
+        if not batched or not self._routes.configured:
+            return self.route_of(method, target)
+        route = self._routes.match(method, target)
+        if route is None:
+            return Failure("route-not-allowed", "no configured route allows this method and path in a batch")
+        if not route.batchable:
+            return Failure("route-not-batchable", "this route is closed to batches; send the request alone")
+        return route
+
+    async def admit(
+        self, operations: Sequence[Operation], caller: Caller, *, batched: bool, wait_max_us: int
+    ) -> Admitted:
+        """Routes for all, and tokens for all that have one, in one step. Raises 429, 413, or 422 for strict routes."""
+        routes = [self.decide(operation.method, operation.target, batched=batched) for operation in operations]
+        if self._strict and batched:
+            self._refuse_all(routes)
+        if not self._limits:
+            return Admitted(routes)
+        charges = self._charges(routes, caller)
+        if not charges:
+            return Admitted(routes)
+        decision = await self._limiter.take(charges, wait_max_us=wait_max_us)
+        if isinstance(decision, Denied):
+            raise rate_limited(decision)
+        return _granted(routes, decision)
+
+    async def readings(self, caller: Caller) -> Sequence[Reading]:
+        """What every limit has left for this caller."""
+        return await self._limiter.look([(limit.bucket, _key(limit, caller)) for limit in self._limits])
+
+    def _charges(self, routes: Sequence[Route | Failure], caller: Caller) -> list[Charge]:
+        charges = []
+        for limit in self._limits:
+            costs = [_cost(limit, route) for route in routes]
+            cost = sum(costs)
+            if cost == 0:
+                continue
+            if cost > limit.bucket.burst and limit.bucket.on_exhausted != "partial":
+                raise _never_fits(limit.bucket, cost)
+            charges.append(Charge(limit.bucket, _key(limit, caller), costs))
+        return charges
+
+    def _refuse_all(self, routes: Sequence[Route | Failure]) -> None:
+        errors = [
+            {"pointer": f"/operations/{index}/path", "code": refusal.slug, "detail": refusal.detail}
+            for index, refusal in enumerate(routes)
+            if isinstance(refusal, Failure)
+        ]
+        if errors:
+            raise GatewayError("validation-failed", f"{len(errors)} not allowed", members={"errors": errors[:100]})
+
+
+def rate_limited(denied: Denied) -> GatewayError:
+    """429 with how long to wait, rounded up so that waiting it is enough."""
+    retry_after_s = -(-denied.retry_after_us // 1_000_000)
+    return GatewayError(
+        "rate-limited",
+        f"the limit {denied.bucket.name} has no {denied.cost} tokens now; wait {retry_after_s} s",
+        headers={"Retry-After": str(retry_after_s), **rate_limit_headers(denied.readings)},
+        members={"limit": denied.bucket.name, "cost": denied.cost, "retryAfter": retry_after_s},
+    )
+
+
+def rate_limit_headers(readings: Sequence[Reading]) -> dict[str, str]:
+    """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10): `q` quota, `w` its window in
+    seconds, `r` what remains, `t` seconds until the bucket is full."""
+    if not readings:
+        return {}
+    policies = [
+        f'"{reading.bucket.name}";q={reading.bucket.burst};w={_window_s(reading.bucket)}' for reading in readings
+    ]
+    levels = [f'"{reading.bucket.name}";r={reading.remaining};t={reading.full_in_s}' for reading in readings]
+    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(levels)}
+
+
+def identity_of(fields: RawFields, names: frozenset[bytes]) -> str:
+    """A digest of the fields that identify a caller; never the credential itself."""
+    said = sorted((name.lower(), value) for name, value in fields if name.lower() in names)
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest() if said else "anonymous"
+
+
+def _granted(routes: list[Route | Failure], granted: Granted) -> Admitted:
+    retry_after_s = max((reading.full_in_s for reading in granted.readings), default=1)
+    for index in range(granted.admitted, len(routes)):
+        if isinstance(routes[index], Route):
+            detail = "the bucket had no tokens for this operation; it was not sent"
+            routes[index] = Failure("rate-limited", detail, retryable=True, members={"retryAfter": retry_after_s})
+    return Admitted(routes, granted.delays_us, granted.readings, granted.tokens)
+
+
+def _cost(limit: Limit, route: Route | Failure) -> int:
+    if isinstance(route, Failure) or (limit.templates is not None and route.template not in limit.templates):
+        return 0
+    return route.cost
+
+
+def _key(limit: Limit, caller: Caller) -> str:
+    match limit.key:
+        case "caller":
+            return caller.identity
+        case "ip":
+            return caller.ip
+        case "global":
+            return ""
+    name = limit.key.removeprefix("header:").lower().encode()
+    return identity_of(caller.fields, frozenset({name}))
+
+
+def _window_s(bucket: Bucket) -> int:
+    return max(1, -(-bucket.full_units // (bucket.tokens * 1_000_000)))
+
+
+def _never_fits(bucket: Bucket, cost: int) -> GatewayError:
+    return GatewayError(
+        "cost-exceeds-capacity",
+        f"the batch costs {cost} tokens and the limit {bucket.name} holds {bucket.burst}; split the batch",
+        members={"max": bucket.burst, "cost": cost, "limit": bucket.name},
+    )

@@ -1,0 +1,8 @@
+"""What a batch is and what may happen to it. Pure: no I/O, no clock, no framework.
+
+model       batch, operation, outcome, summary
+paths       the grammar of a path that two readers cannot understand differently
+routes      templates compiled to one segment trie; first match wins
+validation  every violation of a batch at once
+retry       may a request be sent again: a pure decision
+"""

@@ -1,0 +1,107 @@
+"""A batch, its operations and their outcomes: the one model that every dialect is read into and written from."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal
+
+import msgspec
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 9.2.1, without TRACE
+
+Fields = tuple[tuple[str, str], ...]
+
+
+class Operation(msgspec.Struct, frozen=True, gc=False):
+    """One request of a batch. `target` is the path with its query; `fields` are its own header fields, in order."""
+
+    id: str
+    method: str
+    target: str
+    fields: Fields = ()
+    body: bytes = b""
+    has_body: bool = False
+    timeout_s: float | None = None
+
+
+class Batch(msgspec.Struct, frozen=True, gc=False):
+    """Operations that are validated, routed, counted and run together."""
+
+    operations: Sequence[Operation]
+    on_failure: Literal["continue", "halt"] = "continue"
+
+
+class Failure(msgspec.Struct, frozen=True, gc=False):
+    """Why an operation has no answer of the upstream's: `slug` of gateway.errors, words, and further members."""
+
+    slug: str
+    detail: str
+    retryable: bool = False
+    members: Mapping[str, object] = {}
+
+
+class Outcome(msgspec.Struct, frozen=True, gc=False):
+    """What became of the operation at `index`: the upstream's answer, or the gateway's `failure`.
+
+    `headers` are the upstream's end-to-end fields in HTTP's usual capitals; a repeated field is a list. `upstream_s` is
+    the time that the last of `attempts` sends took, in seconds.
+    """
+
+    index: int
+    status: int
+    headers: Mapping[str, str | list[str]] = {}
+    body: bytes = b""
+    failure: Failure | None = None
+    upstream_s: float = 0.0
+    attempts: int = 0
+
+    @property
+    def succeeded(self) -> bool:
+        return self.failure is None and self.status < 400
+
+    @property
+    def unknown(self) -> bool:
+        """Nobody can know whether the operation ran."""
+        return self.failure is not None and self.failure.slug == "outcome-unknown"
+
+    @property
+    def kind(self) -> str:
+        """The word for it in metrics (EXPERIENCE 9): one of ten, so that series stay few."""
+        if self.failure is not None:
+            return _KINDS.get(self.failure.slug, "server_error")
+        return "ok" if self.status < 400 else "client_error" if self.status < 500 else "server_error"
+
+
+_KINDS = {
+    "outcome-unknown": "unknown",
+    "upstream-timeout": "timeout",
+    "upstream-connect": "unreachable",
+    "upstream-tls": "unreachable",
+    "upstream-reset": "unreachable",
+    "rate-limited": "limited",
+    "route-not-allowed": "client_error",
+    "route-not-batchable": "client_error",
+    "halted": "skipped",
+    "batch-deadline": "timeout",
+    "overloaded": "limited",
+    "draining": "limited",
+}
+
+
+class Summary(msgspec.Struct, frozen=True, gc=False):
+    """How a batch went: `total = succeeded + failed`; `unknown` counts those of `failed` that may have run."""
+
+    total: int
+    succeeded: int
+    failed: int
+    unknown: int = 0
+
+
+def summarize(outcomes: Iterable[Outcome]) -> Summary:
+    total = succeeded = unknown = 0
+    for outcome in outcomes:
+        total += 1
+        if outcome.failure is None:
+            succeeded += outcome.status < 400
+        elif outcome.unknown:
+            unknown += 1
+    return Summary(total, succeeded, total - succeeded, unknown)

@@ -1,0 +1,72 @@
+"""The retry law (PROMISES 2.1): may a request that failed be sent again? A pure decision.
+
+A request, of a batch or alone, is sent again only if nothing of it was written, or if its method is safe (RFC 9110
+9.2.1), or if it is a PUT or DELETE on a route that the operator marked idempotent. Everything else may have run: its
+outcome is unknown.
+"""
+
+import enum
+from typing import NamedTuple
+
+from gateway.batch.model import SAFE_METHODS, Failure
+
+
+class Loss(enum.Enum):
+    """How an exchange with the upstream failed."""
+
+    CONNECT = "no connection could be made"
+    TLS = "the upstream's certificate was refused"
+    NO_ROOM = "no connection became free in time"
+    TIMEOUT = "no whole answer arrived in time"
+    RESET = "the connection was lost before the whole answer"
+    MALFORMED = "the answer broke HTTP"
+    TOO_LARGE = "the answer is above the cap"
+
+
+class Again(NamedTuple):
+    """Send it again after `delay_s`."""
+
+    delay_s: float
+
+
+class GiveUp(NamedTuple):
+    """Answer with `failure` and `status`."""
+
+    status: int
+    failure: Failure
+
+
+_BACKOFF_S = 0.025  # doubled with each attempt; a refused connect is often a restarting upstream
+
+
+def is_repeatable(method: str, *, route_idempotent: bool) -> bool:
+    """Whether repeating the request cannot repeat an effect."""
+    return method in SAFE_METHODS or (route_idempotent and method in ("PUT", "DELETE"))
+
+
+def decide(loss: Loss, *, repeatable: bool, attempt: int, retries_max: int, remaining_s: float) -> Again | GiveUp:
+    """What to do after the `attempt`-th send (from 1) failed, with `remaining_s` left of the request's time."""
+    delay_s = _BACKOFF_S * 2 ** (attempt - 1) if loss is Loss.CONNECT else 0.0
+    may_repeat = loss is Loss.CONNECT or (loss is Loss.RESET and repeatable)
+    if may_repeat and attempt <= retries_max and delay_s < remaining_s:
+        return Again(delay_s)
+    return given_up(loss, repeatable=repeatable, attempt=attempt)
+
+
+def given_up(loss: Loss, *, repeatable: bool, attempt: int) -> GiveUp:
+    """The words for a loss that is not tried again (PROMISES D.4)."""
+    match loss:
+        case Loss.CONNECT | Loss.TLS | Loss.NO_ROOM:
+            slug = {Loss.CONNECT: "upstream-connect", Loss.TLS: "upstream-tls", Loss.NO_ROOM: "overloaded"}[loss]
+            return GiveUp(
+                503 if loss is Loss.NO_ROOM else 502, Failure(slug, f"{loss.value}; not sent", retryable=True)
+            )
+        case Loss.TIMEOUT | Loss.RESET:
+            status = 504 if loss is Loss.TIMEOUT else 502
+            if not repeatable:
+                return GiveUp(status, Failure("outcome-unknown", loss.value, members={"attempt": attempt}))
+            slug = "upstream-timeout" if loss is Loss.TIMEOUT else "upstream-reset"
+            return GiveUp(status, Failure(slug, loss.value, retryable=True, members={"attempt": attempt}))
+        case Loss.MALFORMED | Loss.TOO_LARGE:
+            slug = "upstream-malformed" if loss is Loss.MALFORMED else "upstream-response-too-large"
+            return GiveUp(502, Failure(slug, loss.value, members={"executed": True}))

@@ -1,0 +1,149 @@
+"""Every violation of a batch at once, before anything is sent or charged.
+
+What is judged here is true of every dialect: a dialect reads its wire format into operations and turns the violations
+back into its own words and pointers.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gateway.batch.model import METHODS, Fields, Operation
+from gateway.batch.paths import are_plain, decoded, refusal
+from gateway.errors import quoted
+
+VIOLATIONS_MAX = 100
+
+_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+_IDS = re.compile(r"(?:[A-Za-z0-9._~-]{1,128}\n)*")
+_METHODS = frozenset(METHODS)
+_WITHOUT_BODY = frozenset({"GET", "HEAD"})  # RFC 9110 9.3.1: content has no meaning there, and servers disagree
+
+FieldsRule = Callable[[Fields], tuple[str, str] | None]
+
+
+class Violation(NamedTuple):
+    """What is wrong with one member of one operation: `code` for machines, `detail` with the cure."""
+
+    position: int
+    member: str
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the configuration allows. `own_paths` are the gateway's; `fields_rule` judges an operation's own fields."""
+
+    own_paths: tuple[str, ...]
+    body_bytes_max: int
+    fields_rule: FieldsRule
+
+
+def violations(operations: Sequence[Operation], rules: Rules) -> list[Violation]:
+    """All violations in order; a few above `VIOLATIONS_MAX` at most, so that a caller can tell that more exist."""
+    judged = _Judged(rules)
+    judge = judged.rest_of if _are_plain(operations, rules.own_paths) else judged.whole_of
+    found: list[Violation] = []
+    for index, operation in enumerate(operations):
+        found += judge(index, operation)
+        if len(found) > VIOLATIONS_MAX:
+            break
+    return found
+
+
+def _are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> bool:
+    """The quick look that nearly every batch passes whole: one expression over all ids, one over all targets.
+
+    It may only be stricter than the look at each operation.
+    """
+    ids = [operation.id for operation in operations]
+    targets = [operation.target for operation in operations]
+    return (
+        {operation.method for operation in operations} <= _METHODS
+        and len(set(ids)) == len(ids)
+        and are_plain(targets, without=own_paths)
+        and _IDS.fullmatch(lines := "\n".join([*ids, ""])) is not None
+        and lines.count("\n") == len(ids)
+    )
+
+
+class _Judged:
+    """Judges operations one by one; remembers ids, and verdicts on fields, which most operations of a batch share."""
+
+    def __init__(self, rules: Rules) -> None:
+        self._rules = rules
+        self._seen: set[str] = set()
+        self._fields: dict[Fields, tuple[str, str] | None] = {(): None}
+
+    def whole_of(self, index: int, operation: Operation) -> list[Violation]:
+        judged = (
+            ("id", _of_id(operation.id, self._seen)),
+            ("method", _of_method(operation.method)),
+            ("path", _of_target(operation.target, self._rules.own_paths)),
+        )
+        self._seen.add(operation.id)
+        return [Violation(index, member, *wrong) for member, wrong in judged if wrong] + list(
+            self.rest_of(index, operation)
+        )
+
+    def rest_of(self, index: int, operation: Operation) -> Sequence[Violation]:
+        """What is not looked at by `_are_plain`."""
+        if not operation.fields and not operation.has_body and operation.timeout_s is None:
+            return ()
+        judged = (
+            ("headers", self._of_fields(operation.fields)),
+            ("body", _of_body(operation, self._rules.body_bytes_max)),
+            ("timeoutSeconds", _of_timeout(operation.timeout_s)),
+        )
+        return [Violation(index, member, *wrong) for member, wrong in judged if wrong]
+
+    def _of_fields(self, fields: Fields) -> tuple[str, str] | None:
+        if fields not in self._fields:
+            self._fields[fields] = self._rules.fields_rule(fields)
+        return self._fields[fields]
+
+
+def _of_id(id_: str, seen: set[str]) -> tuple[str, str] | None:
+    if not _ID.fullmatch(id_):
+        return "id", f"{quoted(id_)} is not an id; use 1 to 128 of A-Z a-z 0-9 . _ ~ -"
+    return ("id", f"{quoted(id_)} is taken by an earlier operation; ids are unique") if id_ in seen else None
+
+
+def _of_method(method: str) -> tuple[str, str] | None:
+    if method in _METHODS:
+        return None
+    if not method:
+        return "missing", f"write a method: {', '.join(METHODS)}"
+    upper = method.upper()
+    cure = f"write {upper}" if upper in _METHODS else f"use one of {', '.join(METHODS)}"
+    return "method", f"{quoted(method)} is not a method; {cure}"
+
+
+def _of_target(target: str, own_paths: tuple[str, ...]) -> tuple[str, str] | None:
+    if not target:
+        return "missing", "write the path that the operation goes to"
+    reason = refusal(target)
+    if reason is not None:
+        return "path-ambiguous", f"{reason}: {quoted(target)}; write a path that begins with one slash and is plain"
+    path = decoded(target.partition("?")[0])
+    if any(path == own or path.startswith(own + "/") for own in own_paths):
+        return "nested-batch", f"{quoted(target)} is the gateway's own path; a batch cannot hold a batch"
+    return None
+
+
+def _of_body(operation: Operation, body_bytes_max: int) -> tuple[str, str] | None:
+    if not operation.has_body:
+        return None
+    if operation.method in _WITHOUT_BODY:
+        return "body-not-allowed", f"{operation.method} carries no body; leave it out or use another method"
+    if len(operation.body) > body_bytes_max:
+        return "body-too-large", f"{len(operation.body)} bytes; at most {body_bytes_max}"
+    return None
+
+
+def _of_timeout(timeout_s: float | None) -> tuple[str, str] | None:
+    if timeout_s is None or 0 < timeout_s <= 86400:
+        return None
+    return "timeout", "write a number of seconds above 0 and at most 86400"

@@ -1,0 +1,125 @@
+"""The commands of `batch-gateway` (CONTRACT 1). Data goes to standard output, everything else to standard error."""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import typer
+
+from gateway.cli import quick
+from gateway.config import ConfigError, Loaded, effective, json_schema, load
+
+EXIT_CONFIGURATION = 3
+
+_commands = typer.Typer(
+    name="batch-gateway",
+    help="A reverse proxy that adds POST /batch to an existing HTTP API.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+_config = typer.Typer(help="Show what is in force, or what may be written.", no_args_is_help=True)
+_commands.add_typer(_config, name="config")
+
+ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file; - reads standard input.")]
+UpstreamUrl = Annotated[str | None, typer.Option("--upstream", help="URL of the API behind the gateway.")]
+Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of the traffic listener; port 0: a free one.")]
+Admin = Annotated[str | None, typer.Option("--admin", help="HOST:PORT of the admin listener.")]
+Ledger = Annotated[str | None, typer.Option("--ledger", help="Where asynchronous batches live; today only: none.")]
+
+
+@_commands.command()
+def serve(
+    config: ConfigPath = None, upstream: UpstreamUrl = None, listen: Listen = None, admin: Admin = None,
+    ledger: Ledger = None,
+) -> None:  # fmt: skip
+    """Serve until SIGTERM; then drain and exit 0."""
+    if ledger not in (None, "none"):
+        raise typer.BadParameter(
+            "asynchronous batches are not built yet; the only ledger is none", param_hint="--ledger"
+        )
+    loaded = _loaded(config, {"upstream.url": upstream, **_address("listen", listen), **_address("admin", admin)})
+    import uvloop
+
+    from gateway.app import serve as serve_app
+
+    raise typer.Exit(uvloop.run(serve_app(loaded)))
+
+
+@_commands.command()
+def check(config: ConfigPath = None, upstream: UpstreamUrl = None) -> None:
+    """Report every problem of the configuration as file:line:column, and exit 3; or say that it is good."""
+    loaded = _loaded(config, {"upstream.url": upstream})
+    typer.echo(f"{config or 'the environment'}: good (digest {loaded.digest})")
+
+
+_commands.command("validate", hidden=True)(check)
+
+
+@_config.command("show")
+def show(config: ConfigPath = None, upstream: UpstreamUrl = None) -> None:
+    """Print the effective configuration, secrets hidden, with the source of each value."""
+    typer.echo(effective(_loaded(config, {"upstream.url": upstream})), nl=False)
+
+
+@_config.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of the configuration file."""
+    typer.echo(json.dumps(json_schema(), indent=2))
+
+
+@_commands.command()
+def demo() -> None:
+    """Start an upstream and a gateway, send a batch, print its answer, and keep serving."""
+    import uvloop
+
+    from gateway.cli.demo import run as run_demo
+
+    raise typer.Exit(uvloop.run(run_demo()))
+
+
+@_commands.command()
+def healthcheck(admin: Admin = None) -> None:
+    """Exit 0 when the gateway on this host is ready, else 1."""
+    raise typer.Exit(quick.healthcheck([] if admin is None else ["--admin", admin]))
+
+
+@_commands.command()
+def version() -> None:
+    """Print the version."""
+    raise typer.Exit(quick.version())
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command; its exit code: 2 for bad usage, 130 for Ctrl-C, else the command's own."""
+    try:
+        code: Any = _commands(args=list(arguments), standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def _loaded(path: Path | None, flags: dict[str, object]) -> Loaded:
+    try:
+        return load(path, os.environ, flags, sys.stdin)
+    except ConfigError as error:
+        for problem in error.problems:
+            typer.echo(str(problem), err=True)
+        raise typer.Exit(EXIT_CONFIGURATION) from None
+
+
+def _address(section: str, given: str | None) -> dict[str, object]:
+    """HOST:PORT as the two settings that it stands for."""
+    if given is None:
+        return {}
+    host, colon, port = given.rpartition(":")
+    if not colon or not port.isdecimal():
+        raise typer.BadParameter(f"write HOST:PORT, such as 127.0.0.1:8207, not {given!r}", param_hint=f"--{section}")
+    return {f"{section}.host": host.strip("[]") or "0.0.0.0", f"{section}.port": int(port)}  # noqa: S104

@@ -1,0 +1,43 @@
+"""One YAML file, the environment and the flags, as one frozen `Config`; or every problem at once.
+
+Rooms, in the order a setting travels:
+
+- `document` YAML with positions · `overrides` variables and flags · `tree` values that know their place
+- `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`; those of `section`, `units`, `secret`
+- `refusals` what pydantic refused, in our words · `rules`, `route_rules` what does not fit together, read off a `draft`
+- `loading` all of it in turn · `effective` what is in force, with sources · `schema`, `shape` what may be written
+"""
+
+from gateway.config.batch import Batch
+from gateway.config.limits import Limit
+from gateway.config.listeners import Admin, Drain, Identity, Listen, Log
+from gateway.config.loading import Loaded, effective, load
+from gateway.config.model import Config
+from gateway.config.problem import ConfigError, Problem
+from gateway.config.routes import Route
+from gateway.config.schema import json_schema
+from gateway.config.secret import Secret
+from gateway.config.units import Rate
+from gateway.config.upstream import Tls, Upstream
+
+__all__ = [
+    "Admin",
+    "Batch",
+    "Config",
+    "ConfigError",
+    "Drain",
+    "Identity",
+    "Limit",
+    "Listen",
+    "Loaded",
+    "Log",
+    "Problem",
+    "Rate",
+    "Route",
+    "Secret",
+    "Tls",
+    "Upstream",
+    "effective",
+    "json_schema",
+    "load",
+]

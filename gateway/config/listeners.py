@@ -1,0 +1,69 @@
+"""The two listeners, the access log, draining, and who a caller is: the sections about the gateway itself."""
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, Strict
+
+from gateway.config.secret import Secret
+from gateway.config.section import Duration, HeaderName, Host, Section, Size, Timeout
+
+
+class Listen(Section):
+    """The traffic listener: batches and everything that is passed through."""
+
+    host: Host = Field(default="0.0.0.0", description="Address to listen on.")  # noqa: S104 - a sidecar serves its pod
+    port: int = Field(default=8207, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    header_timeout: Timeout = Field(default=10.0, description="From connect or the previous answer to a whole head.")
+    idle_timeout: Timeout = Field(default=75.0, description="How long a connection may wait for its next request.")
+    line_max: Size = Field(default=8 * 1024, description="Longest request line.")
+    field_max: Size = Field(default=16 * 1024, description="Longest header field.")
+    head_max: Size = Field(default=64 * 1024, description="Largest head: request line and all fields.")
+    fields_max: int = Field(default=256, ge=1, le=10_000, description="Most header fields of one request.")
+    connections_max: int = Field(
+        default=0, ge=0, le=1_000_000, description="Most connections at once; 0 is half of the descriptor limit."
+    )
+
+
+class Admin(Section):
+    """The admin listener: health, metrics, configuration, drain."""
+
+    host: Host = Field(default="127.0.0.1", description="Address to listen on; the chart sets the pod's.")
+    port: int = Field(default=9207, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
+    token: Secret | None = Field(
+        default=None,
+        description="Bearer token for guarded pages; without it only loopback sees them.",
+        examples=[{"fromEnv": "ADMIN_TOKEN"}],
+    )
+
+
+def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len({name.casefold() for name in names}) < len(names):
+        raise ValueError("names a header twice")
+    return names
+
+
+class Identity(Section):
+    """Who a caller is."""
+
+    headers: Annotated[tuple[HeaderName, ...], Strict(False), AfterValidator(_distinct)] = Field(
+        default=("Authorization", "X-Api-Key"), description="Headers that together make up the caller."
+    )
+
+
+class Log(Section):
+    """What is written to standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Least severe level written."
+    )
+    format: Literal["auto", "json", "pretty"] = Field(
+        default="auto", description="json or pretty; auto is pretty on a terminal and json elsewhere."
+    )
+    access: bool = Field(default=True, description="One line per envelope and per request passed through.")
+
+
+class Drain(Section):
+    """How the gateway goes away."""
+
+    delay: Duration = Field(default=5.0, description="Still accepting after readiness is gone: endpoints lag.")
+    timeout: Timeout = Field(default=25.0, description="How long running envelopes may take to finish.")

@@ -1,0 +1,284 @@
+"""The gateway's own dialect (CONTRACT 2): a JSON envelope in, JSON or one line an outcome (NDJSON) out.
+
+Bodies are `msgspec.Raw`: an operation's JSON body goes upstream, and an answer's JSON body comes back, byte for byte.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec import UNSET, Raw, UnsetType
+
+from gateway.batch.model import Batch, Fields, Operation, Outcome, Summary
+from gateway.batch.validation import Rules, Violation, violations
+from gateway.dialects import native_shape
+from gateway.dialects.native_shape import ShapeError
+from gateway.dialects.port import EnvelopeError, EnvelopeLimits
+from gateway.dialects.strictness import check_members_once, check_structure, check_syntax, check_text
+from gateway.errors import PROBLEMS
+
+Headers = dict[str, str | list[str]]
+
+
+class _Operation(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    id: str | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+    path: str | UnsetType = UNSET
+    headers: Headers | UnsetType = UNSET
+    body: Raw | UnsetType = UNSET
+    bodyEncoding: Literal["base64"] | UnsetType = UNSET  # noqa: N815 the wire's word
+    timeoutSeconds: Raw | UnsetType = UNSET  # noqa: N815
+
+
+class _Defaults(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    headers: Headers | UnsetType = UNSET
+    method: str | UnsetType = UNSET
+
+
+class _Envelope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    operations: list[_Operation]
+    defaults: _Defaults | UnsetType = UNSET
+    onFailure: Literal["continue", "halt"] | UnsetType = UNSET  # noqa: N815
+
+
+_ENVELOPE = msgspec.json.Decoder(_Envelope)
+_OPERATIONS = msgspec.json.Decoder(list[_Operation])
+_RAW = msgspec.json.Decoder(Raw)
+_NUMBER = msgspec.json.Decoder(float)
+_TEXT = msgspec.json.Decoder(str)
+_ENCODER = msgspec.json.Encoder()
+_JSON_FIELDS: Fields = (("Content-Type", "application/json"),)
+_BYTES_FIELDS: Fields = (("Content-Type", "application/octet-stream"),)
+
+
+def parse(data: bytes, limits: EnvelopeLimits, rules: Rules) -> Batch:
+    """Read an envelope, or raise `EnvelopeError`: broken JSON first, then the count, then every violation at once."""
+    check_text(data)
+    bare = data.lstrip()[:1] == b"["
+    envelope, found = _decoded(data, limits, bare=bare)
+    if len(envelope.operations) > limits.operations_max:
+        raise too_many(len(envelope.operations), limits.operations_max)
+    if not found:
+        check_members_once(data, _ENCODER.encode(envelope.operations if bare else envelope), native_shape.levels)
+    return _batch(envelope, found, "" if bare else "/operations", rules)
+
+
+def _decoded(data: bytes, limits: EnvelopeLimits, *, bare: bool) -> tuple[_Envelope, list[Violation]]:
+    """The envelope, and what had to be left out of it because its shape is wrong."""
+    envelope = None
+    try:
+        envelope = _Envelope(_OPERATIONS.decode(data)) if bare else _ENVELOPE.decode(data)
+    except msgspec.ValidationError:  # it stops at the first error, even before broken JSON further on
+        check_syntax(data)
+    except (msgspec.DecodeError, RecursionError):
+        check_syntax(data)
+        raise  # never seen: what cannot be decoded is no JSON
+    check_structure(data, depth_max=limits.depth_max, nodes_max=limits.nodes_max)
+    if envelope is not None:
+        return envelope, []
+    found, cleaned = native_shape.cleaned(data)
+    return _ENVELOPE.decode(cleaned), found
+
+
+def too_many(count: int, most: int) -> EnvelopeError:
+    """413 for a batch of `count` operations where `most` fit."""
+    return EnvelopeError(
+        "too-many-operations",
+        f"{count} operations; at most {most} fit in one batch",
+        headers={"X-Limit-Operations": str(most)},
+        members={"max": most},
+    )
+
+
+def _batch(envelope: _Envelope, found: list[Violation], pointer: str, rules: Rules) -> Batch:
+    misshapen = {(violation.position, violation.member) for violation in found}
+    operations = _operations(envelope, found)
+    if not operations:
+        found.append(Violation(-1, "operations" if pointer else "", "empty", "no operations; send at least one"))
+    judged = violations(operations, rules)
+    found += [violation for violation in judged if not {(violation.position, ""), violation[:2]} & misshapen]
+    if found:
+        found.sort(key=lambda violation: violation.position)
+        raise native_shape.invalid(found, pointer, [operation.id for operation in operations])
+    return Batch(operations, "continue" if envelope.onFailure is UNSET else envelope.onFailure)
+
+
+def _operations(envelope: _Envelope, found: list[Violation]) -> list[Operation]:
+    defaults = envelope.defaults
+    method = "" if defaults is UNSET or defaults.method is UNSET else defaults.method
+    headers: Headers = {} if defaults is UNSET or defaults.headers is UNSET else defaults.headers
+    operations = []
+    for index, wire in enumerate(envelope.operations):
+        id_ = str(index) if wire.id is UNSET else wire.id
+        verb = method if wire.method is UNSET else wire.method
+        target = "" if wire.path is UNSET else wire.path
+        if not headers and wire.headers is UNSET and wire.body is UNSET and wire.timeoutSeconds is UNSET:
+            operations.append(Operation(id_, verb, target))
+            continue
+        try:
+            operations.append(_full_operation(wire, id_, verb, target, headers))
+        except ShapeError as error:
+            found.append(Violation(index, error.member, error.code, error.detail))
+            operations.append(Operation(id_, verb, target))
+    return operations
+
+
+def _full_operation(wire: _Operation, id_: str, method: str, target: str, defaults: Headers) -> Operation:
+    fields = _fields(defaults, {} if wire.headers is UNSET else wire.headers)
+    timeout_s = None if wire.timeoutSeconds is UNSET else _timeout_s(wire.timeoutSeconds)
+    if wire.body is UNSET or (bytes(wire.body) == b"null" and method in ("GET", "HEAD")):
+        if wire.bodyEncoding is not UNSET and wire.body is UNSET:
+            raise ShapeError("bodyEncoding", "body-not-allowed", "there is no body to decode; leave bodyEncoding out")
+        return Operation(id_, method, target, fields, timeout_s=timeout_s)
+    body, implied = _body(wire.body, fields, encoded=wire.bodyEncoding is not UNSET)
+    return Operation(id_, method, target, fields + implied, body, True, timeout_s)
+
+
+def _fields(defaults: Headers, own: Headers) -> Fields:
+    """The operation's fields in order, its own ones in place of the defaults of the same name."""
+    named = {name.lower() for name in own}
+    merged = [*((name, value) for name, value in defaults.items() if name.lower() not in named), *own.items()]
+    return tuple(
+        (name, value) for name, values in merged for value in (values if isinstance(values, list) else [values])
+    )
+
+
+def _body(raw: Raw, fields: Fields, *, encoded: bool) -> tuple[bytes, Fields]:
+    """The bytes to send, and the field that they imply: the caller's JSON text, or a string's text or bytes."""
+    media_type = next((value for name, value in fields if name.lower() == "content-type"), None)
+    text = bytes(raw)
+    if encoded:
+        return _decoded_base64(text), () if media_type else _BYTES_FIELDS
+    if media_type is None:
+        return text, _JSON_FIELDS
+    essence = media_type.partition(";")[0].strip().lower()
+    if essence == "application/json" or essence.endswith("+json"):
+        return text, ()
+    if not text.startswith(b'"'):
+        raise ShapeError(
+            "body", "body-not-allowed", "a body that is not JSON is a string; quote it or use bodyEncoding"
+        )
+    return _TEXT.decode(text).encode("utf-8"), ()
+
+
+def _decoded_base64(text: bytes) -> bytes:
+    try:
+        return base64.b64decode(_TEXT.decode(text), validate=True)
+    except (msgspec.ValidationError, binascii.Error, ValueError):
+        raise ShapeError("body", "body-not-allowed", "the body is not base64 (RFC 4648 section 4, padded)") from None
+
+
+def _timeout_s(raw: Raw) -> float:
+    try:
+        return _NUMBER.decode(raw)
+    except msgspec.DecodeError:
+        raise ShapeError("timeoutSeconds", "timeout", "write a number of seconds") from None
+
+
+class _Result(msgspec.Struct, omit_defaults=True, gc=False):
+    """One entry of the answer; the order of the members is the order on the wire."""
+
+    id: str
+    status: int
+    headers: Mapping[str, str | list[str]]
+    result: Any = UNSET
+    encoding: str | UnsetType = UNSET
+    error: Mapping[str, Any] | UnsetType = UNSET
+
+
+def result_of(id_: str, outcome: Outcome, base: str) -> _Result:
+    """An outcome as its entry: `result` below 400, else `error` with where it came from."""
+    if outcome.failure is None and outcome.status < 400:
+        if not outcome.body:
+            return _Result(id_, outcome.status, outcome.headers)
+        body, encoding = embedded(outcome)
+        return _Result(id_, outcome.status, outcome.headers, body, encoding)
+    return _Result(id_, outcome.status, outcome.headers, error=_error(outcome, base))
+
+
+def embedded(outcome: Outcome) -> tuple[Any, str | UnsetType]:
+    """A body as a JSON value: JSON as its own bytes, other text as a string, the rest as base64."""
+    body = outcome.body
+    if _says_json(outcome) and _is_json(body):
+        return Raw(body), UNSET
+    try:
+        return body.decode("utf-8"), "text"
+    except UnicodeDecodeError:
+        return base64.b64encode(body).decode("ascii"), "base64"
+
+
+def _says_json(outcome: Outcome) -> bool:
+    said = outcome.headers.get("Content-Type")
+    if said == "application/json":
+        return "Content-Encoding" not in outcome.headers
+    essence = said.partition(";")[0].strip().lower() if isinstance(said, str) else ""
+    return (essence == "application/json" or essence.endswith("+json")) and "Content-Encoding" not in outcome.headers
+
+
+def _is_json(body: bytes) -> bool:
+    """Whether `body` may stand in a JSON text as it is; RFC 8259 8.1 asks for UTF-8."""
+    try:
+        if not body.isascii():
+            body.decode("utf-8")
+        _RAW.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _error(outcome: Outcome, base: str) -> dict[str, Any]:
+    failure = outcome.failure
+    slug = "upstream-error" if failure is None else failure.slug
+    error: dict[str, Any] = {
+        "type": f"{base}/problems/{slug}",
+        "title": PROBLEMS[slug].title,
+        "status": outcome.status,
+        "origin": "upstream" if failure is None else "gateway",
+    }
+    if failure is not None:
+        return error | {"detail": failure.detail, "retryable": failure.retryable, **failure.members}
+    if outcome.body:
+        error["body"], encoding = embedded(outcome)
+        if encoding is not UNSET:
+            error["encoding"] = encoding
+    return error
+
+
+class JsonWriter:
+    """`{"results": [...], "summary": {...}}`, the answer by default."""
+
+    media_type = "application/json"
+    streams = False
+
+    def whole(self, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> bytes:
+        results = [result_of(id_, outcome, base) for id_, outcome in zip(ids, outcomes, strict=True)]
+        return _ENCODER.encode({"results": results, "summary": shown(summary)})
+
+
+class LinesWriter:
+    """One result a line as each finishes, the summary last (NDJSON)."""
+
+    media_type = "application/x-ndjson"
+    streams = True
+
+    def piece(self, id_: str, outcome: Outcome, base: str) -> bytes:
+        line = _ENCODER.encode(result_of(id_, outcome, base))
+        # Only white space between the tokens of an embedded body can be a raw line end: dropping it changes no value.
+        return line.replace(b"\n", b"").replace(b"\r", b"") + b"\n"
+
+    def last(self, summary: Summary) -> bytes:
+        return _ENCODER.encode({"summary": shown(summary)}) + b"\n"
+
+
+def preview(ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> dict[str, Any]:
+    """Results and summary as members of a problem document, for a batch that ran out of time."""
+    results = [result_of(id_, outcome, base) for id_, outcome in zip(ids, outcomes, strict=True)]
+    return {"results": results, "summary": shown(summary)}
+
+
+def shown(summary: Summary) -> dict[str, int]:
+    """The summary's members; `unknown` only where there is one."""
+    counts = {"total": summary.total, "succeeded": summary.succeeded, "failed": summary.failed}
+    return counts | {"unknown": summary.unknown} if summary.unknown else counts

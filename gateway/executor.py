@@ -1,0 +1,209 @@
+"""Runs a batch: sends its operations in parallel under limits and yields their outcomes as they finish. Keeps none.
+
+No task, future or timer an operation: each is an `Exchange` whose completion starts the next one. Whoever iterates is
+woken once for all outcomes of a turn of the loop. When it stops iterating (its caller is gone), nothing further is
+sent; what is on its way ends by itself and is reported to `stray`: every sent operation has an outcome on record.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from gateway.batch.model import Batch, Failure, Operation, Outcome
+from gateway.batch.retry import is_repeatable
+from gateway.batch.routes import Route
+from gateway.errors import PROBLEMS
+from gateway.upstream.exchange import Exchange
+from gateway.upstream.headers import Names, end_to_end
+from gateway.upstream.pool import Pool
+
+Write = Callable[[Operation, int], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """One upstream as the executor uses it: times in seconds, the largest answer in bytes."""
+
+    pool: Pool
+    timeout_s: float
+    answer_bytes_max: int
+    retries_max: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A batch that was admitted. `routes[i]` is a `Failure` where operation i may not run; `delays_us` may be empty.
+
+    `write` makes an operation's request; `deadline_s` is a time of the loop's clock.
+    """
+
+    batch: Batch
+    routes: Sequence[Route | Failure]
+    write: Write
+    concurrency: int
+    deadline_s: float
+    answers_bytes_max: int
+    delays_us: Sequence[int] = ()
+
+
+class Executor:
+    """Runs plans against the upstreams. One for the whole process."""
+
+    def __init__(
+        self, upstreams: Mapping[str, Upstream], loop: asyncio.AbstractEventLoop, stray: Callable[[Outcome], None]
+    ) -> None:
+        self._upstreams = upstreams
+        self._loop = loop
+        self._stray = stray
+        self._names = Names()
+
+    async def run(self, plan: Plan) -> AsyncIterator[Sequence[Outcome]]:
+        """All outcomes of `plan`, each once, in the order in which they finish, grouped by turn of the loop."""
+        run = _Run(plan, self._upstreams, self._loop, self._names)
+        left = len(plan.batch.operations)
+        try:
+            run.start()
+            while left:
+                finished = await run.finished()
+                left -= len(finished)
+                yield finished
+        finally:
+            run.stop(self._stray)
+
+
+class _Run:
+    """One batch on its way."""
+
+    def __init__(
+        self, plan: Plan, upstreams: Mapping[str, Upstream], loop: asyncio.AbstractEventLoop, names: Names
+    ) -> None:
+        self._plan = plan
+        self._operations = plan.batch.operations
+        self._upstreams = upstreams
+        self._loop = loop
+        self._names = names
+        self._next = 0
+        self._in_flight = 0
+        self._answers_bytes = 0
+        self._finished: list[Outcome] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._stray: Callable[[Outcome], None] | None = None
+        self._began_s = loop.time()
+
+    def start(self) -> None:
+        self._deadline = self._loop.call_at(self._plan.deadline_s, self._send_no_more, _out_of_time())
+        self._send()
+
+    def stop(self, stray: Callable[[Outcome], None]) -> None:
+        """Send nothing further. Outcomes that still come go to `stray`."""
+        self._stray = stray
+        self._next = len(self._operations)
+        for upstream in self._upstreams.values():
+            upstream.pool.withdraw_waiting(self._done)
+        for timer in (self._timer, self._deadline):
+            if timer is not None:
+                timer.cancel()
+
+    async def finished(self) -> Sequence[Outcome]:
+        """The outcomes since the last call; waits for one."""
+        if not self._finished:
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _send(self) -> None:
+        """Send as many operations as the concurrency allows, in their order."""
+        total, concurrency = len(self._operations), self._plan.concurrency
+        while self._next < total and self._in_flight < concurrency:
+            index = self._next
+            if self._plan.delays_us and self._is_early(index):
+                return
+            self._next += 1
+            route = self._plan.routes[index]
+            if isinstance(route, Failure):
+                self._finish(Outcome(index, PROBLEMS[route.slug].status, failure=route))
+            else:
+                self._in_flight += 1
+                self._submit(index, route)
+
+    def _submit(self, index: int, route: Route) -> None:
+        operation = self._operations[index]
+        upstream = self._upstreams[route.upstream]
+        timeout_s = min(
+            upstream.timeout_s if route.timeout_s is None else route.timeout_s,
+            operation.timeout_s or upstream.timeout_s,
+        )
+        exchange = Exchange(
+            operation.method,
+            self._plan.write(operation, index),
+            deadline_s=min(self._loop.time() + timeout_s, self._plan.deadline_s),
+            repeatable=is_repeatable(operation.method, route_idempotent=route.idempotent),
+            done=self._done,
+            index=index,
+            answer_bytes_max=upstream.answer_bytes_max,
+            retries_max=upstream.retries_max,
+        )
+        upstream.pool.submit(exchange)
+
+    def _done(self, exchange: Exchange) -> None:
+        """What a finished exchange became, and the next operation in its place."""
+        self._in_flight -= 1
+        outcome = self._outcome_of(exchange)
+        self._finish(outcome)
+        if self._plan.batch.on_failure == "halt" and not outcome.succeeded:
+            self._send_no_more(Failure("halted", "an earlier operation failed and onFailure is halt; not sent"))
+        self._send()
+
+    def _outcome_of(self, exchange: Exchange) -> Outcome:
+        index, status, failure = exchange.index, exchange.status, exchange.failure
+        seconds = self._loop.time() - exchange.sent_s if exchange.sent_s else 0.0
+        if failure is not None:
+            if failure.slug == "overloaded" and self._loop.time() >= self._plan.deadline_s:
+                failure, status = _out_of_time(), 408
+            return Outcome(index, status, failure=failure, upstream_s=seconds, attempts=exchange.attempt)
+        self._answers_bytes += len(exchange.body)
+        if self._answers_bytes > self._plan.answers_bytes_max:
+            self._answers_bytes -= len(exchange.body)
+            detail = "the answers of this batch are above the cap; the operation ran"
+            failure = Failure("response-budget-exceeded", detail, members={"upstreamStatus": status})
+            return Outcome(index, 507, failure=failure, upstream_s=seconds, attempts=exchange.attempt)
+        headers = end_to_end(exchange.fields, self._names)
+        return Outcome(index, status, headers, exchange.body, None, seconds, exchange.attempt)
+
+    def _finish(self, outcome: Outcome) -> None:
+        if self._stray is not None:
+            self._stray(outcome)
+            return
+        self._finished.append(outcome)
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _send_no_more(self, refusal: Failure) -> None:
+        """Every operation that was not sent yet ends with `refusal`."""
+        if self._stray is not None:
+            return
+        status = PROBLEMS[refusal.slug].status
+        first, self._next = self._next, len(self._operations)
+        for index in range(first, len(self._operations)):
+            own = self._plan.routes[index]
+            if isinstance(own, Failure):
+                self._finish(Outcome(index, PROBLEMS[own.slug].status, failure=own))
+            else:
+                self._finish(Outcome(index, status, failure=refusal))
+
+    def _is_early(self, index: int) -> bool:
+        """Whether the operation's tokens are still to come; then `_send` runs again when they have."""
+        due_s = self._began_s + self._plan.delays_us[index] / 1_000_000
+        if due_s <= self._loop.time():
+            return False
+        if self._timer is None or self._timer.cancelled() or self._timer.when() <= self._loop.time():
+            self._timer = self._loop.call_at(due_s, self._send)
+        return True
+
+
+def _out_of_time() -> Failure:
+    return Failure("batch-deadline", "the batch ran out of time before this operation was sent", retryable=True)

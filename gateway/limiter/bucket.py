@@ -1,0 +1,134 @@
+"""The arithmetic of a token bucket in whole numbers, and the plan for a batch over several buckets. Pure.
+
+A level is counted in *units*: one token is `per_us` units, and `tokens` units flow back each microsecond, so that
+`rate: 100/s` (tokens=100, per_us=1_000_000) never rounds. A level below zero is a debt that `wait` has taken on.
+"""
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Literal, NamedTuple
+
+OnExhausted = Literal["reject", "partial", "wait"]
+
+
+class Bucket(NamedTuple):
+    """One limit: `tokens` flow back per `per_us`, at most `burst` are held."""
+
+    name: str
+    tokens: int
+    per_us: int
+    burst: int
+    on_exhausted: OnExhausted = "reject"
+
+    @property
+    def full_units(self) -> int:
+        return self.burst * self.per_us
+
+
+class Level(NamedTuple):
+    """How many units a bucket held at `at_us`."""
+
+    units: int
+    at_us: int
+
+
+class Charge(NamedTuple):
+    """What a batch wants of one bucket: `costs` in tokens, one for each operation, in order; `key` is whose bucket."""
+
+    bucket: Bucket
+    key: str
+    costs: Sequence[int]
+
+
+class Reading(NamedTuple):
+    """What a bucket holds after a decision: whole tokens, and the seconds until it is full again, rounded up."""
+
+    bucket: Bucket
+    remaining: int
+    full_in_s: int
+
+
+class Granted(NamedTuple):
+    """The first `admitted` operations may run; the i-th of them not before `delays_us[i]` where that is given.
+
+    `tokens[j]` is what the j-th charge took.
+    """
+
+    admitted: int
+    delays_us: Sequence[int]
+    readings: Sequence[Reading]
+    tokens: Sequence[int]
+
+
+class Denied(NamedTuple):
+    """Nothing was taken. After `retry_after_us` the same charge fits, if nobody else comes."""
+
+    bucket: Bucket
+    cost: int
+    retry_after_us: int
+    readings: Sequence[Reading]
+
+
+def full(bucket: Bucket, now_us: int) -> Level:
+    return Level(bucket.full_units, now_us)
+
+
+def refilled(bucket: Bucket, level: Level, now_us: int) -> Level:
+    """`level` at `now_us`; a clock that went back refills nothing."""
+    elapsed_us = max(0, now_us - level.at_us)
+    return Level(min(bucket.full_units, level.units + elapsed_us * bucket.tokens), max(now_us, level.at_us))
+
+
+def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -> tuple[Granted | Denied, list[Level]]:
+    """Decide over all buckets at once: `levels` are refilled already, the levels after the decision come back.
+
+    `partial` buckets shorten the batch to the operations that they can pay; then every bucket pays for those, or, where
+    one that rejects cannot, none does. A bucket that waits goes into debt for at most `wait_max_us`.
+    """
+    count = _payable(charges, levels)
+    costs = [sum(charge.costs[:count]) for charge in charges]
+    for charge, level, cost in zip(charges, levels, costs, strict=True):
+        bucket = charge.bucket
+        short_units = cost * bucket.per_us - level.units
+        allowed_us = wait_max_us if bucket.on_exhausted == "wait" else 0
+        if cost and short_units > allowed_us * bucket.tokens:
+            wait_us = -(-short_units // bucket.tokens) - allowed_us
+            readings = [read(each.bucket, held) for each, held in zip(charges, levels, strict=True)]
+            return Denied(bucket, cost, wait_us, readings), list(levels)
+    paid = [
+        Level(level.units - cost * charge.bucket.per_us, level.at_us)
+        for charge, level, cost in zip(charges, levels, costs, strict=True)
+    ]
+    readings = [read(charge.bucket, level) for charge, level in zip(charges, paid, strict=True)]
+    return Granted(count, _delays(charges, levels, paid, count), readings, costs), paid
+
+
+def read(bucket: Bucket, level: Level) -> Reading:
+    missing = bucket.full_units - level.units
+    refill_per_s = bucket.tokens * 1_000_000
+    return Reading(bucket, max(0, level.units // bucket.per_us), -(-missing // refill_per_s))
+
+
+def _payable(charges: Sequence[Charge], levels: Sequence[Level]) -> int:
+    """How many operations, from the first on, all the partial buckets can pay."""
+    count = len(charges[0].costs)
+    for charge, level in zip(charges, levels, strict=True):
+        bucket = charge.bucket
+        if bucket.on_exhausted != "partial" or sum(charge.costs) * bucket.per_us <= level.units:
+            continue
+        affordable = level.units // bucket.per_us
+        count = min(count, sum(1 for spent in accumulate(charge.costs) if spent <= affordable))
+    return count
+
+
+def _delays(charges: Sequence[Charge], before: Sequence[Level], after: Sequence[Level], count: int) -> Sequence[int]:
+    """When each operation's tokens have come, in microseconds from now; empty when all are there."""
+    delays: list[int] = []
+    for charge, level, paid in zip(charges, before, after, strict=True):
+        if paid.units >= 0:
+            continue
+        bucket = charge.bucket
+        spent = accumulate(charge.costs[:count])
+        own = [max(0, -((level.units - tokens * bucket.per_us) // bucket.tokens)) for tokens in spent]
+        delays = [max(pair) for pair in zip(delays, own, strict=True)] if delays else own
+    return list(accumulate(delays, max))

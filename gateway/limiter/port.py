@@ -1,0 +1,19 @@
+"""What a store of buckets promises."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading
+
+
+class Limiter(Protocol):
+    """Buckets by name and key. A bucket that was never charged is full."""
+
+    async def take(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
+        """Take what all charges cost, in one atomic step over all of their buckets; or nothing at all.
+
+        `charges` is not empty and every `costs` has the same length. Concurrent calls behave as if one after the other.
+        """
+
+    async def look(self, keys: Sequence[tuple[Bucket, str]]) -> Sequence[Reading]:
+        """What these buckets hold now. Takes nothing."""

@@ -1,0 +1,10 @@
+"""The HTTP face, and with `admin` the only place that knows aiohttp.
+
+connection   one caller's connection: the head's deadline, errors before any handler runs
+edge         the front door: what every request must obey, and which way it goes
+answer       answers written as bytes, exactly as given
+problem      refusals as problem+json, and the page behind each problem type
+batches      POST /batch and what stands under it
+forwarding   everything else: through to the upstream as it came
+access       the access line and the numbers of a request
+"""

@@ -1,0 +1,157 @@
+"""The access line and the numbers of one request: what it was, how it ended, and what the gateway itself cost."""
+
+from collections import Counter as Tally
+from collections.abc import Callable, Sequence
+from time import perf_counter
+
+import structlog
+
+from gateway.admission import Caller
+from gateway.batch.model import Failure, Outcome, Summary
+from gateway.batch.routes import EVERY_ROUTE, Route
+from gateway.executor import Plan
+from gateway.limiter.bucket import Reading
+from gateway.telemetry.metrics import Metrics
+
+Log = Callable[..., None]
+
+
+class Served:
+    """One envelope while it is served: who, when, how much."""
+
+    __slots__ = ("batch_id", "began_s", "bytes_in", "bytes_out", "caller", "dialect", "waited_s")
+
+    def __init__(self, batch_id: str, dialect: str, caller: Caller) -> None:
+        self.batch_id = batch_id
+        self.dialect = dialect
+        self.caller = caller
+        self.began_s = perf_counter()
+        self.waited_s = 0.0  # in which the gateway only waited
+        self.bytes_in = self.bytes_out = 0
+
+
+class Access:
+    """Counts and logs requests. `logger` None: no access lines."""
+
+    def __init__(self, metrics: Metrics, logger: structlog.typing.FilteringBoundLogger | None) -> None:
+        self._metrics = metrics
+        self._log: Log | None = None if logger is None else logger.info
+
+    def batch(self, plan: Plan, outcomes: Sequence[Outcome], summary: Summary, served: Served, *, status: int) -> None:
+        """An executed batch."""
+        duration_s = perf_counter() - served.began_s
+        overhead_s = max(0.0, duration_s - served.waited_s)
+        self._operations(plan, outcomes, served.dialect)
+        how = "all_ok" if summary.failed == 0 else "all_failed" if summary.succeeded == 0 else "partial"
+        metrics, dialect = self._metrics, served.dialect
+        metrics.envelopes.add((dialect, "sync", how))
+        metrics.envelope_operations.observe((dialect,), summary.total)
+        metrics.envelope_seconds.observe((dialect, "sync"), duration_s)
+        metrics.overhead_seconds.observe((dialect,), overhead_s)
+        if self._log is not None:
+            self._log(
+                "batch",
+                batch_id=served.batch_id,
+                dialect=dialect,
+                mode="sync",
+                caller=served.caller.identity[:8],
+                client_ip=served.caller.ip,
+                status=status,
+                operations_total=summary.total,
+                operations_ok=summary.succeeded,
+                operations_failed=summary.failed,
+                attempts=sum([outcome.attempts for outcome in outcomes]),
+                upstream_s=round(sum([outcome.upstream_s for outcome in outcomes]), 6),
+                overhead_s=round(overhead_s, 6),
+                duration_s=round(duration_s, 6),
+                bytes_in=served.bytes_in,
+                bytes_out=served.bytes_out,
+            )
+
+    def refused(self, served: Served, slug: str, status: int) -> None:
+        """An envelope that was refused as a whole."""
+        if slug == "batch-deadline":
+            return  # it ran, and `batch` has told so
+        self._metrics.envelopes.add((served.dialect, "sync", "shed" if status == 503 else "rejected"))
+        if self._log is not None:
+            self._log(
+                "refused",
+                batch_id=served.batch_id,
+                dialect=served.dialect,
+                caller=served.caller.identity[:8],
+                client_ip=served.caller.ip,
+                status=status,
+                slug=slug,
+                duration_s=round(perf_counter() - served.began_s, 6),
+                bytes_in=served.bytes_in,
+            )
+
+    def aborted(self, served: Served) -> None:
+        """The caller went away before the answer."""
+        self._metrics.envelopes.add((served.dialect, "sync", "aborted"))
+        if self._log is not None:
+            self._log("aborted", batch_id=served.batch_id, dialect=served.dialect, client_ip=served.caller.ip)
+
+    def taken(self, readings: Sequence[Reading], tokens: Sequence[int]) -> None:
+        """Tokens that buckets granted, in the order of `readings`."""
+        for reading, cost in zip(readings, tokens, strict=True):
+            self._metrics.tokens_taken.add((reading.bucket.name,), cost)
+
+    def denied(self, limit: str, cost: int) -> None:
+        self._metrics.tokens_denied.add((limit,), cost)
+
+    def stray(self, outcome: Outcome) -> None:
+        """An operation that finished after its caller had gone: sent, so it is on record."""
+        self._metrics.operations.add(("native", EVERY_ROUTE.template, "_other", outcome.kind))
+        if self._log is not None:
+            self._log("stray", op_index=outcome.index, status=outcome.status, outcome=outcome.kind)
+
+    def forwarded(
+        self,
+        route: Route,
+        method: str,
+        status: int,
+        *,
+        began_s: float,
+        client_ip: str,
+        slug: str | None,
+        waited_s: float,
+    ) -> None:
+        """A request that was no batch."""
+        duration_s = perf_counter() - began_s
+        known = method if method in _KNOWN_METHODS else "_other"
+        self._metrics.forwarded.add((route.template, known, f"{status // 100}xx"))
+        self._metrics.forwarded_seconds.observe((route.template,), duration_s)
+        if self._log is not None:
+            self._log(
+                "forwarded",
+                route=route.template,
+                method=known,
+                status=status,
+                client_ip=client_ip,
+                duration_s=round(duration_s, 6),
+                overhead_s=round(max(0.0, duration_s - waited_s), 6),
+                **({"slug": slug} if slug else {}),
+            )
+
+    def _operations(self, plan: Plan, outcomes: Sequence[Outcome], dialect: str) -> None:
+        """One pass over the outcomes; equal labels are added up before they are counted."""
+        kinds: Tally[tuple[str, ...]] = Tally()
+        attempts: Tally[tuple[str, str]] = Tally()
+        observe = self._metrics.operation_seconds.observe
+        for operation, route, outcome in zip(plan.batch.operations, plan.routes, outcomes, strict=True):
+            template = "_other" if isinstance(route, Failure) else route.template
+            kind = outcome.kind
+            kinds[dialect, template, operation.method, kind] += 1
+            if outcome.attempts:
+                observe((template,), outcome.upstream_s)
+                attempts[template, "answered" if outcome.failure is None else kind] += 1
+                if outcome.attempts > 1:
+                    attempts[template, "repeated"] += outcome.attempts - 1
+        for labels, count in kinds.items():
+            self._metrics.operations.add(labels, count)
+        for labels, count in attempts.items():
+            self._metrics.attempts.add(labels, count)
+
+
+_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -1,0 +1,243 @@
+"""What stands under the batch prefix: POST /batch itself, the pages of problems, and the caller's limits."""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import msgspec
+from aiohttp.web import BaseRequest
+
+from gateway.admission import Admission, Admitted, Caller, identity_of, rate_limit_headers
+from gateway.batch.model import Batch, Outcome, Summary, summarize
+from gateway.batch.validation import Rules
+from gateway.dialects import native
+from gateway.dialects.multistatus import XmlWriter
+from gateway.dialects.port import EnvelopeLimits
+from gateway.errors import GatewayError, quoted
+from gateway.executor import Executor, Plan
+from gateway.server import problem
+from gateway.server.access import Access, Served
+from gateway.server.answer import Answer, date_field, head
+from gateway.server.edge import request_id_of
+from gateway.server.envelope import body_of, check_head, form_of
+from gateway.upstream.headers import vouched
+from gateway.upstream.request import RequestWriter
+
+Fields = list[tuple[bytes, bytes]]
+
+_JSON, _LINES, _XML = native.JsonWriter(), native.LinesWriter(), XmlWriter()
+_WRITERS: dict[str, native.JsonWriter | XmlWriter] = {
+    "application/json": _JSON,
+    "application/xml": _XML,
+    "text/xml": _XML,
+}
+_ALWAYS: Fields = [(b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff")]
+# What may have run when the batch's time was up, or surely did not.
+_OUT_OF_TIME = frozenset({"batch-deadline", "outcome-unknown", "upstream-timeout"})
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """Times in seconds, sizes in bytes; `base` is the batch prefix."""
+
+    base: str
+    body_bytes_max: int
+    sync_operations_max: int
+    concurrency: int
+    sync_timeout_s: float
+    answers_bytes_max: int
+    envelope: EnvelopeLimits
+    rules: Rules
+    identity_names: frozenset[bytes]
+
+
+class Batches:
+    """Answers what is under the batch prefix."""
+
+    def __init__(self, settings: BatchSettings, admission: Admission, executor: Executor, access: Access) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._executor = executor
+        self._access = access
+
+    async def __call__(self, request: BaseRequest, path: str) -> Answer:
+        base = self._settings.base
+        if path == base:
+            return await self._post(request)
+        if path == f"{base}/limits":
+            return await self._limits(request)
+        if path.startswith(f"{base}/problems/") and request.method in ("GET", "HEAD"):
+            slug = path.removeprefix(f"{base}/problems/")
+            found = problem.page(slug, accept=request.headers.get("Accept", ""), base=base)
+            if found is not None:
+                return found
+        raise GatewayError("not-found", f"nothing stands at {quoted(path)}; batches go to POST {base}")
+
+    async def _post(self, request: BaseRequest) -> Answer:
+        if request.method != "POST":
+            raise GatewayError("method-not-allowed", headers={"Allow": "POST"})
+        served = Served(secrets.token_hex(16), "native", caller_of(request, self._settings.identity_names))
+        try:
+            return await self._batch(request, served)
+        except GatewayError as error:
+            self._access.refused(served, error.problem.slug, error.status)
+            raise
+        except asyncio.CancelledError:
+            self._access.aborted(served)
+            raise
+
+    async def _batch(self, request: BaseRequest, served: Served) -> Answer:
+        """The path of a batch: read, judged, admitted, run, answered."""
+        settings = self._settings
+        form = form_of(request.headers.getall("Accept", ()))
+        check_head(request, settings.body_bytes_max)
+        data = await body_of(request, settings.body_bytes_max)
+        served.bytes_in = len(data)
+        batch = native.parse(data, settings.envelope, settings.rules)
+        self._check_extent(request, batch)
+        admitted = await self._admission.admit(
+            batch.operations, served.caller, batched=True, wait_max_us=int(settings.sync_timeout_s * 1_000_000)
+        )
+        self._access.taken(admitted.readings, admitted.tokens)
+        plan = self._plan(request, batch, admitted, served)
+        fields = self._answer_fields(request, admitted)
+        if form == _LINES.media_type:
+            return await self._stream(request, plan, fields, served)
+        outcomes = await self._outcomes(plan, served)
+        return self._answer(plan, outcomes, fields, form, served)
+
+    def _check_extent(self, request: BaseRequest, batch: Batch) -> None:
+        """Refuse what asks for work that is not built, or more than one synchronous batch may hold."""
+        if request.query_string and request.query.get("dryRun", "false") != "false":
+            raise GatewayError("not-found", "the dry run is not built yet; leave dryRun out")
+        most = self._settings.sync_operations_max
+        if len(batch.operations) > most:
+            raise native.too_many(len(batch.operations), most)
+
+    def _plan(self, request: BaseRequest, batch: Batch, admitted: Admitted, served: Served) -> Plan:
+        settings = self._settings
+        host = request.headers.get("Host")
+        said = vouched(None if host is None else host.encode("latin-1", "replace"), served.caller.ip, "http")
+        writer = RequestWriter(request.raw_headers, said, served.batch_id, secrets.token_bytes(24))
+        return Plan(
+            batch,
+            admitted.routes,
+            writer.write,
+            settings.concurrency,
+            asyncio.get_running_loop().time() + settings.sync_timeout_s,
+            settings.answers_bytes_max,
+            admitted.delays_us,
+        )
+
+    async def _outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
+        """All outcomes, in the order of the operations."""
+        outcomes: list[Any] = [None] * len(plan.batch.operations)
+        began_s = perf_counter()
+        async for finished in self._executor.run(plan):
+            for outcome in finished:
+                outcomes[outcome.index] = outcome
+        served.waited_s += perf_counter() - began_s
+        return outcomes
+
+    def _answer(self, plan: Plan, outcomes: Sequence[Outcome], fields: Fields, form: str, served: Served) -> Answer:
+        summary = summarize(outcomes)
+        ids = [operation.id for operation in plan.batch.operations]
+        base = self._settings.base
+        if self._ran_out(plan, outcomes):
+            self._access.batch(plan, outcomes, summary, served, status=408)
+            raise GatewayError(
+                "batch-deadline",
+                f"not finished within {self._settings.sync_timeout_s:g} s; results holds what became of each operation",
+                headers={"x-should-retry": "false"},
+                members=native.preview(ids, outcomes, summary, base),
+            )
+        body = _WRITERS[form].whole(ids, outcomes, summary, base)
+        content_type = b"application/json" if form == "application/json" else form.encode() + b'; charset="utf-8"'
+        answer = Answer(207, [(b"Content-Type", content_type), *fields, _summary_field(summary)], body)
+        served.bytes_out = len(body)
+        self._access.batch(plan, outcomes, summary, served, status=207)
+        return answer
+
+    async def _stream(self, request: BaseRequest, plan: Plan, fields: Fields, served: Served) -> Answer:
+        """One line an outcome as it finishes; the head goes out at once, so no later problem can change the status."""
+        keep_alive = request.keep_alive and request.version == (1, 1)
+        framing = [(b"Transfer-Encoding", b"chunked")] if request.version == (1, 1) else []
+        start = [date_field(), (b"Content-Type", _LINES.media_type.encode()), *fields, *framing]
+        send = _Chunks(request, chunked=bool(framing)).send
+        await send(head(207, b"Multi-Status", start, request=request, keep_alive=keep_alive), framed=False)
+        outcomes: list[Any] = [None] * len(plan.batch.operations)
+        async for finished in self._executor.run(plan):
+            lines = [_LINES.piece(plan.batch.operations[each.index].id, each, self._settings.base) for each in finished]
+            for outcome in finished:
+                outcomes[outcome.index] = outcome
+            served.bytes_out += await send(b"".join(lines))
+        summary = summarize(outcomes)
+        served.bytes_out += await send(_LINES.last(summary))
+        if framing:
+            await send(b"0\r\n\r\n", framed=False)
+        self._access.batch(plan, outcomes, summary, served, status=207)
+        return Answer.already_written(207, keep_alive=keep_alive)
+
+    def _answer_fields(self, request: BaseRequest, admitted: Admitted) -> Fields:
+        limits = rate_limit_headers(admitted.readings)
+        request_id = (b"X-Request-Id", request_id_of(request).encode())
+        return [*_ALWAYS, request_id, *((name.encode(), value.encode()) for name, value in limits.items())]
+
+    def _ran_out(self, plan: Plan, outcomes: Sequence[Outcome]) -> bool:
+        if asyncio.get_running_loop().time() < plan.deadline_s:
+            return False
+        return any(outcome.failure is not None and outcome.failure.slug in _OUT_OF_TIME for outcome in outcomes)
+
+    async def _limits(self, request: BaseRequest) -> Answer:
+        if request.method not in ("GET", "HEAD"):
+            raise GatewayError("method-not-allowed", headers={"Allow": "GET, HEAD"})
+        readings = await self._admission.readings(caller_of(request, self._settings.identity_names))
+        limits = [
+            {
+                "name": reading.bucket.name,
+                "tokens": reading.bucket.tokens,
+                "perSeconds": reading.bucket.per_us / 1_000_000,
+                "burst": reading.bucket.burst,
+                "onExhausted": reading.bucket.on_exhausted,
+                "remaining": reading.remaining,
+                "fullInSeconds": reading.full_in_s,
+            }
+            for reading in readings
+        ]
+        body = {
+            "limits": limits,
+            "operationsMax": self._settings.sync_operations_max,
+            "envelopeBytesMax": self._settings.body_bytes_max,
+            "concurrency": self._settings.concurrency,
+        }
+        return Answer(200, [*_ALWAYS, (b"Content-Type", b"application/json")], msgspec.json.encode(body))
+
+
+def caller_of(request: BaseRequest, identity_names: frozenset[bytes]) -> Caller:
+    """Who sent the request."""
+    fields = request.raw_headers
+    return Caller(identity_of(fields, identity_names), request.remote or "", fields)
+
+
+def _summary_field(summary: Summary) -> tuple[bytes, bytes]:
+    counts = native.shown(summary)
+    return b"Batch-Summary", ", ".join(f"{name}={count}" for name, count in counts.items()).encode()
+
+
+class _Chunks:
+    """Writes pieces of a streamed answer, chunked where the caller speaks HTTP/1.1; waits for a slow reader."""
+
+    def __init__(self, request: BaseRequest, *, chunked: bool) -> None:
+        self._request = request
+        self._chunked = chunked
+
+    async def send(self, data: bytes, *, framed: bool = True) -> int:
+        transport = self._request.transport
+        if transport is None:
+            raise ConnectionResetError
+        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if framed and self._chunked else data)
+        await self._request.writer.drain()
+        return len(data)

@@ -1,0 +1,97 @@
+"""The front door: what every request must obey (PROMISES D.1), and which way it goes."""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from secrets import token_hex
+
+import structlog
+from aiohttp.web import BaseRequest
+
+from gateway.errors import GatewayError
+from gateway.server import problem
+from gateway.server.answer import Answer
+from gateway.telemetry.logs import Throttle
+
+_HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
+
+
+class Edge:
+    """Takes every request of the traffic listener. `batches` answers below `base`, `forward` all else."""
+
+    def __init__(
+        self,
+        base: str,
+        batches: Callable[[BaseRequest, str], Awaitable[Answer]],
+        forward: Callable[[BaseRequest, str], Awaitable[Answer]],
+        logger: structlog.typing.FilteringBoundLogger,
+    ) -> None:
+        self._base = base
+        self._under_base = base + "/"
+        self._batches = batches
+        self._forward = forward
+        self._logger = logger
+        self._throttle = Throttle()
+        self.active = 0
+        self.draining = False
+        self.idle = asyncio.Event()  # nothing is being answered
+        self.idle.set()
+
+    async def __call__(self, request: BaseRequest) -> Answer:
+        """Answer one request. Only cancellation, when the caller is gone, leaves this function as an exception."""
+        path = request.raw_path.partition("?")[0]
+        own = path == self._base or path.startswith(self._under_base)
+        self.active += 1
+        if self.active == 1:
+            self.idle.clear()
+        try:
+            checked(request)
+            answer = await (self._batches if own else self._forward)(request, path)
+        except GatewayError as error:
+            answer = self.refuse(error, request_id_of(request), forwarded=not own)
+        except Exception as defect:
+            answer = self._internal_error(request, defect, forwarded=not own)
+        finally:
+            self.active -= 1
+            if self.active == 0:
+                self.idle.set()
+        if self.draining:
+            answer.keep_alive = False
+        return answer
+
+    def refuse(self, error: GatewayError, request_id: str | None = None, *, forwarded: bool = False) -> Answer:
+        return problem.answer_for(error, base=self._base, request_id=request_id or token_hex(16), forwarded=forwarded)
+
+    def _internal_error(self, request: BaseRequest, defect: Exception, *, forwarded: bool) -> Answer:
+        request_id = request_id_of(request)
+        left_out = self._throttle.admits(type(defect).__name__)
+        if left_out is not None:
+            self._logger.error("defect", request_id=request_id, left_out=left_out, exc_info=defect)
+        return self.refuse(GatewayError("internal-error", close=True), request_id, forwarded=forwarded)
+
+
+def checked(request: BaseRequest) -> None:
+    """Refuse what two readers of HTTP could understand differently; aiohttp's parser has refused the worst already."""
+    version = request.version
+    if version != (1, 1) and version != (1, 0):
+        raise GatewayError("http-version", close=True)
+    headers = request.headers
+    if "Transfer-Encoding" in headers:
+        coding = headers.getall("Transfer-Encoding")
+        if version == (1, 0) or len(coding) > 1 or coding[0].lower() != "chunked" or "Content-Length" in headers:
+            raise GatewayError("ambiguous-framing", close=True)
+    host = headers.get("Host", "")
+    if not _HOST.fullmatch(host) or (not host and version == (1, 1) and "Host" not in headers):
+        raise GatewayError("bad-host", close=True)
+    if request.method == "CONNECT":
+        raise GatewayError("method-not-supported", "CONNECT is for tunnels; this is a reverse proxy", close=True)
+    target = request.raw_path
+    if not target.startswith("/") and not (target == "*" and request.method == "OPTIONS"):
+        raise GatewayError("bad-target", close=True)
+
+
+def request_id_of(request: BaseRequest) -> str:
+    """The caller's own `X-Request-Id` where it is a plain word, else a new one."""
+    said = request.headers.get("X-Request-Id", "")
+    return said if _REQUEST_ID.fullmatch(said) else token_hex(16)

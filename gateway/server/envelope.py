@@ -1,0 +1,86 @@
+"""An envelope's head and body: what it must declare, which form of answer it accepts, its bytes up to the limit."""
+
+from collections.abc import Sequence
+
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import BaseRequest, RequestPayloadError
+
+from gateway.errors import GatewayError, quoted
+
+FORMS = ("application/json", "application/x-ndjson", "application/xml", "text/xml")
+_RANGES = {"*/*": FORMS[0], "application/*": FORMS[0], "text/*": "text/xml"}
+
+
+def check_head(request: BaseRequest, body_bytes_max: int) -> None:
+    """Raise what is wrong before a byte of the body is read (PROMISES D.1, D.2)."""
+    headers = request.headers
+    said = headers.get("Content-Type", "")
+    essence, _, parameters = said.partition(";")
+    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
+    if essence.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
+        detail = f"{quoted(said)} is not Content-Type: application/json"
+        raise GatewayError("unsupported-media-type", detail, headers={"Accept-Post": "application/json"})
+    if headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise GatewayError("unsupported-encoding", headers={"Accept-Encoding": "identity"})
+    length = headers.get("Content-Length")
+    if length is None and "Transfer-Encoding" not in headers and request.version == (1, 0):
+        raise GatewayError("length-required")
+    if length is not None and int(length) > body_bytes_max:
+        raise _too_large(body_bytes_max)
+    expect = headers.get("Expect")
+    if expect is not None:
+        if expect.lower() != "100-continue":
+            raise GatewayError("expectation-failed", close=True)
+        if request.transport is not None and request.version == (1, 1):
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+async def body_of(request: BaseRequest, body_bytes_max: int) -> bytes:
+    """The whole body. Stops reading at the limit: 413, exact at the byte."""
+    content = request.content
+    chunks, size = [], 0
+    try:
+        while not content.at_eof():
+            chunk = await content.readany()
+            size += len(chunk)
+            if size > body_bytes_max:
+                raise _too_large(body_bytes_max)
+            chunks.append(chunk)
+    except (RequestPayloadError, HttpProcessingError) as broken:
+        raise GatewayError("malformed-http", "the body's framing is broken", close=True) from broken
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+
+def form_of(accept: Sequence[str]) -> str:
+    """The media type to answer in (RFC 9110 12.5.1): the most wanted of `FORMS`, JSON where nothing is said."""
+    best, best_weight = "", 0.0
+    ranges = [part for value in accept for part in value.split(",") if part.strip()]
+    for part in ranges:
+        essence, *parameters = (piece.strip().lower() for piece in part.split(";"))
+        form = essence if essence in FORMS else _RANGES.get(essence, "")
+        weight = _weight(parameters)
+        if form and weight > best_weight:
+            best, best_weight = form, weight
+    if ranges and not best:
+        raise GatewayError("not-acceptable")
+    return best or FORMS[0]
+
+
+def _weight(parameters: Sequence[str]) -> float:
+    for parameter in parameters:
+        if parameter.startswith("q="):
+            try:
+                return float(parameter[2:])
+            except ValueError:
+                return 0.0
+    return 1.0
+
+
+def _too_large(most: int) -> GatewayError:
+    return GatewayError(
+        "envelope-too-large",
+        f"the envelope is above {most} bytes; split the batch",
+        headers={"X-Limit-Bytes": str(most)},
+        members={"max": most},
+        close=True,
+    )

@@ -1,0 +1,224 @@
+"""Everything that is no batch: through to the upstream as it came, and back (CONTRACT 7).
+
+The request's target, and the order, case and duplicates of its fields stay; bodies stream with back-pressure both ways;
+1xx, trailers, HEAD, 204, 304 and upgrades pass. What the gateway adds is `Via` and `X-Forwarded-*`.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from time import perf_counter
+
+from aiohttp.web import BaseRequest
+
+from gateway.admission import Admission, Caller, identity_of
+from gateway.batch.model import Operation
+from gateway.batch.retry import is_repeatable
+from gateway.batch.routes import Route
+from gateway.errors import GatewayError
+from gateway.executor import Upstream
+from gateway.server.access import Access
+from gateway.server.answer import Answer, date_field, head
+from gateway.server.tunnel import tunnel
+from gateway.upstream.headers import VOUCHED, RawFields, connection_options, forwarded, rendered, vouched
+from gateway.upstream.stream import StreamedExchange, UpstreamError
+
+_VIA = (b"Via", b"1.1 batch-gateway")
+_CHUNKED = (b"Transfer-Encoding", b"chunked")
+_TUNNELLED = frozenset({b"upgrade"})
+_TRAILED = frozenset({b"trailer"})
+
+
+@dataclass(frozen=True, slots=True)
+class ForwardingSettings:
+    """`identity_names`: the lower-case fields that tell callers apart, for the buckets."""
+
+    identity_names: frozenset[bytes]
+    counts: bool
+
+
+class Forwarding:
+    """Forwards requests to the upstream of their route."""
+
+    def __init__(
+        self, settings: ForwardingSettings, admission: Admission, upstreams: Mapping[str, Upstream], access: Access
+    ) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._upstreams = upstreams
+        self._access = access
+        self._loop = asyncio.get_running_loop()
+
+    async def __call__(self, request: BaseRequest, path: str) -> Answer:
+        began_s = perf_counter()
+        route = await self._admitted(request)
+        forwarding = _Forwarded(request, self._upstreams[route.upstream], route, self._loop)
+        slug = None
+        status = 499  # the caller went away
+        try:
+            answer = await forwarding.run()
+            status = answer.status
+            return answer
+        except UpstreamError as error:
+            slug, status = error.failure.slug, error.status
+            raise GatewayError(slug, error.failure.detail, status=status) from None
+        finally:
+            self._access.forwarded(
+                route, request.method, status, began_s=began_s, client_ip=request.remote or "", slug=slug,
+                waited_s=forwarding.waited_s,
+            )  # fmt: skip
+
+    async def _admitted(self, request: BaseRequest) -> Route:
+        """The same admission as an operation's; only built up where there is something to decide."""
+        target = request.raw_path
+        if not self._settings.counts:
+            return self._admission.route_of(request.method, target)
+        fields = request.raw_headers
+        caller = Caller(identity_of(fields, self._settings.identity_names), request.remote or "", fields)
+        lone = Operation("", request.method, target)
+        admitted = await self._admission.admit([lone], caller, batched=False, wait_max_us=0)
+        self._access.taken(admitted.readings, admitted.tokens)
+        route = admitted.routes[0]
+        if isinstance(route, Route):
+            return route
+        raise GatewayError(route.slug, route.detail, headers={"Retry-After": str(route.members.get("retryAfter", 1))})
+
+
+class _Forwarded:
+    """One request on its way."""
+
+    def __init__(self, request: BaseRequest, upstream: Upstream, route: Route, loop: asyncio.AbstractEventLoop) -> None:
+        self._request = request
+        self._pool = upstream.pool
+        self._loop = loop
+        self.waited_s = 0.0
+        timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
+        fields = request.raw_headers
+        options = connection_options(fields)
+        upgrades = b"upgrade" in options and "Upgrade" in request.headers
+        content = request.content
+        self._has_body = request.body_exists
+        whole = content.is_eof()
+        chunked = self._has_body and "Transfer-Encoding" in request.headers
+        start = _request_head(request, fields, upgrades=upgrades, chunked=chunked)
+        if self._has_body and whole:
+            data = content.read_nowait(-1)
+            start += (b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n") if chunked else data
+        self._chunked = chunked
+        self._exchange = StreamedExchange(
+            request.method,
+            start,
+            has_body=self._has_body and not whole,
+            upgrades=upgrades,
+            deadline_s=loop.time() + timeout_s,
+            repeatable=is_repeatable(request.method, route_idempotent=route.idempotent),
+            retries_max=upstream.retries_max,
+            loop=loop,
+        )
+
+    async def run(self) -> Answer:
+        exchange = self._exchange
+        self._pool.submit(exchange)
+        pump = None
+        try:
+            if not exchange.requested:
+                pump = self._loop.create_task(self._pump())
+            await self._head()
+            if exchange.status == 101:
+                return await tunnel(self._request, exchange)
+            return await self._body()
+        except UpstreamError:
+            if exchange.has_head:
+                self._break_off()
+                return Answer.already_written(exchange.status, keep_alive=False)
+            raise
+        finally:
+            if not exchange.ended:
+                self._pool.withdraw(exchange)
+            if pump is not None:
+                pump.cancel()
+                await asyncio.wait([pump])
+
+    async def _head(self) -> None:
+        exchange = self._exchange
+        while not exchange.has_head:
+            began_s = perf_counter()
+            await exchange.arrival()
+            self.waited_s += perf_counter() - began_s
+            interims, exchange.interims = exchange.interims, []
+            for status, fields in interims:
+                if self._request.version == (1, 1) and self._request.transport is not None:
+                    self._request.transport.write(b"HTTP/1.1 %d \r\n%b\r\n" % (status, rendered(forwarded(fields))))
+
+    async def _body(self) -> Answer:
+        """The answer's head and body to the caller; both in one write where all of it is there."""
+        exchange, request = self._exchange, self._request
+        status, method = exchange.status, request.method
+        bodiless = method == "HEAD" or status in (204, 304)
+        names = {name.lower() for name, _ in exchange.fields}
+        framed = bodiless or b"content-length" in names
+        chunked = not framed and request.version == (1, 1)
+        keep_alive = request.keep_alive and (framed or chunked)
+        fields = [*forwarded(exchange.fields, keep=_TRAILED), _VIA]
+        if b"date" not in names:
+            fields.append(date_field())  # RFC 9110 6.6.1: a recipient with a clock adds it
+        if chunked or (method == "HEAD" and b"transfer-encoding" in names):
+            fields.append(_CHUNKED)
+        start = head(status, exchange.reason, fields, request=request, keep_alive=keep_alive)
+        sent = await self._stream(start, chunked=chunked)
+        return Answer.already_written(status, keep_alive=keep_alive, body_bytes=sent)
+
+    async def _stream(self, start: bytes, *, chunked: bool) -> int:
+        exchange, request, sent = self._exchange, self._request, 0
+        while True:
+            data = b"".join(exchange.taken())
+            sent += len(data)
+            ended = exchange.ended
+            if chunked:
+                data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+                if ended:
+                    data += b"0\r\n%b\r\n" % rendered(exchange.trailers)
+            transport = request.transport
+            if transport is None:
+                raise ConnectionResetError
+            if start or data:
+                transport.write(start + data)
+                start = b""
+                await request.writer.drain()
+            if ended:
+                return sent
+            began_s = perf_counter()
+            await exchange.arrival()
+            self.waited_s += perf_counter() - began_s
+
+    async def _pump(self) -> None:
+        """The request's body to the upstream, as it comes."""
+        content, exchange = self._request.content, self._exchange
+        while not content.at_eof():
+            data = await content.readany()
+            if data:
+                await exchange.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        exchange.finish_request(b"0\r\n\r\n" if self._chunked else b"")
+
+    def _break_off(self) -> None:
+        """The upstream's answer ended early: so must ours, visibly."""
+        if self._request.transport is not None:
+            self._request.transport.abort()
+
+
+def _request_head(request: BaseRequest, fields: RawFields, *, upgrades: bool, chunked: bool) -> bytes:
+    """The request's head for the upstream. Our own fields come last, after what the caller could have meant by them."""
+    host = request.headers.get("Host")
+    kept = [
+        field
+        for field in forwarded(fields, keep=_TUNNELLED if upgrades else frozenset())
+        if field[0].lower() not in VOUCHED
+    ]
+    said = vouched(None if host is None else host.encode("utf-8", "surrogateescape"), request.remote or "", "http")
+    lines = rendered([*kept, *said])
+    if chunked:
+        lines += b"Transfer-Encoding: chunked\r\n"
+    if upgrades:
+        lines += b"Connection: upgrade\r\n"
+    target = request.raw_path.encode("utf-8", "surrogateescape")
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), target, lines)

@@ -1,0 +1,73 @@
+"""After a 101 both ends speak a protocol of their own, such as WebSocket: bytes pass untouched, with back-pressure."""
+
+import asyncio
+
+from aiohttp.web import BaseRequest
+
+from gateway.server.answer import Answer, head
+from gateway.upstream.headers import forwarded
+from gateway.upstream.stream import StreamedExchange, UpstreamError
+
+_KEPT = frozenset({b"upgrade"})
+
+
+class _CallerBytes:
+    """Takes the caller's bytes in place of aiohttp's request parser; pauses the caller while the upstream is full."""
+
+    def __init__(self, request: BaseRequest, exchange: StreamedExchange) -> None:
+        self._request = request
+        self._exchange = exchange
+        self._writing: asyncio.Task[None] | None = None
+        self._waiting: list[bytes] = []
+        self.ended = asyncio.Event()
+
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
+        self._waiting.append(data)
+        if self._writing is None:
+            self._writing = asyncio.get_running_loop().create_task(self._write())
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self.ended.set()
+
+    def stop(self) -> None:
+        if self._writing is not None:
+            self._writing.cancel()
+
+    async def _write(self) -> None:
+        transport = self._request.transport
+        if transport is not None:
+            transport.pause_reading()
+        while self._waiting:
+            data = b"".join(self._waiting)
+            self._waiting.clear()
+            await self._exchange.write(data)
+        self._writing = None
+        if transport is not None and not transport.is_closing():
+            transport.resume_reading()
+
+
+async def tunnel(request: BaseRequest, exchange: StreamedExchange) -> Answer:
+    """Answer 101 and carry bytes both ways until either end closes. Cancelled when the caller's connection is lost."""
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError
+    fields = [*forwarded(exchange.fields, keep=_KEPT), (b"Connection", b"upgrade")]
+    transport.write(head(101, exchange.reason, fields, request=request, keep_alive=True))
+    caller = _CallerBytes(request, exchange)
+    request.protocol.set_parser(caller)  # type: ignore[arg-type]  # it asks for feed_data and feed_eof only
+    try:
+        while True:
+            data = b"".join(exchange.taken())
+            if data:
+                transport.write(data)
+                await request.writer.drain()
+            if exchange.ended:
+                break
+            await exchange.arrival()
+    except UpstreamError:
+        pass
+    finally:
+        caller.stop()
+    transport.close()
+    return Answer.already_written(101, keep_alive=False)

@@ -1,0 +1,239 @@
+"""One HTTP/1.1 connection to the upstream: request bytes out, llhttp's events in, nothing left for the next answer.
+
+Rules (PROMISES 1.1, P10):
+- A byte that no request asked for poisons the connection; so do an unasked 101, a version other than 1.x, a status
+  outside 100-599, more than 10 interim answers and a head above its limits.
+- llhttp cannot be told that an answer to HEAD has no body: such an answer ends with its head, and a new parser comes.
+- Events are collected while llhttp runs and acted upon after it returns: no caller's code runs inside the parser.
+"""
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+from gateway.batch.retry import Loss
+from gateway.upstream.exchange import Exchange
+from gateway.upstream.headers import RawFields, connection_options
+
+if TYPE_CHECKING:
+    from gateway.upstream.pool import Pool
+
+INTERIM_MAX = 10
+FIELDS_MAX = 256
+HEAD_BYTES_MAX = 65536
+
+
+class MalformedAnswerError(Exception):
+    """The upstream's bytes are no answer that may be passed on."""
+
+
+class Connection(asyncio.Protocol):
+    """A connection and the exchanges on it, the oldest first. Only `Pool` makes, fills and closes it."""
+
+    def __init__(self, pool: "Pool") -> None:
+        self.exchanges: deque[Exchange] = deque()
+        self.is_reusable = True
+        self.idle_since_s = 0.0
+        self.idle_max_s: float | None = None
+        self._pool = pool
+        self._in_tunnel: Exchange | None = None
+        self._was_interim = False
+        self._transport: asyncio.Transport | None = None
+        self._renew_parser()
+        self._answered: list[tuple[Exchange, RawFields]] = []
+        self._loss: Loss | None = None
+        self._surplus = False
+
+    def __repr__(self) -> str:
+        state = "closed" if self._transport is None else "busy" if self.exchanges else "idle"
+        return f"<Connection {state} exchanges={len(self.exchanges)} reusable={self.is_reusable}>"
+
+    # What the pool calls.
+
+    def send(self, exchange: Exchange, now_s: float) -> None:
+        """Put `exchange` behind the others and write what is known of its request."""
+        exchange.attempt += 1
+        exchange.connection = self
+        exchange.sent_s = now_s
+        self.exchanges.append(exchange)
+        if self._transport is not None:  # else connection_lost is about to report it
+            self._transport.write(exchange.request)
+
+    def write(self, data: bytes) -> None:
+        """A further part of the last exchange's request."""
+        if self._transport is not None:
+            self._transport.write(data)
+
+    def close(self, loss: Loss | None = None) -> None:
+        """Close at once; the oldest exchange ends with `loss`, those behind it as reset."""
+        self.is_reusable = False
+        transport, self._transport = self._transport, None
+        if transport is not None:
+            transport.abort()
+        self._pool.forget(self)
+        failed, self.exchanges = self.exchanges, deque()
+        for exchange in failed:
+            self._pool.lost(exchange, loss or Loss.RESET)
+            loss = Loss.RESET
+
+    def pause_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def get_extra_info(self, name: str) -> Any:
+        return None if self._transport is None else self._transport.get_extra_info(name)
+
+    # What the loop calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+
+    def pause_writing(self) -> None:
+        if self.exchanges:
+            self.exchanges[-1].on_writable(False)
+
+    def resume_writing(self) -> None:
+        if self.exchanges:
+            self.exchanges[-1].on_writable(True)
+
+    def data_received(self, data: bytes) -> None:
+        if self._in_tunnel is not None:
+            self._in_tunnel.on_data(data)
+            return
+        try:
+            self._parser.feed_data(data)
+        except HttpParserUpgrade as upgrade:
+            self._begin_tunnel(data[upgrade.args[0] :])
+            return
+        except (HttpParserError, MalformedAnswerError):
+            self._loss = self._loss or Loss.MALFORMED
+        if not self._head_ended:
+            self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES_MAX or len(self._fields) > FIELDS_MAX:  # an endless head, or endless trailers
+            self._loss = self._loss or Loss.MALFORMED
+        self._act()
+
+    def eof_received(self) -> None:
+        if self.exchanges and self._in_tunnel is None and self._ends_with_close():
+            self._answered.append((self.exchanges.popleft(), ()))
+        self.is_reusable = False
+        self._act()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        tunnelled, self._in_tunnel = self._in_tunnel, None
+        if tunnelled is not None:
+            self.exchanges.clear()
+            tunnelled.on_end(())
+        self.close()
+
+    # What llhttp calls.
+
+    def on_message_begin(self) -> None:
+        if not self.exchanges or self._surplus:
+            self._surplus = True
+            raise MalformedAnswerError
+        self._fields: list[tuple[bytes, bytes]] = []
+        self._head_ended = False
+
+    def on_status(self, reason: bytes) -> None:
+        self._reason = reason
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._fields.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        parser = self._parser
+        status, fields, exchange = parser.get_status_code(), self._fields, self.exchanges[0]
+        self._head_ended = True
+        if not 100 <= status <= 599 or parser.get_http_version() not in ("1.1", "1.0") or len(fields) > FIELDS_MAX:
+            raise MalformedAnswerError
+        if status < 200:
+            self._interim(exchange, status, fields)
+            return
+        exchange.status, exchange.reason, exchange.fields = status, self._reason, fields
+        self._fields = []  # what comes now are trailers
+        exchange.on_head()
+        if exchange.method == "HEAD":
+            self._end_of_answer(keep_alive=b"close" not in connection_options(fields))
+
+    def on_body(self, data: bytes) -> None:
+        if self._renewing:
+            self._surplus = True  # a body behind an answer to HEAD
+            return
+        loss = self.exchanges[0].on_data(data)
+        if loss is not None:
+            self._loss = loss
+            raise MalformedAnswerError
+
+    def on_message_complete(self) -> None:
+        if self._renewing or self._was_interim:
+            self._was_interim = False
+            return
+        self._end_of_answer(keep_alive=self._parser.should_keep_alive())
+
+    # Parts of the above.
+
+    def _interim(self, exchange: Exchange, status: int, fields: RawFields) -> None:
+        self._interims += 1
+        if self._interims > INTERIM_MAX:
+            raise MalformedAnswerError
+        if status == 101 and not (exchange.upgrades and self._parser.should_upgrade()):
+            raise MalformedAnswerError
+        if status == 101:
+            exchange.status, exchange.reason, exchange.fields = status, self._reason, fields
+        else:
+            exchange.on_interim(status, fields)
+        self._was_interim = True
+
+    def _end_of_answer(self, *, keep_alive: bool) -> None:
+        exchange = self.exchanges.popleft()
+        self._interims = self._head_bytes = 0
+        self._renewing = exchange.method == "HEAD"
+        if not keep_alive or not exchange.is_requested:
+            self.is_reusable = False
+        self._answered.append((exchange, self._fields))
+
+    def _ends_with_close(self) -> bool:
+        """Whether the end of the connection is the end of the body (RFC 9112 6.3, rule 8)."""
+        framed = {b"content-length", b"transfer-encoding"}
+        first = self.exchanges[0]
+        return self._head_ended and first.status >= 200 and framed.isdisjoint(name.lower() for name, _ in first.fields)
+
+    def _act(self) -> None:
+        """Deliver what llhttp brought: whole answers first, then the connection goes back, or what is left is lost."""
+        answered, self._answered = self._answered, []
+        if self._renewing:
+            self._renew_parser()
+        if self._loss is not None or self._surplus:
+            self.is_reusable = False
+        if answered and not self.exchanges and self.is_reusable:
+            self._pool.release(self)
+        for exchange, trailers in answered:
+            exchange.connection = None
+            exchange.on_end(trailers)
+        if not self.is_reusable and (self._loss is not None or answered or not self.exchanges or self._surplus):
+            self.close(self._loss)
+
+    def _renew_parser(self) -> None:
+        self._parser: Any = HttpResponseParser(self)
+        self._fields = []
+        self._reason = b""
+        self._head_ended = True
+        self._head_bytes = 0
+        self._interims = 0
+        self._renewing = False
+
+    def _begin_tunnel(self, tail: bytes) -> None:
+        """101: from here on the bytes belong to the two ends (RFC 9110 7.8)."""
+        exchange = self.exchanges[0]
+        self._in_tunnel = exchange
+        self.is_reusable = False
+        exchange.on_head()
+        if tail:
+            exchange.on_data(tail)

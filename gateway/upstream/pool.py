@@ -1,0 +1,251 @@
+"""Connections to one upstream: reuse, limits, deadlines and the retry law, for batches and forwarded requests alike.
+
+- An exchange takes an idle connection, the most recently used first; else a new one is opened, up to `connections_max`;
+  else it waits in line. With `pipelining_max` above 1, safe requests fill up one connection before they take another:
+  cheapest by far, at the price that a slow answer holds up those behind it.
+- One sweep every 50 ms looks at all deadlines: no timer an exchange, and nothing to do when there are no connections.
+- The keep-alive race (a server closes as we send): connections idle for longer than `idle_timeout_s`, or than the
+  server announced, are not used; one that has been idle for a while is first asked for a waiting FIN or stray bytes.
+"""
+
+import asyncio
+import select
+import ssl
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.batch.retry import Again, GiveUp, Loss, decide
+from gateway.upstream.exchange import Exchange
+from gateway.upstream.http1 import Connection
+
+SWEEP_S = 0.05  # deadlines are met within 250 ms (PROMISES X12)
+_ASK_AFTER_IDLE_S = 0.25  # asking costs a system call; a server's idle timeout is never this short
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the upstream listens: `host` and `port`, or the Unix socket `path`; `tls` verifies `server_name`."""
+
+    host: str = ""
+    port: int = 0
+    path: str | None = None
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How much of everything one upstream gets; times in seconds."""
+
+    connections_max: int = 100
+    waiting_max: int = 10_000
+    pipelining_max: int = 1
+    connect_timeout_s: float = 2.0
+    idle_timeout_s: float = 4.0
+
+
+class Pool:
+    """All connections to one upstream. Lives on one loop; `close` ends it."""
+
+    def __init__(self, address: Address, limits: PoolLimits, loop: asyncio.AbstractEventLoop) -> None:
+        self.address = address
+        self._limits = limits
+        self._loop = loop
+        self._connections: set[Connection] = set()
+        self._idle: list[Connection] = []
+        self._waiting: deque[Exchange] = deque()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._filling: Connection | None = None
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._poll = select.poll()
+
+    def __repr__(self) -> str:
+        return (
+            f"<Pool {self.address} connections={len(self._connections)} idle={len(self._idle)} "
+            f"connecting={len(self._connecting)} waiting={len(self._waiting)} in_flight={self.in_flight}>"
+        )
+
+    @property
+    def in_flight(self) -> int:
+        """Exchanges that are on a connection."""
+        return sum(len(connection.exchanges) for connection in self._connections)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    def submit(self, exchange: Exchange) -> None:
+        """Send `exchange` as soon as a connection is free; its `done` is called in every case, never from in here."""
+        now_s = self._loop.time()
+        if self._sweeping is None:
+            self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+        connection = self._connection_for(exchange, now_s)
+        if connection is not None:
+            connection.send(exchange, now_s)
+        elif len(self._waiting) < self._limits.waiting_max:
+            self._waiting.append(exchange)
+            self._connect()
+        else:
+            self._loop.call_soon(self.lost, exchange, Loss.NO_ROOM)
+
+    def withdraw(self, exchange: Exchange) -> None:
+        """Nobody wants the answer any more: do not send `exchange`, or close the connection that it is on."""
+        if exchange.connection is not None:
+            exchange.connection.close()
+        elif exchange in self._waiting:
+            self._waiting.remove(exchange)
+
+    def withdraw_waiting(self, done: Callable[[Exchange], None]) -> None:
+        """Do not send what waits and would be reported to `done`."""
+        self._waiting = deque(exchange for exchange in self._waiting if exchange.done != done)
+
+    async def close(self) -> None:
+        """Close every connection; what is still in flight is lost."""
+        for task in list(self._connecting):
+            task.cancel()
+        await asyncio.gather(*self._connecting, return_exceptions=True)
+        for connection in list(self._connections):
+            connection.close()
+        while self._waiting:
+            self.lost(self._waiting.popleft(), Loss.NO_ROOM)
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    # What a connection calls.
+
+    def release(self, connection: Connection) -> None:
+        """`connection` has nothing to do: it takes what waits, else it is idle."""
+        now_s = connection.idle_since_s = self._loop.time()
+        while self._waiting and self._has_room(connection, self._waiting[0]):
+            connection.send(self._waiting.popleft(), now_s)
+        if not connection.exchanges:
+            self._idle.append(connection)
+
+    def forget(self, connection: Connection) -> None:
+        self._connections.discard(connection)
+        if connection in self._idle:
+            self._idle.remove(connection)
+        if self._filling is connection:
+            self._filling = None
+        if self._waiting:
+            self._connect()
+
+    def lost(self, exchange: Exchange, loss: Loss) -> None:
+        """The retry law decides what becomes of an exchange that failed."""
+        exchange.connection = None
+        remaining_s = exchange.deadline_s - self._loop.time()
+        if loss is Loss.RESET and remaining_s <= 0:
+            loss = Loss.TIMEOUT
+        match decide(
+            loss,
+            repeatable=exchange.repeatable,
+            attempt=exchange.attempt,
+            retries_max=exchange.retries_max,
+            remaining_s=remaining_s,
+        ):
+            case Again(delay_s):
+                exchange.begin()
+                self._loop.call_later(delay_s, self.submit, exchange)
+            case GiveUp(status, failure):
+                exchange.on_give_up(status, failure)
+
+    # Choosing a connection.
+
+    def _connection_for(self, exchange: Exchange, now_s: float) -> Connection | None:
+        if self._filling is not None and self._has_room(self._filling, exchange):
+            return self._filling
+        while self._idle:
+            connection = self._idle.pop()
+            if self._is_fresh(connection, now_s):
+                if self._limits.pipelining_max > 1 and exchange.may_share:
+                    self._filling = connection
+                return connection
+            connection.close()
+        return None
+
+    def _has_room(self, connection: Connection, exchange: Exchange) -> bool:
+        if not connection.is_reusable:
+            return False
+        if not connection.exchanges:
+            return True
+        return (
+            len(connection.exchanges) < self._limits.pipelining_max
+            and exchange.may_share
+            and connection.exchanges[-1].may_share
+        )
+
+    def _is_fresh(self, connection: Connection, now_s: float) -> bool:
+        idle_s = now_s - connection.idle_since_s
+        if not connection.is_reusable or idle_s > self._idle_max_s(connection):
+            return False
+        return idle_s < _ASK_AFTER_IDLE_S or self._is_silent(connection)
+
+    def _is_silent(self, connection: Connection) -> bool:
+        """No FIN and no stray byte waits to be read: the loop may not have come round to it yet."""
+        socket = connection.get_extra_info("socket")
+        if socket is None:
+            return False
+        self._poll.register(socket.fileno(), select.POLLIN | select.POLLHUP)
+        try:
+            return not self._poll.poll(0)
+        finally:
+            self._poll.unregister(socket.fileno())
+
+    def _idle_max_s(self, connection: Connection) -> float:
+        announced_s = connection.idle_max_s
+        limit_s = self._limits.idle_timeout_s
+        return limit_s if announced_s is None else min(limit_s, max(announced_s - 1.0, 0.0))
+
+    # Opening connections.
+
+    def _connect(self) -> None:
+        """Open a connection if more wait than are on their way and the limit allows it."""
+        opening = len(self._connecting)
+        if opening < len(self._waiting) and len(self._connections) + opening < self._limits.connections_max:
+            task = self._loop.create_task(self._open())
+            self._connecting.add(task)
+            task.add_done_callback(self._connecting.discard)
+
+    async def _open(self) -> None:
+        connection = Connection(self)
+        try:
+            async with asyncio.timeout(self._limits.connect_timeout_s):
+                await self._dial(connection)
+        except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
+            if self._waiting:
+                exchange = self._waiting.popleft()
+                exchange.attempt += 1
+                self.lost(exchange, Loss.TLS if isinstance(error, ssl.SSLError) else Loss.CONNECT)
+            return
+        self._connections.add(connection)
+        self.release(connection)
+
+    async def _dial(self, connection: Connection) -> None:
+        address = self.address
+        if address.path is not None:
+            await self._loop.create_unix_connection(lambda: connection, address.path)
+        else:
+            await self._loop.create_connection(
+                lambda: connection, address.host, address.port, ssl=address.tls, server_hostname=address.server_name
+            )
+
+    # Deadlines.
+
+    def _sweep(self) -> None:
+        now_s = self._loop.time()
+        for connection in list(self._connections):
+            if connection.exchanges:
+                if any(exchange.deadline_s <= now_s for exchange in connection.exchanges):
+                    connection.close()
+            elif now_s - connection.idle_since_s > self._idle_max_s(connection):
+                connection.close()
+        late = [exchange for exchange in self._waiting if exchange.deadline_s <= now_s]
+        for exchange in late:
+            self._waiting.remove(exchange)
+            self.lost(exchange, Loss.NO_ROOM)
+        busy = self._connections or self._waiting or self._connecting
+        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if busy else None

@@ -1,0 +1,51 @@
+{{/* What the chart itself reads in gateway.yaml: ports, the batch path, the time a drain takes. */}}
+
+{{- define "batch-gateway.listenPort" -}}
+{{- dig "listen" "port" 8207 .Values.config | int64 }}
+{{- end }}
+
+{{- define "batch-gateway.adminPort" -}}
+{{- dig "admin" "port" 9207 .Values.config | int64 }}
+{{- end }}
+
+{{- define "batch-gateway.batchPath" -}}
+{{- dig "batch" "path" "/batch" .Values.config }}
+{{- end }}
+
+{{/* A duration in milliseconds, from the gateway's own spelling (250ms, 30s, 5m, 1h30m). Takes {key, value}. */}}
+{{- define "batch-gateway.milliseconds" -}}
+{{- $text := toString .value }}
+{{- if not (regexMatch "^([0-9]{1,9}(d|h|m|s|ms))+$" $text) }}
+{{- fail (printf "config.%s: %s is no duration; write it with its unit, such as \"5s\" or \"1m30s\"" .key $text) }}
+{{- end }}
+{{- $sum := 0 }}
+{{- range regexFindAll "[0-9]+(ms|d|h|m|s)" $text -1 }}
+{{- $unit := regexFind "[a-z]+" . }}
+{{- $sum = add $sum (mul (trimSuffix $unit .) (get (dict "d" 86400000 "h" 3600000 "m" 60000 "s" 1000 "ms" 1) $unit)) }}
+{{- end }}
+{{- $sum }}
+{{- end }}
+
+{{/* From TERM to the last answer, in whole seconds: the delay while endpoints lag, then what is running. */}}
+{{- define "batch-gateway.drainSeconds" -}}
+{{- $sum := 999 }}
+{{- range $word, $default := dict "delay" "5s" "timeout" "25s" }}
+{{- $value := dig "drain" $word $default $.Values.config }}
+{{- $sum = add $sum (include "batch-gateway.milliseconds" (dict "key" (printf "drain.%s" $word) "value" $value)) }}
+{{- end }}
+{{- div $sum 1000 }}
+{{- end }}
+
+{{/* What the schema cannot say, since it takes two values or the cluster's version. */}}
+{{- define "batch-gateway.check" -}}
+{{- if and .Values.config.upstream .Values.config.upstreams }}
+{{- fail "config.upstreams: the gateway takes either upstream or upstreams; remove the chart's default by config.upstream: null" }}
+{{- end }}
+{{- $least := add (include "batch-gateway.drainSeconds" .) 2 }}
+{{- if lt (int64 .Values.terminationGracePeriodSeconds) $least }}
+{{- fail (printf "terminationGracePeriodSeconds: %d is shorter than a drain; config.drain.delay + config.drain.timeout + 2 = %d, so set it to %d or more, or shorten the drain" (int64 .Values.terminationGracePeriodSeconds) $least $least) }}
+{{- end }}
+{{- if and (eq .Values.mode "sidecar") .Values.nativeSidecar (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
+{{- fail (printf "nativeSidecar: Kubernetes %s does not know native sidecars (1.29 does); set nativeSidecar to false" .Capabilities.KubeVersion.Version) }}
+{{- end }}
+{{- end }}

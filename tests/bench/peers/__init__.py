@@ -1,0 +1,1 @@
+"""What the gateway is measured against, and the upstream behind all of them."""

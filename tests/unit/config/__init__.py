@@ -1,0 +1,1 @@
+"""Tests of gateway/config, file for file."""
