@@ -1,1 +1,18 @@
-"""batch-gateway."""
+"""batch-gateway: POST /batch in front of an existing HTTP API. The rooms, in the order in which a batch travels:
+
+cli         the command line
+app         builds every object once, and serves
+wiring      the configuration's values in the shape that each object wants
+config      the YAML file, environment and flags -> one frozen Config
+server      the HTTP face: batches, and everything else that passes through
+dialects    wire formats: bytes into a batch, outcomes into bytes
+admission   may this operation run: the same answer alone or in a batch
+limiter     token buckets
+executor    runs a batch; yields outcomes, keeps none
+upstream    the API behind us: HTTP/1.1 connections, reuse, deadlines, the retry law
+batch       what a batch is and what may happen to it
+admin       the second listener: health, metrics, configuration, drain
+telemetry   metrics and logs: every name that operators see
+errors      what can go wrong on purpose
+version     the version
+"""

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from gateway.batch.model import Failure, Operation
 from gateway.batch.routes import EVERY_ROUTE, Route, Routes
+from gateway.batch.validation import VIOLATIONS_MAX
 from gateway.errors import GatewayError
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading
 from gateway.limiter.port import Limiter
@@ -67,12 +68,13 @@ class Admission:
         return route
 
     async def admit(
-        self, operations: Sequence[Operation], caller: Caller, *, batched: bool, wait_max_us: int
+        self, operations: Sequence[Operation], caller: Caller, *, batched: bool, wait_max_us: int, pointer: str = ""
     ) -> Admitted:
         """Routes for all, and tokens for all that have one, in one step. Raises 429, 413, or 422 for strict routes."""
-        routes = [self.decide(operation.method, operation.target, batched=batched) for operation in operations]
+        decide = self.decide
+        routes = [decide(operation.method, operation.target, batched=batched) for operation in operations]
         if self._strict and batched:
-            self._refuse_all(routes)
+            _refuse_all(operations, routes, pointer)
         if not self._limits:
             return Admitted(routes)
         charges = self._charges(routes, caller)
@@ -90,7 +92,7 @@ class Admission:
     def _charges(self, routes: Sequence[Route | Failure], caller: Caller) -> list[Charge]:
         charges = []
         for limit in self._limits:
-            costs = [_cost(limit, route) for route in routes]
+            costs = _costs(limit, routes)
             cost = sum(costs)
             if cost == 0:
                 continue
@@ -99,14 +101,18 @@ class Admission:
             charges.append(Charge(limit.bucket, _key(limit, caller), costs))
         return charges
 
-    def _refuse_all(self, routes: Sequence[Route | Failure]) -> None:
-        errors = [
-            {"pointer": f"/operations/{index}/path", "code": refusal.slug, "detail": refusal.detail}
-            for index, refusal in enumerate(routes)
-            if isinstance(refusal, Failure)
-        ]
-        if errors:
-            raise GatewayError("validation-failed", f"{len(errors)} not allowed", members={"errors": errors[:100]})
+
+def _refuse_all(operations: Sequence[Operation], routes: Sequence[Route | Failure], pointer: str) -> None:
+    errors = [
+        {"pointer": f"{pointer}/{index}/path", "id": operation.id, "code": refusal.slug, "detail": refusal.detail}
+        for index, (operation, refusal) in enumerate(zip(operations, routes, strict=True))
+        if isinstance(refusal, Failure)
+    ]
+    if errors:
+        members: dict[str, object] = {"errors": errors[:VIOLATIONS_MAX]}
+        if len(errors) > VIOLATIONS_MAX:
+            members["truncated"] = True
+        raise GatewayError("validation-failed", f"{len(errors)} not allowed; nothing was sent", members=members)
 
 
 def rate_limited(denied: Denied) -> GatewayError:
@@ -134,7 +140,7 @@ def rate_limit_headers(readings: Sequence[Reading]) -> dict[str, str]:
 
 def identity_of(fields: RawFields, names: frozenset[bytes]) -> str:
     """A digest of the fields that identify a caller; never the credential itself."""
-    said = sorted((name.lower(), value) for name, value in fields if name.lower() in names)
+    said = sorted([(lowered, value) for name, value in fields if (lowered := name.lower()) in names])
     return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest() if said else "anonymous"
 
 
@@ -147,10 +153,13 @@ def _granted(routes: list[Route | Failure], granted: Granted) -> Admitted:
     return Admitted(routes, granted.delays_us, granted.readings, granted.tokens)
 
 
-def _cost(limit: Limit, route: Route | Failure) -> int:
-    if isinstance(route, Failure) or (limit.templates is not None and route.template not in limit.templates):
-        return 0
-    return route.cost
+def _costs(limit: Limit, routes: Sequence[Route | Failure]) -> list[int]:
+    """What each operation takes of the limit; nothing where it may not run, or where the limit is for other routes."""
+    templates = limit.templates
+    return [
+        0 if isinstance(route, Failure) or (templates is not None and route.template not in templates) else route.cost
+        for route in routes
+    ]
 
 
 def _key(limit: Limit, caller: Caller) -> str:

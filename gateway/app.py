@@ -1,33 +1,27 @@
 """The composition root: every object is built here once, in the order in which a request meets it."""
 
 import asyncio
-import resource
+import gc
 import signal
-import ssl
 from collections.abc import Mapping
-from urllib.parse import unquote, urlsplit
+from secrets import token_hex
 
 import structlog
 
 from gateway import config as settings
+from gateway import wiring
 from gateway.admin.pages import AdminPages, AdminSettings
-from gateway.admission import Admission, Limit
-from gateway.batch.routes import Route, Routes
-from gateway.batch.validation import Rules
-from gateway.config import Config, Loaded
-from gateway.dialects.port import EnvelopeLimits
-from gateway.executor import Executor, Upstream
-from gateway.limiter.bucket import Bucket
+from gateway.admission import Admission
+from gateway.config import Loaded
+from gateway.executor import Executor
 from gateway.limiter.memory import MemoryLimiter
 from gateway.server.access import Access
-from gateway.server.batches import Batches, BatchSettings
+from gateway.server.batches import Batches
 from gateway.server.connection import CallerServer, Handler
 from gateway.server.edge import Edge
 from gateway.server.forwarding import Forwarding, ForwardingSettings
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
-from gateway.upstream.headers import refusal_in_operation
-from gateway.upstream.pool import Address, Pool, PoolLimits
 from gateway.version import VERSION
 
 _LAG_EVERY_S = 0.5
@@ -45,17 +39,23 @@ class App:
         self._logger = configure(config.log.level, config.log.format)
         self._metrics = Metrics(VERSION)
         access = Access(self._metrics, self._logger if config.log.access else None)
+        via = f"1.1 batch-gateway ({token_hex(4)})".encode()  # tells this replica, so that a loop is seen
         # A request meets the edge, and a batch then meets admission, the executor and an upstream ...
-        self._upstreams = _upstreams(config, self._loop)
+        self._upstreams = wiring.upstreams(config, self._loop)
         limiter = MemoryLimiter(lambda: int(self._loop.time() * 1_000_000))
-        admission = Admission(_routes(config), _limits(config), limiter, strict=config.batch.strict_routes)
+        admission = Admission(wiring.routes(config), wiring.limits(config), limiter, strict=config.batch.strict_routes)
         executor = Executor(self._upstreams, self._loop, access.stray)
-        batches = Batches(_batch_settings(config), admission, executor, access)
+        batches = Batches(wiring.batch_settings(config, via), admission, executor, access)
         # ... and for everything else the same admission, and the same upstream as a stream.
         forwarding = Forwarding(
-            ForwardingSettings(_identity_names(config), counts=bool(config.limits)), admission, self._upstreams, access
+            ForwardingSettings(wiring.identity_names(config), counts=bool(config.limits), via=via),
+            admission,
+            self._upstreams,
+            access,
         )
-        self._edge = Edge(config.batch.path, batches, forwarding, self._logger)
+        self._edge = Edge(
+            config.batch.path, batches, forwarding, self._logger, head_bytes_max=config.listen.head_max, via=via
+        )
         self._pages = AdminPages(self._admin_settings())
         self._servers: list[tuple[asyncio.Server, CallerServer]] = []
         self._drained: asyncio.Task[bool] | None = None
@@ -110,6 +110,7 @@ class App:
             max_line_size=listen.line_max,
             max_field_size=listen.field_max,
             max_headers=listen.fields_max,
+            connections_max=wiring.connections_max(self._config),
             access_log=None,
             auto_decompress=False,
         )
@@ -171,11 +172,13 @@ async def serve(loaded: Loaded) -> int:
             "cannot listen", reason=str(error), cure="another process has the port; set listen.port or admin.port"
         )
         return 1
-    print(f"ready traffic={traffic} admin={admin}", flush=True)  # noqa: T201 the contract's line
+    _spare_the_collector()
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
+    loop.add_signal_handler(signal.SIGHUP, app.logger.warning, "reload is not built yet; restart instead")
+    print(f"ready traffic={traffic} admin={admin}", flush=True)  # noqa: T201 the contract's line
     first = await signals.get()
     draining = loop.create_task(app.drain(delay_s=0.0 if first is signal.SIGINT else None))
     again = loop.create_task(signals.get())
@@ -186,101 +189,8 @@ async def serve(loaded: Loaded) -> int:
     return 0 if in_time else 1
 
 
-def connections_max(config: Config) -> int:
-    """Most connections of callers at once: as configured, or half of what the process may open."""
-    return config.listen.connections_max or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
-
-
-def _upstreams(config: Config, loop: asyncio.AbstractEventLoop) -> Mapping[str, Upstream]:
-    return {
-        name: Upstream(
-            Pool(_address(upstream), _pool_limits(upstream), loop),
-            upstream.timeout,
-            upstream.answer_max,
-            upstream.retries,
-        )
-        for name, upstream in config.all_upstreams.items()
-    }
-
-
-def _pool_limits(upstream: settings.Upstream) -> PoolLimits:
-    return PoolLimits(
-        connections_max=upstream.connections,
-        pipelining_max=upstream.pipelining,
-        connect_timeout_s=upstream.connect_timeout,
-        idle_timeout_s=upstream.idle_timeout,
-    )
-
-
-def _address(upstream: settings.Upstream) -> Address:
-    parts = urlsplit(upstream.url)
-    if parts.scheme == "http+unix":
-        return Address(path=unquote(parts.path))
-    host = parts.hostname or ""
-    if parts.scheme == "http":
-        return Address(host, parts.port or 80)
-    return Address(host, parts.port or 443, None, _tls(upstream.tls), upstream.tls.server_name or host)
-
-
-def _tls(tls: settings.Tls) -> ssl.SSLContext:
-    """Verified always: certificate, name, TLS 1.2 or newer (PROMISES S17)."""
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if tls.client_cert is not None:
-        context.load_cert_chain(tls.client_cert, tls.client_key)
-    return context
-
-
-def _routes(config: Config) -> Routes:
-    if config.routes is None:
-        return Routes(None)
-    return Routes(
-        [
-            Route(
-                template=route.path,
-                methods=frozenset(route.methods),
-                cost=route.cost,
-                idempotent=route.idempotent,
-                batchable=route.batch,
-                retryable_rejection=route.retryable_rejection,
-                timeout_s=route.timeout,
-                upstream=route.upstream or "default",
-            )
-            for route in config.routes
-        ]
-    )
-
-
-def _limits(config: Config) -> list[Limit]:
-    return [
-        Limit(
-            Bucket(limit.name, limit.rate.tokens, limit.rate.per_us, limit.burst, limit.on_exhausted),
-            limit.key,
-            None if limit.routes is None else frozenset(limit.routes),
-        )
-        for limit in config.limits
-    ]
-
-
-def _identity_names(config: Config) -> frozenset[bytes]:
-    return frozenset(name.lower().encode() for name in config.identity.headers)
-
-
-def _batch_settings(config: Config) -> BatchSettings:
-    batch = config.batch
-    credentials = batch.operation_credentials
-    return BatchSettings(
-        base=batch.path,
-        body_bytes_max=batch.body_max,
-        sync_operations_max=batch.sync_operations_max,
-        concurrency=batch.concurrency,
-        sync_timeout_s=batch.sync_timeout,
-        answers_bytes_max=batch.answer_max,
-        envelope=EnvelopeLimits(batch.operations_max, batch.depth_max, batch.nodes_max),
-        rules=Rules(
-            own_paths=(batch.path,),
-            body_bytes_max=batch.operation_body_max,
-            fields_rule=lambda fields: refusal_in_operation(fields, credentials_allowed=credentials),
-        ),
-        identity_names=_identity_names(config),
-    )
+def _spare_the_collector() -> None:
+    """What start-up made stays for ever: keep it out of every collection. Serving makes hardly any cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)

@@ -97,6 +97,7 @@ PROBLEMS = _table(
     ),
     ("response-budget-exceeded", 507, "Answers too large", "The operation ran; fetch its answer alone or batch fewer."),
     ("halted", 424, "Halted", "An earlier operation failed and onFailure is halt; this one was not sent."),
+    ("credential-refused", 401, "Credential refused", "The upstream answered 401 to an earlier operation; not sent."),
     ("batch-deadline", 408, "Batch deadline", "The batch ran out of time; this was not sent. Send what is left again."),
 )
 

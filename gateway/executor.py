@@ -8,8 +8,9 @@ sent; what is on its way ends by itself and is reported to `stray`: every sent o
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from gateway.batch.model import Batch, Failure, Operation, Outcome
+from gateway.batch.model import SAFE_METHODS, Batch, Failure, Operation, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.errors import PROBLEMS
@@ -30,8 +31,7 @@ class Upstream:
     retries_max: int
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """A batch that was admitted. `routes[i]` is a `Failure` where operation i may not run; `delays_us` may be empty.
 
     `write` makes an operation's request; `deadline_s` is a time of the loop's clock.
@@ -91,6 +91,7 @@ class _Run:
         self._deadline: asyncio.TimerHandle | None = None
         self._stray: Callable[[Outcome], None] | None = None
         self._began_s = loop.time()
+        self._halts = plan.batch.on_failure == "halt"
 
     def start(self) -> None:
         self._deadline = self._loop.call_at(self._plan.deadline_s, self._send_no_more, _out_of_time())
@@ -100,8 +101,12 @@ class _Run:
         """Send nothing further. Outcomes that still come go to `stray`."""
         self._stray = stray
         self._next = len(self._operations)
-        for upstream in self._upstreams.values():
-            upstream.pool.withdraw_waiting(self._done)
+        for outcome in self._finished:  # nobody will fetch these
+            if outcome.attempts:
+                stray(outcome)
+        if self._in_flight:
+            for upstream in self._upstreams.values():
+                upstream.pool.withdraw_waiting(self._done)
         for timer in (self._timer, self._deadline):
             if timer is not None:
                 timer.cancel()
@@ -130,48 +135,54 @@ class _Run:
                 self._submit(index, route)
 
     def _submit(self, index: int, route: Route) -> None:
-        operation = self._operations[index]
+        operation, plan = self._operations[index], self._plan
         upstream = self._upstreams[route.upstream]
-        timeout_s = min(
-            upstream.timeout_s if route.timeout_s is None else route.timeout_s,
-            operation.timeout_s or upstream.timeout_s,
-        )
+        timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
+        if operation.timeout_s is not None and operation.timeout_s < timeout_s:
+            timeout_s = operation.timeout_s
+        deadline_s = self._loop.time() + timeout_s
+        method = operation.method
         exchange = Exchange(
-            operation.method,
-            self._plan.write(operation, index),
-            deadline_s=min(self._loop.time() + timeout_s, self._plan.deadline_s),
-            repeatable=is_repeatable(operation.method, route_idempotent=route.idempotent),
-            done=self._done,
-            index=index,
-            answer_bytes_max=upstream.answer_bytes_max,
-            retries_max=upstream.retries_max,
+            method,
+            plan.write(operation, index),
+            deadline_s if deadline_s < plan.deadline_s else plan.deadline_s,
+            method in SAFE_METHODS or is_repeatable(method, route_idempotent=route.idempotent),
+            self._done,
+            index,
+            upstream.answer_bytes_max,
+            upstream.retries_max,
         )
         upstream.pool.submit(exchange)
 
     def _done(self, exchange: Exchange) -> None:
         """What a finished exchange became, and the next operation in its place."""
         self._in_flight -= 1
-        outcome = self._outcome_of(exchange)
+        now_s = self._loop.time()
+        size = self._answers_bytes + len(exchange.body)
+        if exchange.failure is None and size <= self._plan.answers_bytes_max:
+            self._answers_bytes = size
+            headers = end_to_end(exchange.fields, self._names)
+            seconds = now_s - exchange.sent_s
+            outcome = Outcome(exchange.index, exchange.status, headers, exchange.body, None, seconds, exchange.attempt)
+        else:
+            outcome = self._failed(exchange, now_s)
         self._finish(outcome)
-        if self._plan.batch.on_failure == "halt" and not outcome.succeeded:
+        if self._halts and not outcome.succeeded:
             self._send_no_more(Failure("halted", "an earlier operation failed and onFailure is halt; not sent"))
+        elif outcome.status == 401 and outcome.failure is None:  # one caller, one credential: the rest would fail too
+            self._send_no_more(Failure("credential-refused", "the upstream refused this caller's credential; not sent"))
         self._send()
 
-    def _outcome_of(self, exchange: Exchange) -> Outcome:
-        index, status, failure = exchange.index, exchange.status, exchange.failure
-        seconds = self._loop.time() - exchange.sent_s if exchange.sent_s else 0.0
-        if failure is not None:
-            if failure.slug == "overloaded" and self._loop.time() >= self._plan.deadline_s:
-                failure, status = _out_of_time(), 408
-            return Outcome(index, status, failure=failure, upstream_s=seconds, attempts=exchange.attempt)
-        self._answers_bytes += len(exchange.body)
-        if self._answers_bytes > self._plan.answers_bytes_max:
-            self._answers_bytes -= len(exchange.body)
+    def _failed(self, exchange: Exchange, now_s: float) -> Outcome:
+        status, failure = exchange.status, exchange.failure
+        if failure is None:
             detail = "the answers of this batch are above the cap; the operation ran"
             failure = Failure("response-budget-exceeded", detail, members={"upstreamStatus": status})
-            return Outcome(index, 507, failure=failure, upstream_s=seconds, attempts=exchange.attempt)
-        headers = end_to_end(exchange.fields, self._names)
-        return Outcome(index, status, headers, exchange.body, None, seconds, exchange.attempt)
+            status = 507
+        elif failure.slug == "overloaded" and now_s >= self._plan.deadline_s:
+            failure, status = _out_of_time(), 408
+        seconds = now_s - exchange.sent_s if exchange.sent_s else 0.0
+        return Outcome(exchange.index, status, {}, b"", failure, seconds, exchange.attempt)
 
     def _finish(self, outcome: Outcome) -> None:
         if self._stray is not None:

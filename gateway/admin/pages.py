@@ -77,9 +77,10 @@ class AdminPages:
     def _must_be_trusted(self, request: BaseRequest) -> None:
         token = self._settings.token
         said = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token is not None and hmac.compare_digest(said.encode(), token.encode()):
+        if token is not None and hmac.compare_digest(said.encode("utf-8", "surrogateescape"), token.encode()):
             return
-        host = request.headers.get("Host", "").rpartition(":")[0] or request.headers.get("Host", "")
+        said = request.headers.get("Host", "")
+        host = said if said.endswith("]") else said.rpartition(":")[0] or said
         if _is_loopback(request.remote) and host in _LOOPBACK_HOSTS:
             return
         raise GatewayError(

@@ -24,10 +24,11 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """Operations that are validated, routed, counted and run together."""
+    """Operations that are validated, routed, counted and run together. `pointer`: where they stood on the wire."""
 
     operations: Sequence[Operation]
     on_failure: Literal["continue", "halt"] = "continue"
+    pointer: str = "/operations"
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -81,6 +82,7 @@ _KINDS = {
     "route-not-allowed": "client_error",
     "route-not-batchable": "client_error",
     "halted": "skipped",
+    "credential-refused": "skipped",
     "batch-deadline": "timeout",
     "overloaded": "limited",
     "draining": "limited",

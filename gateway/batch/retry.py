@@ -67,6 +67,6 @@ def given_up(loss: Loss, *, repeatable: bool, attempt: int) -> GiveUp:
                 return GiveUp(status, Failure("outcome-unknown", loss.value, members={"attempt": attempt}))
             slug = "upstream-timeout" if loss is Loss.TIMEOUT else "upstream-reset"
             return GiveUp(status, Failure(slug, loss.value, retryable=True, members={"attempt": attempt}))
-        case Loss.MALFORMED | Loss.TOO_LARGE:
-            slug = "upstream-malformed" if loss is Loss.MALFORMED else "upstream-response-too-large"
+        case _:
+            slug = {Loss.MALFORMED: "upstream-malformed", Loss.TOO_LARGE: "upstream-response-too-large"}[loss]
             return GiveUp(502, Failure(slug, loss.value, members={"executed": True}))

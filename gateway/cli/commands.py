@@ -3,11 +3,10 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import typer
 
 from gateway.cli import quick
@@ -98,10 +97,12 @@ def run(arguments: Sequence[str]) -> int:
     """Run one command; its exit code: 2 for bad usage, 130 for Ctrl-C, else the command's own."""
     try:
         code: Any = _commands(args=list(arguments), standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
+    except typer.TyperException as error:  # bad usage; typer's own copy of click knows how to show it
+        show: Callable[[], None] | None = getattr(error, "show", None)
+        if show is not None:
+            show()
         return error.exit_code
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         return 130
     return code if isinstance(code, int) else 0
 

@@ -1,7 +1,8 @@
 """Wire formats, one file each: bytes into a batch, outcomes into bytes. Pure.
 
-port         what a dialect is
-strictness   what every JSON envelope must obey: UTF-8, depth, size of numbers, no duplicate members
-native       CONTRACT 2: JSON in, JSON or NDJSON out
-multistatus  the same outcomes as RFC 4918 XML
+port          what a dialect is
+strictness    what every JSON envelope must obey: UTF-8, depth, size of numbers, no duplicate members
+native        CONTRACT 2: JSON in, JSON or NDJSON out
+native_shape  what is wrong with a native envelope's members, each with its pointer: the slow path
+multistatus   the same outcomes as RFC 4918 XML
 """

@@ -68,13 +68,13 @@ def parse(data: bytes, limits: EnvelopeLimits, rules: Rules) -> Batch:
 def _decoded(data: bytes, limits: EnvelopeLimits, *, bare: bool) -> tuple[_Envelope, list[Violation]]:
     """The envelope, and what had to be left out of it because its shape is wrong."""
     envelope = None
+    if data.count(b",") > limits.nodes_max:  # before anything is made of it
+        check_syntax(data)
+        check_structure(data, depth_max=limits.depth_max, nodes_max=limits.nodes_max)
     try:
         envelope = _Envelope(_OPERATIONS.decode(data)) if bare else _ENVELOPE.decode(data)
-    except msgspec.ValidationError:  # it stops at the first error, even before broken JSON further on
+    except (msgspec.DecodeError, RecursionError):  # a wrong shape ends it even before broken JSON further on
         check_syntax(data)
-    except (msgspec.DecodeError, RecursionError):
-        check_syntax(data)
-        raise  # never seen: what cannot be decoded is no JSON
     check_structure(data, depth_max=limits.depth_max, nodes_max=limits.nodes_max)
     if envelope is not None:
         return envelope, []
@@ -94,7 +94,7 @@ def too_many(count: int, most: int) -> EnvelopeError:
 
 def _batch(envelope: _Envelope, found: list[Violation], pointer: str, rules: Rules) -> Batch:
     misshapen = {(violation.position, violation.member) for violation in found}
-    operations = _operations(envelope, found)
+    operations = _operations(envelope, found, rules)
     if not operations:
         found.append(Violation(-1, "operations" if pointer else "", "empty", "no operations; send at least one"))
     judged = violations(operations, rules)
@@ -102,19 +102,22 @@ def _batch(envelope: _Envelope, found: list[Violation], pointer: str, rules: Rul
     if found:
         found.sort(key=lambda violation: violation.position)
         raise native_shape.invalid(found, pointer, [operation.id for operation in operations])
-    return Batch(operations, "continue" if envelope.onFailure is UNSET else envelope.onFailure)
+    return Batch(operations, "continue" if envelope.onFailure is UNSET else envelope.onFailure, pointer)
 
 
-def _operations(envelope: _Envelope, found: list[Violation]) -> list[Operation]:
+def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> list[Operation]:
     defaults = envelope.defaults
     method = "" if defaults is UNSET or defaults.method is UNSET else defaults.method
-    headers: Headers = {} if defaults is UNSET or defaults.headers is UNSET else defaults.headers
+    headers = () if defaults is UNSET or defaults.headers is UNSET else _fields((), defaults.headers)
+    if headers and (wrong := rules.fields_rule(headers)):  # judged once: a thousand operations would multiply it
+        found.append(Violation(-1, "defaults/headers", *wrong))
+        headers = ()
     operations = []
     for index, wire in enumerate(envelope.operations):
         id_ = str(index) if wire.id is UNSET else wire.id
         verb = method if wire.method is UNSET else wire.method
         target = "" if wire.path is UNSET else wire.path
-        if not headers and wire.headers is UNSET and wire.body is UNSET and wire.timeoutSeconds is UNSET:
+        if not headers and wire.headers is wire.body is wire.bodyEncoding is wire.timeoutSeconds is UNSET:
             operations.append(Operation(id_, verb, target))
             continue
         try:
@@ -125,8 +128,8 @@ def _operations(envelope: _Envelope, found: list[Violation]) -> list[Operation]:
     return operations
 
 
-def _full_operation(wire: _Operation, id_: str, method: str, target: str, defaults: Headers) -> Operation:
-    fields = _fields(defaults, {} if wire.headers is UNSET else wire.headers)
+def _full_operation(wire: _Operation, id_: str, method: str, target: str, defaults: Fields) -> Operation:
+    fields = defaults if wire.headers is UNSET else _fields(defaults, wire.headers)
     timeout_s = None if wire.timeoutSeconds is UNSET else _timeout_s(wire.timeoutSeconds)
     if wire.body is UNSET or (bytes(wire.body) == b"null" and method in ("GET", "HEAD")):
         if wire.bodyEncoding is not UNSET and wire.body is UNSET:
@@ -136,12 +139,12 @@ def _full_operation(wire: _Operation, id_: str, method: str, target: str, defaul
     return Operation(id_, method, target, fields + implied, body, True, timeout_s)
 
 
-def _fields(defaults: Headers, own: Headers) -> Fields:
+def _fields(defaults: Fields, own: Headers) -> Fields:
     """The operation's fields in order, its own ones in place of the defaults of the same name."""
     named = {name.lower() for name in own}
-    merged = [*((name, value) for name, value in defaults.items() if name.lower() not in named), *own.items()]
-    return tuple(
-        (name, value) for name, values in merged for value in (values if isinstance(values, list) else [values])
+    kept = tuple(field for field in defaults if field[0].lower() not in named)
+    return kept + tuple(
+        (name, value) for name, values in own.items() for value in (values if isinstance(values, list) else [values])
     )
 
 
@@ -191,41 +194,36 @@ class _Result(msgspec.Struct, omit_defaults=True, gc=False):
 def result_of(id_: str, outcome: Outcome, base: str) -> _Result:
     """An outcome as its entry: `result` below 400, else `error` with where it came from."""
     if outcome.failure is None and outcome.status < 400:
+        headers = outcome.headers
         if not outcome.body:
-            return _Result(id_, outcome.status, outcome.headers)
+            return _Result(id_, outcome.status, headers)
         body, encoding = embedded(outcome)
-        return _Result(id_, outcome.status, outcome.headers, body, encoding)
+        return _Result(id_, outcome.status, headers, body, encoding)
     return _Result(id_, outcome.status, outcome.headers, error=_error(outcome, base))
 
 
 def embedded(outcome: Outcome) -> tuple[Any, str | UnsetType]:
     """A body as a JSON value: JSON as its own bytes, other text as a string, the rest as base64."""
-    body = outcome.body
-    if _says_json(outcome) and _is_json(body):
-        return Raw(body), UNSET
+    body, headers = outcome.body, outcome.headers
+    if _says_json(headers.get("Content-Type")) and "Content-Encoding" not in headers:
+        try:
+            if not body.isascii():
+                body.decode("utf-8")  # RFC 8259 8.1
+            _RAW.decode(body)
+            return Raw(body), UNSET
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            pass
     try:
         return body.decode("utf-8"), "text"
     except UnicodeDecodeError:
         return base64.b64encode(body).decode("ascii"), "base64"
 
 
-def _says_json(outcome: Outcome) -> bool:
-    said = outcome.headers.get("Content-Type")
-    if said == "application/json":
-        return "Content-Encoding" not in outcome.headers
-    essence = said.partition(";")[0].strip().lower() if isinstance(said, str) else ""
-    return (essence == "application/json" or essence.endswith("+json")) and "Content-Encoding" not in outcome.headers
-
-
-def _is_json(body: bytes) -> bool:
-    """Whether `body` may stand in a JSON text as it is; RFC 8259 8.1 asks for UTF-8."""
-    try:
-        if not body.isascii():
-            body.decode("utf-8")
-        _RAW.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
+def _says_json(media_type: str | list[str] | None) -> bool:
+    if media_type == "application/json":
+        return True
+    essence = media_type.partition(";")[0].strip().lower() if isinstance(media_type, str) else ""
+    return essence == "application/json" or essence.endswith("+json")
 
 
 def _error(outcome: Outcome, base: str) -> dict[str, Any]:
@@ -250,7 +248,6 @@ class JsonWriter:
     """`{"results": [...], "summary": {...}}`, the answer by default."""
 
     media_type = "application/json"
-    streams = False
 
     def whole(self, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> bytes:
         results = [result_of(id_, outcome, base) for id_, outcome in zip(ids, outcomes, strict=True)]
@@ -261,7 +258,6 @@ class LinesWriter:
     """One result a line as each finishes, the summary last (NDJSON)."""
 
     media_type = "application/x-ndjson"
-    streams = True
 
     def piece(self, id_: str, outcome: Outcome, base: str) -> bytes:
         line = _ENCODER.encode(result_of(id_, outcome, base))

@@ -5,6 +5,7 @@ msgspec stops at the first error; this slow path runs only after it has, and loo
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -53,7 +54,8 @@ def cleaned(data: bytes) -> tuple[list[Violation], bytes]:
     top = _object_of(data)
     if top is None:
         top = {"operations": Raw(data)}
-    found.extend(Violation(-1, name, "unknown-member", _unknown(name, _TOP)) for name in top if name not in _TOP)
+    strangers = islice((name for name in top if name not in _TOP), VIOLATIONS_MAX + 1)
+    found.extend(Violation(-1, _escaped(name), "unknown-member", _unknown(name, _TOP)) for name in strangers)
     kept: dict[str, Any] = {"operations": _operations_of(top.get("operations"), found)}
     if "defaults" in top:
         kept["defaults"] = _good_members(top["defaults"], ("headers", "method"), -1, "defaults", found)
@@ -70,7 +72,7 @@ def invalid(found: Sequence[Violation], pointer: str, ids: Sequence[str]) -> Env
     errors = [
         {
             "pointer": _pointer(violation, pointer),
-            **({"id": ids[violation.position]} if 0 <= violation.position < len(ids) else {}),
+            **({"id": ids[violation.position][:64]} if 0 <= violation.position < len(ids) else {}),
             "code": violation.code,
             "detail": violation.detail,
         }
@@ -86,7 +88,7 @@ def invalid(found: Sequence[Violation], pointer: str, ids: Sequence[str]) -> Env
 def levels(decoded: Any) -> Iterator[tuple[str, Any]]:
     """The objects of an envelope whose members must be unique, each with its pointer; bodies are not among them."""
     operations, pointer = decoded, ""
-    if not isinstance(decoded, list) or hasattr(decoded, "get"):
+    if hasattr(decoded, "get"):
         yield "", decoded
         defaults = decoded.get("defaults")
         if defaults is not None:
@@ -112,7 +114,12 @@ def _operations_of(raw: Raw | None, found: list[Violation]) -> list[dict[str, Ra
         operations = msgspec.json.decode(raw, type=list[Raw])
     except msgspec.ValidationError:
         raise invalid([*found, Violation(-1, "operations", "type", "operations is an array")], "", []) from None
-    return [_good_members(operation, tuple(_MEMBERS), index, "", found) for index, operation in enumerate(operations)]
+    good: list[dict[str, Raw]] = []
+    for index, operation in enumerate(operations):
+        if len(found) > VIOLATIONS_MAX:  # what follows would not be shown: it counts, and must cost nothing more
+            return good + [{}] * (len(operations) - index)
+        good.append(_good_members(operation, tuple(_MEMBERS), index, "", found))
+    return good
 
 
 def _good_members(raw: Raw, known: Sequence[str], index: int, at: str, found: list[Violation]) -> dict[str, Raw]:
@@ -126,7 +133,9 @@ def _good_members(raw: Raw, known: Sequence[str], index: int, at: str, found: li
         if wrong is None:
             good[name] = value
         else:
-            found.append(Violation(index, f"{at}/{_escaped(name)}" if at else name, *wrong))
+            found.append(Violation(index, f"{at}/{_escaped(name)}" if at else _escaped(name), *wrong))
+            if len(found) > VIOLATIONS_MAX:
+                break
     return good
 
 
@@ -154,10 +163,9 @@ def _unknown(name: str, known: Sequence[str]) -> str:
 
 def _pointer(violation: Violation, pointer: str) -> str:
     at = pointer if violation.position < 0 else f"{pointer}/{violation.position}"
-    member = violation.member if "/" in violation.member else _escaped(violation.member)
     if violation.position < 0 and violation.member:
-        return f"/{member}"
-    return f"{at}/{member}" if member else at
+        return f"/{violation.member}"
+    return f"{at}/{violation.member}" if violation.member else at
 
 
 def _escaped(name: str) -> str:

@@ -1,11 +1,10 @@
-"""What a dialect is: a wire format that can be read into a batch and written from outcomes."""
+"""What every dialect shares: the error that an envelope ends in, its limits, and what writes an answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from gateway.batch.model import Batch, Outcome, Summary
-from gateway.batch.validation import Rules
+from gateway.batch.model import Outcome, Summary
 from gateway.errors import GatewayError
 
 
@@ -22,27 +21,10 @@ class EnvelopeLimits:
     nodes_max: int = 1_000_000
 
 
-class Reader(Protocol):
-    """Reads envelopes."""
-
-    def parse(self, data: bytes, limits: EnvelopeLimits, rules: Rules) -> Batch:
-        """The batch that `data` describes, every operation valid; else `EnvelopeError` with all violations."""
-
-
 class Writer(Protocol):
-    """Writes outcomes. `media_type` is what it answers; where `streams` is true, pieces may be sent as they come."""
+    """Writes outcomes. `media_type` is what it answers."""
 
     media_type: str
-    streams: bool
 
     def whole(self, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> bytes:
         """The whole answer, outcomes in the order of the operations; `base` is the batch prefix for problem types."""
-
-    def piece(self, id_: str, outcome: Outcome, base: str) -> bytes:
-        """One outcome of a streamed answer."""
-
-    def last(self, summary: Summary) -> bytes:
-        """What ends a streamed answer."""
-
-    def preview(self, ids: Sequence[str], outcomes: Sequence[Outcome], base: str) -> Mapping[str, object]:
-        """The outcomes as members of a problem document, for a batch that ran out of time."""

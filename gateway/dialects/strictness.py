@@ -77,12 +77,13 @@ def check_members_once(data: bytes, again: bytes, levels: Callable[[Any], Iterat
         return
     decoded = json.loads(data, object_pairs_hook=_Pairs, parse_int=str, parse_float=str)
     for pointer, value in levels(decoded):
-        names = [name for name, _ in value] if isinstance(value, _Pairs) else []
-        for position, name in enumerate(names):
-            if name in names[:position]:
+        seen: set[str] = set()
+        for name, _ in value if isinstance(value, _Pairs) else ():
+            if name in seen:
                 raise EnvelopeError(
                     "duplicate-key", f"{quoted(name)} stands twice; name it once", members={"pointer": pointer}
                 )
+            seen.add(name)
 
 
 class _Pairs(list[tuple[str, Any]]):

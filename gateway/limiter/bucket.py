@@ -88,13 +88,8 @@ def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -
     count = _payable(charges, levels)
     costs = [sum(charge.costs[:count]) for charge in charges]
     for charge, level, cost in zip(charges, levels, costs, strict=True):
-        bucket = charge.bucket
-        short_units = cost * bucket.per_us - level.units
-        allowed_us = wait_max_us if bucket.on_exhausted == "wait" else 0
-        if cost and short_units > allowed_us * bucket.tokens:
-            wait_us = -(-short_units // bucket.tokens) - allowed_us
-            readings = [read(each.bucket, held) for each, held in zip(charges, levels, strict=True)]
-            return Denied(bucket, cost, wait_us, readings), list(levels)
+        if _wait_us(charge.bucket, level, cost, wait_max_us) > 0:
+            return _denied(charges, levels, wait_max_us), list(levels)
     paid = [
         Level(level.units - cost * charge.bucket.per_us, level.at_us)
         for charge, level, cost in zip(charges, levels, costs, strict=True)
@@ -119,6 +114,26 @@ def _payable(charges: Sequence[Charge], levels: Sequence[Level]) -> int:
         affordable = level.units // bucket.per_us
         count = min(count, sum(1 for spent in accumulate(charge.costs) if spent <= affordable))
     return count
+
+
+def _wait_us(bucket: Bucket, level: Level, cost: int, wait_max_us: int) -> int:
+    """How long until the bucket can pay `cost`; at most 0 when it can now."""
+    allowed_us = wait_max_us if bucket.on_exhausted == "wait" else 0
+    return -((level.units - cost * bucket.per_us) // bucket.tokens) - allowed_us if cost else 0
+
+
+def _denied(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -> Denied:
+    """Names the bucket that takes longest, so that its wait is enough for all of them.
+
+    Whole costs count, not shortened ones: by then the partial buckets may pay for more operations than now.
+    """
+    readings = [read(charge.bucket, level) for charge, level in zip(charges, levels, strict=True)]
+    waits = [
+        Denied(charge.bucket, cost, _wait_us(charge.bucket, level, cost, wait_max_us), readings)
+        for charge, level in zip(charges, levels, strict=True)
+        if charge.bucket.on_exhausted != "partial" and (cost := sum(charge.costs))
+    ]
+    return max(waits, key=lambda denied: denied.retry_after_us)
 
 
 def _delays(charges: Sequence[Charge], before: Sequence[Level], after: Sequence[Level], count: int) -> Sequence[int]:

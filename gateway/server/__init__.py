@@ -4,7 +4,9 @@ connection   one caller's connection: the head's deadline, errors before any han
 edge         the front door: what every request must obey, and which way it goes
 answer       answers written as bytes, exactly as given
 problem      refusals as problem+json, and the page behind each problem type
+envelope     an envelope's head and body, read up to the limit
 batches      POST /batch and what stands under it
 forwarding   everything else: through to the upstream as it came
+tunnel       after a 101: bytes both ways
 access       the access line and the numbers of a request
 """

@@ -9,6 +9,7 @@ import structlog
 from gateway.admission import Caller
 from gateway.batch.model import Failure, Outcome, Summary
 from gateway.batch.routes import EVERY_ROUTE, Route
+from gateway.errors import GatewayError
 from gateway.executor import Plan
 from gateway.limiter.bucket import Reading
 from gateway.telemetry.metrics import Metrics
@@ -97,8 +98,11 @@ class Access:
         for reading, cost in zip(readings, tokens, strict=True):
             self._metrics.tokens_taken.add((reading.bucket.name,), cost)
 
-    def denied(self, limit: str, cost: int) -> None:
-        self._metrics.tokens_denied.add((limit,), cost)
+    def denied(self, refusal: GatewayError) -> None:
+        """Tokens that a bucket refused; nothing where the refusal has another reason."""
+        match refusal.members:
+            case {"limit": str(limit), "cost": int(cost)}:
+                self._metrics.tokens_denied.add((limit,), cost)
 
     def stray(self, outcome: Outcome) -> None:
         """An operation that finished after its caller had gone: sent, so it is on record."""
@@ -136,22 +140,27 @@ class Access:
 
     def _operations(self, plan: Plan, outcomes: Sequence[Outcome], dialect: str) -> None:
         """One pass over the outcomes; equal labels are added up before they are counted."""
-        kinds: Tally[tuple[str, ...]] = Tally()
-        attempts: Tally[tuple[str, str]] = Tally()
-        observe = self._metrics.operation_seconds.observe
+        kinds: Tally[tuple[str, str, str, bool]] = Tally()
+        sent_s: dict[str, list[float]] = {}
+        repeated: Tally[str] = Tally()
         for operation, route, outcome in zip(plan.batch.operations, plan.routes, outcomes, strict=True):
             template = "_other" if isinstance(route, Failure) else route.template
-            kind = outcome.kind
-            kinds[dialect, template, operation.method, kind] += 1
-            if outcome.attempts:
-                observe((template,), outcome.upstream_s)
-                attempts[template, "answered" if outcome.failure is None else kind] += 1
-                if outcome.attempts > 1:
-                    attempts[template, "repeated"] += outcome.attempts - 1
-        for labels, count in kinds.items():
-            self._metrics.operations.add(labels, count)
-        for labels, count in attempts.items():
-            self._metrics.attempts.add(labels, count)
+            attempts = outcome.attempts
+            kinds[template, operation.method, outcome.kind, attempts > 0] += 1
+            if attempts:
+                sent_s.setdefault(template, []).append(outcome.upstream_s)
+                if attempts > 1:
+                    repeated[template] += attempts - 1
+        metrics = self._metrics
+        for (template, method, kind, sent), count in kinds.items():
+            metrics.operations.add((dialect, template, method, kind), count)
+            if sent:
+                metrics.attempts.add((template, "answered" if kind in _ANSWERED else kind), count)
+        for template, seconds in sent_s.items():
+            metrics.operation_seconds.observe_all((template,), seconds)
+        for template, count in repeated.items():
+            metrics.attempts.add((template, "repeated"), count)
 
 
+_ANSWERED = frozenset({"ok", "client_error", "server_error"})
 _KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -15,7 +15,7 @@ from gateway.batch.model import Batch, Outcome, Summary, summarize
 from gateway.batch.validation import Rules
 from gateway.dialects import native
 from gateway.dialects.multistatus import XmlWriter
-from gateway.dialects.port import EnvelopeLimits
+from gateway.dialects.port import EnvelopeLimits, Writer
 from gateway.errors import GatewayError, quoted
 from gateway.executor import Executor, Plan
 from gateway.server import problem
@@ -29,7 +29,7 @@ from gateway.upstream.request import RequestWriter
 Fields = list[tuple[bytes, bytes]]
 
 _JSON, _LINES, _XML = native.JsonWriter(), native.LinesWriter(), XmlWriter()
-_WRITERS: dict[str, native.JsonWriter | XmlWriter] = {
+_WRITERS: dict[str, Writer] = {
     "application/json": _JSON,
     "application/xml": _XML,
     "text/xml": _XML,
@@ -52,6 +52,7 @@ class BatchSettings:
     envelope: EnvelopeLimits
     rules: Rules
     identity_names: frozenset[bytes]
+    via: bytes
 
 
 class Batches:
@@ -63,10 +64,10 @@ class Batches:
         self._executor = executor
         self._access = access
 
-    async def __call__(self, request: BaseRequest, path: str) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, is_draining: Callable[[], bool]) -> Answer:
         base = self._settings.base
         if path == base:
-            return await self._post(request)
+            return await self._post(request, is_draining)
         if path == f"{base}/limits":
             return await self._limits(request)
         if path.startswith(f"{base}/problems/") and request.method in ("GET", "HEAD"):
@@ -76,20 +77,21 @@ class Batches:
                 return found
         raise GatewayError("not-found", f"nothing stands at {quoted(path)}; batches go to POST {base}")
 
-    async def _post(self, request: BaseRequest) -> Answer:
+    async def _post(self, request: BaseRequest, is_draining: Callable[[], bool]) -> Answer:
         if request.method != "POST":
             raise GatewayError("method-not-allowed", headers={"Allow": "POST"})
         served = Served(secrets.token_hex(16), "native", caller_of(request, self._settings.identity_names))
         try:
-            return await self._batch(request, served)
+            return await self._batch(request, served, is_draining)
         except GatewayError as error:
+            self._access.denied(error)
             self._access.refused(served, error.problem.slug, error.status)
             raise
         except asyncio.CancelledError:
             self._access.aborted(served)
             raise
 
-    async def _batch(self, request: BaseRequest, served: Served) -> Answer:
+    async def _batch(self, request: BaseRequest, served: Served, is_draining: Callable[[], bool]) -> Answer:
         """The path of a batch: read, judged, admitted, run, answered."""
         settings = self._settings
         form = form_of(request.headers.getall("Accept", ()))
@@ -99,20 +101,28 @@ class Batches:
         batch = native.parse(data, settings.envelope, settings.rules)
         self._check_extent(request, batch)
         admitted = await self._admission.admit(
-            batch.operations, served.caller, batched=True, wait_max_us=int(settings.sync_timeout_s * 1_000_000)
+            batch.operations,
+            served.caller,
+            batched=True,
+            wait_max_us=int(settings.sync_timeout_s * 1_000_000),
+            pointer=batch.pointer,
         )
         self._access.taken(admitted.readings, admitted.tokens)
         plan = self._plan(request, batch, admitted, served)
-        fields = self._answer_fields(request, admitted)
+        fields = self._answer_fields(request, admitted, served)
         if form == _LINES.media_type:
-            return await self._stream(request, plan, fields, served)
+            keep_alive = request.keep_alive and request.version == (1, 1) and not is_draining()
+            return await self._stream(request, plan, fields, served, keep_alive=keep_alive)
         outcomes = await self._outcomes(plan, served)
         return self._answer(plan, outcomes, fields, form, served)
 
     def _check_extent(self, request: BaseRequest, batch: Batch) -> None:
         """Refuse what asks for work that is not built, or more than one synchronous batch may hold."""
         if request.query_string and request.query.get("dryRun", "false") != "false":
-            raise GatewayError("not-found", "the dry run is not built yet; leave dryRun out")
+            errors = [
+                {"pointer": "", "code": "not-built-yet", "detail": "the dry run is not built yet; leave dryRun out"}
+            ]
+            raise GatewayError("validation-failed", "the dry run is not built yet", members={"errors": errors})
         most = self._settings.sync_operations_max
         if len(batch.operations) > most:
             raise native.too_many(len(batch.operations), most)
@@ -120,7 +130,9 @@ class Batches:
     def _plan(self, request: BaseRequest, batch: Batch, admitted: Admitted, served: Served) -> Plan:
         settings = self._settings
         host = request.headers.get("Host")
-        said = vouched(None if host is None else host.encode("latin-1", "replace"), served.caller.ip, "http")
+        said = vouched(
+            None if host is None else host.encode("latin-1", "replace"), served.caller.ip, "http", settings.via
+        )
         writer = RequestWriter(request.raw_headers, said, served.batch_id, secrets.token_bytes(24))
         return Plan(
             batch,
@@ -161,9 +173,10 @@ class Batches:
         self._access.batch(plan, outcomes, summary, served, status=207)
         return answer
 
-    async def _stream(self, request: BaseRequest, plan: Plan, fields: Fields, served: Served) -> Answer:
+    async def _stream(
+        self, request: BaseRequest, plan: Plan, fields: Fields, served: Served, *, keep_alive: bool
+    ) -> Answer:
         """One line an outcome as it finishes; the head goes out at once, so no later problem can change the status."""
-        keep_alive = request.keep_alive and request.version == (1, 1)
         framing = [(b"Transfer-Encoding", b"chunked")] if request.version == (1, 1) else []
         start = [date_field(), (b"Content-Type", _LINES.media_type.encode()), *fields, *framing]
         send = _Chunks(request, chunked=bool(framing)).send
@@ -181,9 +194,9 @@ class Batches:
         self._access.batch(plan, outcomes, summary, served, status=207)
         return Answer.already_written(207, keep_alive=keep_alive)
 
-    def _answer_fields(self, request: BaseRequest, admitted: Admitted) -> Fields:
+    def _answer_fields(self, request: BaseRequest, admitted: Admitted, served: Served) -> Fields:
         limits = rate_limit_headers(admitted.readings)
-        request_id = (b"X-Request-Id", request_id_of(request).encode())
+        request_id = (b"X-Request-Id", request_id_of(request, served.batch_id).encode())
         return [*_ALWAYS, request_id, *((name.encode(), value.encode()) for name, value in limits.items())]
 
     def _ran_out(self, plan: Plan, outcomes: Sequence[Outcome]) -> bool:

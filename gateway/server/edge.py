@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from itertools import chain
 from secrets import token_hex
 
 import structlog
@@ -17,16 +18,25 @@ _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
 
+Serve = Callable[[BaseRequest, str, Callable[[], bool]], Awaitable[Answer]]
+"""Answers a request at a path; the last argument tells, when a head is about to be written, whether we are draining."""
+
+
 class Edge:
     """Takes every request of the traffic listener. `batches` answers below `base`, `forward` all else."""
 
     def __init__(
         self,
         base: str,
-        batches: Callable[[BaseRequest, str], Awaitable[Answer]],
-        forward: Callable[[BaseRequest, str], Awaitable[Answer]],
+        batches: Serve,
+        forward: Serve,
         logger: structlog.typing.FilteringBoundLogger,
+        *,
+        head_bytes_max: int,
+        via: bytes,
     ) -> None:
+        self._head_bytes_max = head_bytes_max
+        self._via = via.decode()
         self._base = base
         self._under_base = base + "/"
         self._batches = batches
@@ -46,8 +56,10 @@ class Edge:
         if self.active == 1:
             self.idle.clear()
         try:
-            checked(request)
-            answer = await (self._batches if own else self._forward)(request, path)
+            checked(request, self._head_bytes_max)
+            if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
+                raise GatewayError("loop-detected")
+            answer = await (self._batches if own else self._forward)(request, path, self._is_draining)
         except GatewayError as error:
             answer = self.refuse(error, request_id_of(request), forwarded=not own)
         except Exception as defect:
@@ -60,6 +72,9 @@ class Edge:
             answer.keep_alive = False
         return answer
 
+    def _is_draining(self) -> bool:
+        return self.draining
+
     def refuse(self, error: GatewayError, request_id: str | None = None, *, forwarded: bool = False) -> Answer:
         return problem.answer_for(error, base=self._base, request_id=request_id or token_hex(16), forwarded=forwarded)
 
@@ -71,8 +86,10 @@ class Edge:
         return self.refuse(GatewayError("internal-error", close=True), request_id, forwarded=forwarded)
 
 
-def checked(request: BaseRequest) -> None:
+def checked(request: BaseRequest, head_bytes_max: int) -> None:
     """Refuse what two readers of HTTP could understand differently; aiohttp's parser has refused the worst already."""
+    if sum(map(len, chain.from_iterable(request.raw_headers))) > head_bytes_max:
+        raise GatewayError("headers-too-large", close=True)
     version = request.version
     if version != (1, 1) and version != (1, 0):
         raise GatewayError("http-version", close=True)
@@ -91,7 +108,7 @@ def checked(request: BaseRequest) -> None:
         raise GatewayError("bad-target", close=True)
 
 
-def request_id_of(request: BaseRequest) -> str:
-    """The caller's own `X-Request-Id` where it is a plain word, else a new one."""
-    said = request.headers.get("X-Request-Id", "")
-    return said if _REQUEST_ID.fullmatch(said) else token_hex(16)
+def request_id_of(request: BaseRequest, otherwise: str | None = None) -> str:
+    """The caller's own `X-Request-Id` where it is a plain word, else `otherwise`, else a new one."""
+    said = request.headers.get("X-Request-Id")
+    return said if said is not None and _REQUEST_ID.fullmatch(said) else otherwise or token_hex(16)

@@ -8,7 +8,7 @@ from aiohttp.web import BaseRequest, RequestPayloadError
 from gateway.errors import GatewayError, quoted
 
 FORMS = ("application/json", "application/x-ndjson", "application/xml", "text/xml")
-_RANGES = {"*/*": FORMS[0], "application/*": FORMS[0], "text/*": "text/xml"}
+_RANGES = {"*/*": FORMS, "application/*": FORMS[:3], "text/*": FORMS[3:]}
 
 
 def check_head(request: BaseRequest, body_bytes_max: int) -> None:
@@ -53,17 +53,24 @@ async def body_of(request: BaseRequest, body_bytes_max: int) -> bytes:
 
 def form_of(accept: Sequence[str]) -> str:
     """The media type to answer in (RFC 9110 12.5.1): the most wanted of `FORMS`, JSON where nothing is said."""
+    weights = dict(_weighed(part) for value in accept for part in value.split(",") if part.strip())
+    if not accept or accept == ["*/*"]:
+        return FORMS[0]
     best, best_weight = "", 0.0
-    ranges = [part for value in accept for part in value.split(",") if part.strip()]
-    for part in ranges:
-        essence, *parameters = (piece.strip().lower() for piece in part.split(";"))
-        form = essence if essence in FORMS else _RANGES.get(essence, "")
-        weight = _weight(parameters)
+    for essence, weight in weights.items():
+        covered = (essence,) if essence in FORMS else _RANGES.get(essence, ())
+        # A form that is named has its own weight, whatever a range says.
+        form = next((form for form in covered if form == essence or form not in weights), "")
         if form and weight > best_weight:
             best, best_weight = form, weight
-    if ranges and not best:
+    if weights and not best:
         raise GatewayError("not-acceptable")
     return best or FORMS[0]
+
+
+def _weighed(part: str) -> tuple[str, float]:
+    essence, *parameters = (piece.strip().lower() for piece in part.split(";"))
+    return essence, _weight(parameters)
 
 
 def _weight(parameters: Sequence[str]) -> float:

@@ -5,14 +5,15 @@ The request's target, and the order, case and duplicates of its fields stay; bod
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
-from aiohttp.web import BaseRequest
+from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.web import BaseRequest, RequestPayloadError
 
 from gateway.admission import Admission, Caller, identity_of
-from gateway.batch.model import Operation
+from gateway.batch.model import Failure, Operation
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.errors import GatewayError
@@ -20,7 +21,7 @@ from gateway.executor import Upstream
 from gateway.server.access import Access
 from gateway.server.answer import Answer, date_field, head
 from gateway.server.tunnel import tunnel
-from gateway.upstream.headers import VOUCHED, RawFields, connection_options, forwarded, rendered, vouched
+from gateway.upstream.headers import RawFields, connection_options, forwarded, rendered, requested, vouched
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 
 _VIA = (b"Via", b"1.1 batch-gateway")
@@ -35,6 +36,7 @@ class ForwardingSettings:
 
     identity_names: frozenset[bytes]
     counts: bool
+    via: bytes
 
 
 class Forwarding:
@@ -47,12 +49,19 @@ class Forwarding:
         self._admission = admission
         self._upstreams = upstreams
         self._access = access
-        self._loop = asyncio.get_running_loop()
 
-    async def __call__(self, request: BaseRequest, path: str) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, is_draining: Callable[[], bool]) -> Answer:
         began_s = perf_counter()
-        route = await self._admitted(request)
-        forwarding = _Forwarded(request, self._upstreams[route.upstream], route, self._loop)
+        try:
+            route = await self._admitted(request)
+        except GatewayError as refusal:
+            self._access.denied(refusal)
+            self._access.forwarded(
+                self._admission.route_of(request.method, request.raw_path), request.method, refusal.status,
+                began_s=began_s, client_ip=request.remote or "", slug=refusal.problem.slug, waited_s=0.0,
+            )  # fmt: skip
+            raise
+        forwarding = _Forwarded(request, self._upstreams[route.upstream], route, self._settings.via, is_draining)
         slug = None
         status = 499  # the caller went away
         try:
@@ -61,7 +70,7 @@ class Forwarding:
             return answer
         except UpstreamError as error:
             slug, status = error.failure.slug, error.status
-            raise GatewayError(slug, error.failure.detail, status=status) from None
+            raise GatewayError(slug, error.failure.detail, status=status, close=status == 400) from None
         finally:
             self._access.forwarded(
                 route, request.method, status, began_s=began_s, client_ip=request.remote or "", slug=slug,
@@ -87,12 +96,20 @@ class Forwarding:
 class _Forwarded:
     """One request on its way."""
 
-    def __init__(self, request: BaseRequest, upstream: Upstream, route: Route, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        request: BaseRequest,
+        upstream: Upstream,
+        route: Route,
+        via: bytes,
+        is_draining: Callable[[], bool],
+    ) -> None:
         self._request = request
+        self._is_draining = is_draining
         self._pool = upstream.pool
-        self._loop = loop
+        self._loop = loop = asyncio.get_running_loop()
         self.waited_s = 0.0
-        timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
+        self._timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
         fields = request.raw_headers
         options = connection_options(fields)
         upgrades = b"upgrade" in options and "Upgrade" in request.headers
@@ -100,20 +117,20 @@ class _Forwarded:
         self._has_body = request.body_exists
         whole = content.is_eof()
         chunked = self._has_body and "Transfer-Encoding" in request.headers
-        start = _request_head(request, fields, upgrades=upgrades, chunked=chunked)
+        start = _request_head(request, fields, via, upgrades=upgrades, chunked=chunked)
         if self._has_body and whole:
             data = content.read_nowait(-1)
             start += (b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n") if chunked else data
         self._chunked = chunked
         self._exchange = StreamedExchange(
-            request.method,
-            start,
-            has_body=self._has_body and not whole,
-            upgrades=upgrades,
-            deadline_s=loop.time() + timeout_s,
+            method=request.method,
+            request=start,
+            deadline_s=loop.time() + self._timeout_s,
             repeatable=is_repeatable(request.method, route_idempotent=route.idempotent),
             retries_max=upstream.retries_max,
+            upgrades=upgrades,
             loop=loop,
+            requested=whole or not self._has_body,
         )
 
     async def run(self) -> Answer:
@@ -158,7 +175,7 @@ class _Forwarded:
         names = {name.lower() for name, _ in exchange.fields}
         framed = bodiless or b"content-length" in names
         chunked = not framed and request.version == (1, 1)
-        keep_alive = request.keep_alive and (framed or chunked)
+        keep_alive = request.keep_alive and (framed or chunked) and not self._is_draining()
         fields = [*forwarded(exchange.fields, keep=_TRAILED), _VIA]
         if b"date" not in names:
             fields.append(date_field())  # RFC 9110 6.6.1: a recipient with a clock adds it
@@ -194,11 +211,17 @@ class _Forwarded:
     async def _pump(self) -> None:
         """The request's body to the upstream, as it comes."""
         content, exchange = self._request.content, self._exchange
-        while not content.at_eof():
-            data = await content.readany()
-            if data:
-                await exchange.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-        exchange.finish_request(b"0\r\n\r\n" if self._chunked else b"")
+        try:
+            while not content.at_eof():
+                data = await content.readany()
+                if data:
+                    exchange.deadline_s = self._loop.time() + self._timeout_s  # it is the upstream's turn from here on
+                    await exchange.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        except (RequestPayloadError, HttpProcessingError):
+            self._pool.withdraw(exchange)
+            exchange.on_give_up(400, Failure("malformed-http", "the body's framing is broken"))
+            return
+        await exchange.finish_request(b"0\r\n\r\n" if self._chunked else b"")
 
     def _break_off(self) -> None:
         """The upstream's answer ended early: so must ours, visibly."""
@@ -206,15 +229,12 @@ class _Forwarded:
             self._request.transport.abort()
 
 
-def _request_head(request: BaseRequest, fields: RawFields, *, upgrades: bool, chunked: bool) -> bytes:
+def _request_head(request: BaseRequest, fields: RawFields, via: bytes, *, upgrades: bool, chunked: bool) -> bytes:
     """The request's head for the upstream. Our own fields come last, after what the caller could have meant by them."""
     host = request.headers.get("Host")
-    kept = [
-        field
-        for field in forwarded(fields, keep=_TUNNELLED if upgrades else frozenset())
-        if field[0].lower() not in VOUCHED
-    ]
-    said = vouched(None if host is None else host.encode("utf-8", "surrogateescape"), request.remote or "", "http")
+    kept = requested(fields, keep=_TUNNELLED if upgrades else frozenset())
+    authority = None if host is None else host.encode("utf-8", "surrogateescape")
+    said = vouched(authority, request.remote or "", "http", via)
     lines = rendered([*kept, *said])
     if chunked:
         lines += b"Transfer-Encoding: chunked\r\n"

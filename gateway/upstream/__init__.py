@@ -1,7 +1,9 @@
 """The API behind us: one HTTP/1.1 client for batches and for forwarded traffic.
 
 headers     which fields travel, in which direction (pure)
-exchange    one request and its answer: collected whole, or streamed
+request     the bytes of an operation's request (pure)
+exchange    one request and its answer, collected whole
+stream      the same, streamed both ways: what a forwarded request uses
 http1       one connection: bytes out, llhttp's events in
 pool        connections to one upstream: reuse, limits, deadlines, the retry law
 """

@@ -5,80 +5,49 @@ A connection calls, in this order: `on_interim` (any number), `on_head`, `on_dat
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Any
+
+import msgspec
 
 from gateway.batch.model import Failure
 from gateway.batch.retry import Loss
 from gateway.upstream.headers import RawFields
 
-if TYPE_CHECKING:
-    from gateway.upstream.http1 import Connection
 
-
-class Exchange:
+class Exchange(msgspec.Struct, eq=False):
     """A request whose bytes are all known; its answer is collected, at most `answer_bytes_max` of it.
 
     `done(exchange)` is called once, when `status` or `failure` is set. `deadline_s` is a time of the loop's clock.
+    A struct, because one is made for every operation and structs are made in C.
     """
 
-    __slots__ = (
-        "answer_bytes",
-        "answer_bytes_max",
-        "attempt",
-        "body",
-        "chunks",
-        "connection",
-        "deadline_s",
-        "done",
-        "failure",
-        "fields",
-        "index",
-        "method",
-        "reason",
-        "repeatable",
-        "request",
-        "retries_max",
-        "sent_s",
-        "status",
-        "upgrades",
-    )
-
-    def __init__(
-        self,
-        method: str,
-        request: bytes,
-        *,
-        deadline_s: float,
-        repeatable: bool,
-        done: Callable[["Exchange"], None],
-        index: int = 0,
-        answer_bytes_max: int = 10 << 20,
-        retries_max: int = 2,
-        upgrades: bool = False,
-    ) -> None:
-        self.method = method
-        self.request = request
-        self.deadline_s = deadline_s
-        self.repeatable = repeatable
-        self.done = done
-        self.index = index
-        self.answer_bytes_max = answer_bytes_max
-        self.retries_max = retries_max
-        self.upgrades = upgrades
-        self.attempt = 0
-        self.connection: Connection | None = None
-        self.failure: Failure | None = None
-        self.sent_s = 0.0
-        self.begin()
+    method: str
+    request: bytes
+    deadline_s: float
+    repeatable: bool
+    done: Callable[["Exchange"], None]
+    index: int = 0
+    answer_bytes_max: int = 10 << 20
+    retries_max: int = 2
+    upgrades: bool = False
+    streamed: bool = False  # then `on_sent` is called as well
+    attempt: int = 0
+    sent_s: float = 0.0
+    connection: Any = None  # the `Connection` that it is on
+    status: int = 0
+    reason: bytes = b""
+    fields: RawFields = ()
+    body: bytes = b""
+    chunks: list[bytes] | None = None
+    answer_bytes: int = 0
+    failure: Failure | None = None
 
     def begin(self) -> None:
         """Forget what an earlier attempt brought."""
-        self.status = 0
-        self.reason = b""
-        self.fields: RawFields = ()
-        self.body = b""
-        self.chunks: list[bytes] | None = None
-        self.answer_bytes = 0
+        self.status = self.answer_bytes = 0
+        self.reason = self.body = b""
+        self.fields = ()
+        self.chunks = None
 
     @property
     def may_share(self) -> bool:
@@ -90,6 +59,9 @@ class Exchange:
         """Whether all of the request has been handed to the connection."""
         return True
 
+    def on_sent(self) -> None:
+        """The exchange is on a connection, and what is known of its request has been written."""
+
     def on_interim(self, status: int, fields: RawFields) -> None:
         """A 1xx answer; an outcome does not show it."""
 
@@ -98,15 +70,16 @@ class Exchange:
 
     def on_data(self, data: bytes) -> Loss | None:
         """A part of the body; a loss ends the exchange."""
-        self.answer_bytes += len(data)
-        if self.answer_bytes > self.answer_bytes_max:
+        size = self.answer_bytes = self.answer_bytes + len(data)
+        if size > self.answer_bytes_max:
             return Loss.TOO_LARGE
+        if size == len(data):
+            self.body = data  # nearly always all of it
+            return None
         if self.chunks is not None:
             self.chunks.append(data)
-        elif self.body:
-            self.chunks = [self.body, data]
         else:
-            self.body = data
+            self.chunks = [self.body, data]
         return None
 
     def on_end(self, trailers: RawFields) -> None:

@@ -5,6 +5,7 @@ Sources: RFC 9110 7.6.1 (hop-by-hop fields), RFC 9112, CONTRACT 2 and 7, PROMISE
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 RawFields = Sequence[tuple[bytes, bytes]]
 
@@ -26,7 +27,8 @@ VOUCHED = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-hos
 # About the envelope, so no operation inherits them. Accept-Encoding too: what is embedded in JSON cannot be compressed.
 _ABOUT_THE_ENVELOPE = frozenset({b"accept-encoding", b"expect", b"idempotency-key", b"prefer", b"x-request-id"})
 _ENVELOPE_PREFIX = b"content-"
-_TRACE = frozenset({b"traceparent"})
+_NOT_REQUESTED = HOP_BY_HOP | VOUCHED
+_NOT_INHERITED = HOP_BY_HOP | VOUCHED | _ABOUT_THE_ENVELOPE | {b"traceparent"}
 _CREDENTIALS = frozenset({b"authorization", b"cookie"})
 # In an operation these are framing, or belong to the gateway.
 _NOT_IN_AN_OPERATION = HOP_BY_HOP | VOUCHED | {b"host", b"content-length", b"expect"}
@@ -56,25 +58,17 @@ def canonical(name: str) -> str:
     return _SPELLINGS.get(lowered) or "-".join(part.capitalize() for part in lowered.split("-"))
 
 
-class Names:
+class Names(dict[bytes, str | None]):
     """Remembers how field names are spelled; `None` for a hop-by-hop one. Bounded, for names come from outside."""
-
-    __slots__ = ("_known",)
 
     NAMES_MAX = 1024
 
-    def __init__(self) -> None:
-        self._known: dict[bytes, str | None] = {}
-
-    def __getitem__(self, name: bytes) -> str | None:
-        try:
-            return self._known[name]
-        except KeyError:
-            if len(self._known) >= self.NAMES_MAX:
-                self._known.clear()
-            spelled = None if name.lower() in HOP_BY_HOP else canonical(name.decode("latin-1"))
-            self._known[name] = spelled
-            return spelled
+    def __missing__(self, name: bytes) -> str | None:
+        if len(self) >= self.NAMES_MAX:
+            self.clear()
+        spelled = None if name.lower() in HOP_BY_HOP else canonical(name.decode("latin-1"))
+        self[name] = spelled
+        return spelled
 
 
 def connection_options(fields: RawFields) -> frozenset[bytes]:
@@ -83,49 +77,58 @@ def connection_options(fields: RawFields) -> frozenset[bytes]:
     return frozenset(option.strip().lower() for value in options for option in value.split(b",")) - {b""}
 
 
-def end_to_end(fields: RawFields, names: Names) -> dict[str, str | list[str]]:
+def end_to_end(fields: RawFields, names: Names) -> Mapping[str, str | list[str]]:
     """An answer's end-to-end fields as an outcome shows them. Values are read as Latin-1 (RFC 9110 5.5)."""
+    shown: dict[Any, Any] = {names[name]: value.decode("latin-1") for name, value in fields}
+    if len(shown) == len(fields) and shown.pop(None, "close") in ("keep-alive", "close"):
+        return shown  # nearly always: no name twice, and Connection names no field
+    return _with_repeated(fields, names)
+
+
+def _with_repeated(fields: RawFields, names: Names) -> dict[str, str | list[str]]:
+    hidden = connection_options(fields)
     shown: dict[str, str | list[str]] = {}
-    hidden: frozenset[bytes] = frozenset()
     for name, value in fields:
         spelled = names[name]
-        if spelled is None:
-            if len(name) == 10 and value not in (b"keep-alive", b"close"):  # Connection names further fields
-                hidden = connection_options(fields)
-        elif spelled in shown:
+        if spelled is None or name.lower() in hidden:
+            continue
+        if spelled in shown:
             earlier = shown[spelled]
             shown[spelled] = [*(earlier if isinstance(earlier, list) else [earlier]), value.decode("latin-1")]
         else:
             shown[spelled] = value.decode("latin-1")
-    if hidden:
-        shown = {name: value for name, value in shown.items() if name.lower().encode() not in hidden}
     return shown
 
 
 def forwarded(fields: RawFields, *, keep: frozenset[bytes] = frozenset()) -> list[tuple[bytes, bytes]]:
-    """A message's fields without the hop-by-hop ones, those that `Connection` names, and without `Connection` itself.
+    """An answer's fields without the hop-by-hop ones, those that `Connection` names, and without `Connection` itself.
 
-    Order, case and duplicates stay. `keep` names hop-by-hop fields to pass on (`upgrade`, `te`, `trailer`).
-    `Connection` cannot strip an end-to-end field that matters to the other side's trust: see `_may_strip`.
+    Order, case and duplicates stay. `keep` names hop-by-hop fields to pass on (`upgrade`, `trailer`).
     """
-    dropped = (HOP_BY_HOP | {option for option in connection_options(fields) if _may_strip(option)}) - keep
+    dropped = (HOP_BY_HOP | connection_options(fields)) - keep
     return [(name, value) for name, value in fields if name.lower() not in dropped]
 
 
-def _may_strip(option: bytes) -> bool:
-    """`Connection: Authorization` and its like are an attack (CVE-2024-45410), not a wish."""
-    return option not in VOUCHED | _CREDENTIALS | {b"host", b"content-length", b"close", b"cache-control"}
+def requested(fields: RawFields, *, keep: frozenset[bytes] = frozenset()) -> list[tuple[bytes, bytes]]:
+    """A caller's fields without the hop-by-hop ones and without what the gateway vouches for, in any spelling.
+
+    `Connection: X-User` and its like do not remove a field that an earlier proxy added (CVE-2024-45410): a caller's
+    `Connection` may name known hop-by-hop fields only. An underscore is a hyphen to CGI and WSGI, so it is one here.
+    """
+    dropped = _NOT_REQUESTED - keep
+    return [field for field in fields if field[0].lower().replace(b"_", b"-") not in dropped]
 
 
 def inherited(fields: RawFields) -> list[tuple[bytes, bytes]]:
     """The outer request's fields that each operation carries as well, `Host` first (CONTRACT 2)."""
-    dropped = VOUCHED | _ABOUT_THE_ENVELOPE | _TRACE
-    kept = [
-        (name, value)
-        for name, value in forwarded(fields)
-        if (lowered := name.lower()) not in dropped and not lowered.startswith(_ENVELOPE_PREFIX)
-    ]
-    return sorted(kept, key=lambda field: field[0].lower() != b"host")  # stable: only Host moves
+    kept: list[tuple[bytes, bytes]] = []
+    for field in fields:
+        lowered = field[0].lower().replace(b"_", b"-")
+        if lowered == b"host":
+            kept.insert(0, field)
+        elif lowered not in _NOT_INHERITED and not lowered.startswith(_ENVELOPE_PREFIX):
+            kept.append(field)
+    return kept
 
 
 def rendered(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -157,6 +160,16 @@ def is_clean(fields: RawFields) -> bool:
     return not any(_BAD_ANSWER_VALUE.search(value) for _, value in fields)
 
 
+def codings(fields: RawFields) -> list[bytes]:
+    """The values of `Transfer-Encoding`, in lower case."""
+    return [value.lower() for name, value in fields if len(name) == 17 and name.lower() == b"transfer-encoding"]
+
+
+def bytes_of(fields: RawFields) -> int:
+    """How many bytes names and values take."""
+    return sum(len(name) + len(value) for name, value in fields)
+
+
 def announced_idle_s(fields: RawFields) -> float | None:
     """How long the upstream says that it keeps an idle connection: `Keep-Alive: timeout=N`, in seconds."""
     for name, value in fields:
@@ -166,11 +179,9 @@ def announced_idle_s(fields: RawFields) -> float | None:
     return None
 
 
-def vouched(
-    host: bytes | None, peer: str, scheme: str, fields: Mapping[bytes, bytes] | None = None
-) -> list[tuple[bytes, bytes]]:
-    """What the gateway says of the caller: `Via` and `X-Forwarded-*`."""
+def vouched(host: bytes | None, peer: str, scheme: str, via: bytes) -> list[tuple[bytes, bytes]]:
+    """What the gateway says of the caller, in place of what the caller said: `X-Forwarded-*` and `Via`."""
     said = [(b"X-Forwarded-For", peer.encode()), (b"X-Forwarded-Proto", scheme.encode())]
     if host is not None:
         said.append((b"X-Forwarded-Host", host))
-    return [*said, (b"Via", b"1.1 batch-gateway")]
+    return [*said, (b"Via", via)]

@@ -14,6 +14,7 @@ import ssl
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import cast
 
 from gateway.batch.retry import Again, GiveUp, Loss, decide
 from gateway.upstream.exchange import Exchange
@@ -62,6 +63,10 @@ class Pool:
         self._filling: Connection | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._poll = select.poll()
+        self._repeating: set[Exchange] = set()  # those that `submit` gets again, now or after a pause
+        self._closed = False
+        # No pipelining, and no idle limit so short that a connection which was just used could be past it.
+        self._is_plain = limits.pipelining_max == 1 and limits.idle_timeout_s >= _ASK_AFTER_IDLE_S
 
     def __repr__(self) -> str:
         return (
@@ -83,10 +88,18 @@ class Pool:
         now_s = self._loop.time()
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+        if (
+            self._is_plain
+            and self._idle
+            and not exchange.attempt
+            and now_s - self._idle[-1].idle_since_s < _ASK_AFTER_IDLE_S
+        ):
+            self._idle.pop().send(exchange, now_s)  # just used, so surely alive
+            return
         connection = self._connection_for(exchange, now_s)
         if connection is not None:
             connection.send(exchange, now_s)
-        elif len(self._waiting) < self._limits.waiting_max:
+        elif len(self._waiting) < self._limits.waiting_max and not self._closed:
             self._waiting.append(exchange)
             self._connect()
         else:
@@ -94,24 +107,39 @@ class Pool:
 
     def withdraw(self, exchange: Exchange) -> None:
         """Nobody wants the answer any more: do not send `exchange`, or close the connection that it is on."""
+        exchange.deadline_s = 0.0  # nor send it again
         if exchange.connection is not None:
             exchange.connection.close()
         elif exchange in self._waiting:
             self._waiting.remove(exchange)
+        self._repeating.discard(exchange)
 
     def withdraw_waiting(self, done: Callable[[Exchange], None]) -> None:
-        """Do not send what waits and would be reported to `done`."""
+        """Send nothing, nor again, of what would be reported to `done`; only what was sent before is still reported."""
+        for connection in self._connections:
+            for exchange in connection.exchanges:
+                if exchange.done == done:
+                    exchange.retries_max = 0
+        withdrawn = [exchange for exchange in (*self._waiting, *self._repeating) if exchange.done == done]
         self._waiting = deque(exchange for exchange in self._waiting if exchange.done != done)
+        for exchange in withdrawn:
+            exchange.retries_max = 0
+            self._repeating.discard(exchange)
+            if exchange.sent_s:
+                self.lost(exchange, Loss.RESET)
 
     async def close(self) -> None:
         """Close every connection; what is still in flight is lost."""
+        self._closed = True
         for task in list(self._connecting):
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
         for connection in list(self._connections):
             connection.close()
-        while self._waiting:
-            self.lost(self._waiting.popleft(), Loss.NO_ROOM)
+        for exchange in [*self._waiting, *self._repeating]:
+            self.lost(exchange, Loss.NO_ROOM)
+        self._waiting.clear()
+        self._repeating.clear()
         if self._sweeping is not None:
             self._sweeping.cancel()
 
@@ -145,19 +173,30 @@ class Pool:
             repeatable=exchange.repeatable,
             attempt=exchange.attempt,
             retries_max=exchange.retries_max,
-            remaining_s=remaining_s,
+            remaining_s=0.0 if self._closed else remaining_s,
         ):
             case Again(delay_s):
                 exchange.begin()
-                self._loop.call_later(delay_s, self.submit, exchange)
+                self._repeating.add(exchange)
+                self._loop.call_later(delay_s, self._repeat, exchange)
             case GiveUp(status, failure):
                 exchange.on_give_up(status, failure)
+
+    def _repeat(self, exchange: Exchange) -> None:
+        if exchange in self._repeating:  # nobody withdrew it
+            self._repeating.remove(exchange)
+            self.submit(exchange)
 
     # Choosing a connection.
 
     def _connection_for(self, exchange: Exchange, now_s: float) -> Connection | None:
-        if self._filling is not None and self._has_room(self._filling, exchange):
-            return self._filling
+        filling = self._filling
+        if filling is not None and filling.exchanges and self._has_room(filling, exchange):  # an idle one is in `_idle`
+            return filling
+        if exchange.sent_s:  # lost once: idle connections may share that fate, a new one cannot
+            if self._idle and len(self._connections) + len(self._connecting) >= self._limits.connections_max:
+                self._idle[0].close()
+            return None
         while self._idle:
             connection = self._idle.pop()
             if self._is_fresh(connection, now_s):
@@ -205,6 +244,8 @@ class Pool:
     def _connect(self) -> None:
         """Open a connection if more wait than are on their way and the limit allows it."""
         opening = len(self._connecting)
+        if self._closed:
+            return
         if opening < len(self._waiting) and len(self._connections) + opening < self._limits.connections_max:
             task = self._loop.create_task(self._open())
             self._connecting.add(task)
@@ -215,11 +256,15 @@ class Pool:
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 await self._dial(connection)
+                if not connection.is_reusable:  # closed by the upstream before this task came to know of it
+                    raise ConnectionResetError
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
             if self._waiting:
                 exchange = self._waiting.popleft()
                 exchange.attempt += 1
                 self.lost(exchange, Loss.TLS if isinstance(error, ssl.SSLError) else Loss.CONNECT)
+            self._connecting.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+            self._connect()  # those that wait behind it had no attempt of their own
             return
         self._connections.add(connection)
         self.release(connection)

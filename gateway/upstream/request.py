@@ -9,6 +9,7 @@ from gateway.upstream.headers import RawFields, inherited, rendered
 # version - trace id - parent id - flags (W3C Trace Context, section 3.2); later versions may append more.
 _TRACEPARENT = re.compile(rb"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})[0-9a-f]{16}-([0-9a-f]{2})(?:-.*)?")
 _SPANS = 1 << 64
+_WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})  # even without a body (RFC 9110 8.6)
 
 
 class RequestWriter:
@@ -19,33 +20,37 @@ class RequestWriter:
     """
 
     def __init__(self, fields: RawFields, vouched: RawFields, batch_id: str, seed: bytes) -> None:
-        own = [*inherited(fields), *vouched]
-        self._common = own
-        self._lines = rendered(own).decode("latin-1")
-        self._names = {name.lower() for name, _ in own} | {b"traceparent", b"x-request-id"}
-        self._batch_id = batch_id
-        self._trace, self._flags = _trace_of(fields, seed)
+        self._common = [*inherited(fields), *vouched]
+        self._names = {name.lower() for name, _ in self._common} | {b"traceparent", b"x-request-id"}
+        self._request_id = f"X-Request-Id: {batch_id}."
+        trace, self._flags = _trace_of(fields, seed)
+        self._trace = f"traceparent: 00-{trace}-"
         self._span = int.from_bytes(seed[-8:], "big")
+        # What stands around the span's id and the operation's id in nearly every head.
+        self._before_span = f" HTTP/1.1\r\n{rendered(self._common).decode('latin-1')}{self._trace}"
+        self._after_span = f"-{self._flags}\r\n{self._request_id}"
 
     def write(self, operation: Operation, index: int) -> bytes:
         """The request of the operation at `index`, head and body."""
+        method = operation.method
         span = (self._span + index) % _SPANS or 1
-        trace = f"traceparent: 00-{self._trace}-{span:016x}-{self._flags}\r\n"
-        request_id = f"X-Request-Id: {self._batch_id}.{operation.id}\r\n"
-        common = self._lines
-        own = ""
+        if operation.fields and self._names & {name.lower().encode() for name, _ in operation.fields}:
+            start = self._overridden(operation, span)
+        else:
+            start = f"{method} {operation.target}{self._before_span}{span:016x}{self._after_span}{operation.id}\r\n"
         if operation.fields:
-            overridden = {name.lower().encode() for name, _ in operation.fields} & self._names
-            if overridden:
-                kept = [field for field in self._common if field[0].lower() not in overridden]
-                common = rendered(kept).decode("latin-1")
-                trace = "" if b"traceparent" in overridden else trace
-                request_id = "" if b"x-request-id" in overridden else request_id
-            own = "".join([f"{name}: {value}\r\n" for name, value in operation.fields])
-        if operation.has_body or operation.method in ("POST", "PUT", "PATCH"):  # RFC 9110 8.6
-            own += f"Content-Length: {len(operation.body)}\r\n"
-        head = f"{operation.method} {operation.target} HTTP/1.1\r\n{common}{trace}{request_id}{own}\r\n"
-        return head.encode("latin-1") + operation.body
+            start += "".join([f"{name}: {value}\r\n" for name, value in operation.fields])
+        if operation.has_body or method in _WITH_LENGTH:
+            return f"{start}Content-Length: {len(operation.body)}\r\n\r\n".encode("latin-1") + operation.body
+        return f"{start}\r\n".encode("latin-1")
+
+    def _overridden(self, operation: Operation, span: int) -> str:
+        """The start of a head in which the operation's own fields stand in place of inherited ones."""
+        own = {name.lower().encode() for name, _ in operation.fields}
+        kept = rendered([field for field in self._common if field[0].lower() not in own]).decode("latin-1")
+        trace = "" if b"traceparent" in own else f"{self._trace}{span:016x}-{self._flags}\r\n"
+        request_id = "" if b"x-request-id" in own else f"{self._request_id}{operation.id}\r\n"
+        return f"{operation.method} {operation.target} HTTP/1.1\r\n{kept}{trace}{request_id}"
 
 
 def _trace_of(fields: RawFields, seed: bytes) -> tuple[str, str]:

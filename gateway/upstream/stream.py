@@ -4,6 +4,9 @@ The reader's side buffers at most `BUFFER_BYTES` of an answer before it stops re
 """
 
 import asyncio
+from collections.abc import Callable
+
+import msgspec
 
 from gateway.batch.model import Failure
 from gateway.batch.retry import Loss
@@ -21,46 +24,37 @@ class UpstreamError(Exception):
         self.status, self.failure = status, failure
 
 
-class StreamedExchange(Exchange):
+class StreamedExchange(Exchange, kw_only=True, eq=False):
     """One forwarded request. `deadline_s` bounds the time to the answer's head; after that nothing but the reader does.
 
-    `interims` collects 1xx answers as they come. With `upgrades`, a 101 turns both bodies into a tunnel.
+    `interims` collects 1xx answers as they come. With `upgrades`, a 101 turns both bodies into a tunnel. A request
+    whose body is still to come starts with `requested` false.
     """
 
-    __slots__ = ("_arrived", "_loop", "_paused", "_writable", "ended", "has_head", "interims", "requested", "trailers")
+    loop: asyncio.AbstractEventLoop
+    done: Callable[[Exchange], None] = lambda _: None
+    requested: bool = True
+    has_head: bool = False
+    ended: bool = False
+    interims: list[tuple[int, RawFields]] = msgspec.field(default_factory=list)
+    trailers: RawFields = ()
+    _arrived: asyncio.Future[None] | None = None
+    _writable: asyncio.Future[None] | None = None
+    _paused: bool = False
 
-    def __init__(
-        self,
-        method: str,
-        head: bytes,
-        *,
-        has_body: bool,
-        upgrades: bool,
-        deadline_s: float,
-        repeatable: bool,
-        retries_max: int,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._loop = loop
-        self.requested = not has_body
-        self._arrived: asyncio.Future[None] | None = None
-        self._writable: asyncio.Future[None] | None = None
-        super().__init__(
-            method,
-            head,
-            deadline_s=deadline_s,
-            repeatable=repeatable and not has_body,  # a body that is gone cannot be sent twice
-            done=lambda _: None,
-            retries_max=retries_max,
-            upgrades=upgrades,
-        )
+    def __post_init__(self) -> None:
+        self.streamed = True
+        self.chunks = []
+        if not self.requested:
+            self.repeatable = False  # a body that is gone cannot be sent twice
+            self._writable = self.loop.create_future()  # until there is a connection to write to
 
     def begin(self) -> None:
         super().begin()
         self.chunks = []
-        self.interims: list[tuple[int, RawFields]] = []
+        self.interims = []
         self.has_head = self.ended = self._paused = False
-        self.trailers: RawFields = ()
+        self.trailers = ()
 
     @property
     def may_share(self) -> bool:
@@ -73,9 +67,9 @@ class StreamedExchange(Exchange):
     # The forwarding side.
 
     async def arrival(self) -> None:
-        """Wait until something further came. Raises `UpstreamError` once the exchange failed."""
-        if self.failure is None:
-            self._arrived = self._loop.create_future()
+        """Wait until there is something to take. Raises `UpstreamError` once the exchange failed."""
+        if self.failure is None and not self.chunks and not self.interims and not self.ended:
+            self._arrived = self.loop.create_future()
             await self._arrived
         if self.failure is not None:
             raise UpstreamError(self.status, self.failure)
@@ -90,20 +84,21 @@ class StreamedExchange(Exchange):
         return chunks
 
     async def write(self, data: bytes) -> None:
-        """Send a part of the request's body; returns when the connection has room for more."""
-        if self.connection is None:
-            return  # the answer is here already, or the exchange failed: `arrival` tells
-        self.connection.write(data)
+        """Send a part of the request's body once the connection has room. Does nothing where the exchange has ended."""
         if self._writable is not None:
             await self._writable
-
-    def finish_request(self, data: bytes = b"") -> None:
-        """All of the request has been handed over."""
-        self.requested = True
-        if data and self.connection is not None:
+        if self.connection is not None and data:
             self.connection.write(data)
 
+    async def finish_request(self, data: bytes = b"") -> None:
+        """Send the last part: all of the request has been handed over."""
+        await self.write(data)
+        self.requested = True
+
     # The connection's side.
+
+    def on_sent(self) -> None:
+        self.on_writable(True)
 
     def on_interim(self, status: int, fields: RawFields) -> None:
         self.interims.append((status, fields))
@@ -138,7 +133,7 @@ class StreamedExchange(Exchange):
 
     def on_writable(self, writable: bool) -> None:
         if not writable:
-            self._writable = self._loop.create_future()
+            self._writable = self.loop.create_future()
         elif self._writable is not None:
             waiter, self._writable = self._writable, None
             if not waiter.done():

@@ -1,0 +1,120 @@
+"""The configuration's values in the shape that each object wants: nothing else ever sees `Config`."""
+
+import asyncio
+import resource
+import ssl
+from collections.abc import Mapping
+from urllib.parse import unquote, urlsplit
+
+from gateway import config as settings
+from gateway.admission import Limit
+from gateway.batch.routes import Route, Routes
+from gateway.batch.validation import Rules
+from gateway.config import Config
+from gateway.dialects.port import EnvelopeLimits
+from gateway.executor import Upstream
+from gateway.limiter.bucket import Bucket
+from gateway.server.batches import BatchSettings
+from gateway.upstream.headers import refusal_in_operation
+from gateway.upstream.pool import Address, Pool, PoolLimits
+
+
+def connections_max(config: Config) -> int:
+    """Most connections of callers at once: as configured, or half of what the process may open."""
+    return config.listen.connections_max or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+
+
+def upstreams(config: Config, loop: asyncio.AbstractEventLoop) -> Mapping[str, Upstream]:
+    return {
+        name: Upstream(
+            Pool(_address(upstream), _pool_limits(upstream), loop),
+            upstream.timeout,
+            upstream.answer_max,
+            upstream.retries,
+        )
+        for name, upstream in config.all_upstreams.items()
+    }
+
+
+def _pool_limits(upstream: settings.Upstream) -> PoolLimits:
+    return PoolLimits(
+        connections_max=upstream.connections,
+        pipelining_max=upstream.pipelining,
+        connect_timeout_s=upstream.connect_timeout,
+        idle_timeout_s=upstream.idle_timeout,
+    )
+
+
+def _address(upstream: settings.Upstream) -> Address:
+    parts = urlsplit(upstream.url)
+    if parts.scheme == "http+unix":
+        return Address(path=unquote(parts.path))
+    host = parts.hostname or ""
+    if parts.scheme == "http":
+        return Address(host, parts.port or 80)
+    return Address(host, parts.port or 443, None, _tls(upstream.tls), upstream.tls.server_name or host)
+
+
+def _tls(tls: settings.Tls) -> ssl.SSLContext:
+    """Verified always: certificate, name, TLS 1.2 or newer (PROMISES S17)."""
+    context = ssl.create_default_context(cafile=tls.ca_file)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if tls.client_cert is not None:
+        context.load_cert_chain(tls.client_cert, tls.client_key)
+    return context
+
+
+def routes(config: Config) -> Routes:
+    if config.routes is None:
+        return Routes(None)
+    return Routes(
+        [
+            Route(
+                template=route.path,
+                methods=frozenset(route.methods),
+                cost=route.cost,
+                idempotent=route.idempotent,
+                batchable=route.batch,
+                retryable_rejection=route.retryable_rejection,
+                timeout_s=route.timeout,
+                upstream=route.upstream or "default",
+            )
+            for route in config.routes
+        ]
+    )
+
+
+def limits(config: Config) -> list[Limit]:
+    return [
+        Limit(
+            Bucket(limit.name, limit.rate.tokens, limit.rate.per_us, limit.burst, limit.on_exhausted),
+            limit.key,
+            None if limit.routes is None else frozenset(limit.routes),
+        )
+        for limit in config.limits
+    ]
+
+
+def identity_names(config: Config) -> frozenset[bytes]:
+    return frozenset(name.lower().encode() for name in config.identity.headers)
+
+
+def batch_settings(config: Config, via: bytes) -> BatchSettings:
+    batch = config.batch
+    credentials = batch.operation_credentials
+    return BatchSettings(
+        base=batch.path,
+        body_bytes_max=batch.body_max,
+        sync_operations_max=batch.sync_operations_max,
+        concurrency=batch.concurrency,
+        sync_timeout_s=batch.sync_timeout,
+        answers_bytes_max=batch.answer_max,
+        envelope=EnvelopeLimits(batch.operations_max, batch.depth_max, batch.nodes_max),
+        rules=Rules(
+            own_paths=(batch.path,),
+            body_bytes_max=batch.operation_body_max,
+            fields_rule=lambda fields: refusal_in_operation(fields, credentials_allowed=credentials),
+        ),
+        identity_names=identity_names(config),
+        via=via,
+    )

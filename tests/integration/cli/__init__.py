@@ -1,0 +1,1 @@
+"""The command line and the admin listener, as a process of its own."""

@@ -1,0 +1,84 @@
+"""The command as a process of its own: started, waited for, ended with its parent."""
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Self
+
+WAIT_S = 15.0
+ROOT = Path(__file__).parents[3]
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def run(*arguments: str, environ: Mapping[str, str] | None = None, said: str = "") -> subprocess.CompletedProcess[str]:
+    """One command from start to end; `said` is its standard input."""
+    return subprocess.run(
+        [sys.executable, "-m", "gateway", *arguments],
+        capture_output=True, text=True, input=said, timeout=WAIT_S, cwd=ROOT, env=_environ(environ), check=False,
+    )  # fmt: skip
+
+
+class Process:
+    """A running command whose output goes to files of `folder`."""
+
+    def __init__(self, folder: Path, arguments: Sequence[str], environ: Mapping[str, str] | None = None) -> None:
+        self._out, self._err = folder / "stdout", folder / "stderr"
+        with self._out.open("wb") as out, self._err.open("wb") as err:
+            self.process = subprocess.Popen(
+                arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT, env=_environ(environ),
+                preexec_fn=_die_with_parent,
+            )  # fmt: skip
+
+    @classmethod
+    def command(cls, folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Self:
+        return cls(folder, [sys.executable, "-m", "gateway", *arguments], environ)
+
+    @property
+    def out(self) -> str:
+        return self._out.read_text()
+
+    @property
+    def err(self) -> str:
+        return self._err.read_text()
+
+    def said(self, word: str) -> str:
+        """Wait until standard output holds `word`; all of it."""
+        deadline_s = time.monotonic() + WAIT_S
+        while word not in self.out or not self.out.endswith("\n"):
+            if self.process.poll() is not None or time.monotonic() > deadline_s:
+                raise AssertionError(f"ended or silent: {self.out!r} {self.err!r}")
+            time.sleep(0.005)  # polls what is observable
+        return self.out
+
+    def ports(self) -> tuple[int, int]:
+        """The traffic and the admin port of the ready line."""
+        _, traffic, admin = self.said("ready ").split()
+        return int(traffic.rpartition(":")[2]), int(admin.rpartition(":")[2])
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        """Wait for the end; the exit code."""
+        return self.process.wait(WAIT_S)
+
+    def kill(self) -> None:
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+
+
+def _environ(more: Mapping[str, str] | None) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("BATCH_GATEWAY__")} | dict(
+        more or {}
+    )
+
+
+def _die_with_parent() -> None:
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,131 @@
+"""A batch that runs out of time, and a caller who goes away (PROMISES X11, X12)."""
+
+import asyncio
+import json
+import struct
+from socket import SO_LINGER, SOL_SOCKET
+from typing import Any
+
+import pytest
+
+from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.gateways import gateway
+from tests.integration.server.wire import Wire, get, post_batch, request, until
+
+JSON = ("Content-Type", "application/json")
+
+
+async def hang(talk: Talk) -> None:
+    await asyncio.Event().wait()
+
+
+def batch(*operations: tuple[str, str]) -> dict[str, Any]:
+    return {"operations": [{"method": method, "path": path} for method, path in operations]}
+
+
+async def test_a_batch_out_of_time_is_408_and_hides_nothing_that_happened(api: Api) -> None:
+    api.on("/hang", hang)
+    envelope = batch(("GET", "/done"), ("POST", "/hang"), ("GET", "/hang"), ("GET", "/never"))
+
+    async with gateway(api.url, batch__sync_timeout="400ms", batch__concurrency=2) as running:
+        began_s = asyncio.get_running_loop().time()
+        answered = await post_batch(running.port, envelope)
+        took_s = asyncio.get_running_loop().time() - began_s
+
+    document = answered.json()
+    assert (answered.status, answered.slug) == (408, "batch-deadline")
+    assert answered.header("x-should-retry") == "false"
+    assert answered.header("Content-Type") == "application/problem+json"
+    assert [result["status"] for result in document["results"]] == [200, 504, 504, 408]
+    assert [result.get("error", {}).get("type", "").rpartition("/")[2] for result in document["results"]] == [
+        "",
+        "outcome-unknown",
+        "upstream-timeout",
+        "batch-deadline",
+    ]
+    assert document["summary"] == {"total": 4, "succeeded": 1, "failed": 3, "unknown": 1}
+    assert "/never" not in api.targets
+    assert took_s <= 0.4 + 0.25 + 0.1
+
+
+async def test_a_stream_out_of_time_still_ends_with_its_summary(api: Api) -> None:
+    api.on("/hang", hang)
+    envelope = batch(("GET", "/hang"), ("GET", "/ok"))
+
+    async with gateway(api.url, batch__sync_timeout="300ms") as running:
+        answered = await post_batch(running.port, envelope, ("Accept", "application/x-ndjson"))
+
+    lines = [json.loads(line) for line in answered.body.splitlines()]
+    assert answered.status == 207
+    assert [line.get("status") for line in lines] == [200, 504, None]
+    assert lines[-1] == {"summary": {"total": 2, "succeeded": 1, "failed": 1}}
+
+
+async def test_a_batch_that_ends_before_its_deadline_is_207_though_one_of_its_operations_timed_out(api: Api) -> None:
+    api.on("/hang", hang)
+    envelope = {"operations": [{"method": "GET", "path": "/hang", "timeoutSeconds": 0.1}]}
+
+    async with gateway(api.url) as running:
+        answered = await post_batch(running.port, envelope)
+
+    assert answered.status == 207
+
+
+@pytest.mark.parametrize("how", ["close", "reset"])
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+async def test_a_caller_who_goes_away_stops_the_sends(api: Api, how: str, accept: str) -> None:
+    release = asyncio.Event()
+
+    async def wait(talk: Talk) -> None:
+        await release.wait()
+        await talk.send(answer(200))
+
+    api.on("/x", wait)
+    body = json.dumps(batch(*[("POST", "/x")] * 60)).encode()
+
+    async with gateway(api.url) as running:
+        async with await Wire.open(running.port) as wire:
+            await wire.send(request("POST", "/batch", [JSON, ("Accept", accept)], body))
+            await api.until(10)
+            if how == "reset":
+                wire.writer.get_extra_info("socket").setsockopt(SOL_SOCKET, SO_LINGER, struct.pack("ii", 1, 0))
+        await aborted(running.admin_port)
+        release.set()
+        await strays(running.admin_port, 10)
+
+    assert len(api.received) == 10
+
+
+async def test_an_upload_that_breaks_off_leaves_nothing_behind(api: Api, capfd: pytest.CaptureFixture[str]) -> None:
+    async with gateway(api.url) as running:
+        async with await Wire.open(running.port) as wire:
+            await wire.send(request("POST", "/x", [("Content-Length", "1000000")]) + b"x" * 100)
+            await api.until(1)
+        answered = await get(running.port, "/y")
+
+    assert answered.status == 200
+    assert "never retrieved" not in capfd.readouterr().err
+
+
+async def metric(admin_port: int, line: str) -> float:
+    """The value of one series, 0 where it is not there yet."""
+    text = (await get(admin_port, "/metrics")).body.decode()
+    found = [each.rpartition(" ")[2] for each in text.splitlines() if each.startswith(line)]
+    return sum(map(float, found))
+
+
+async def aborted(admin_port: int) -> None:
+    async def is_counted() -> bool:
+        series = 'batch_gateway_envelopes_total{dialect="native",mode="sync",outcome="aborted"}'
+        return await metric(admin_port, series) > 0
+
+    await until(is_counted, within_s=1)  # PROMISES X11
+
+
+async def strays(admin_port: int, count: int) -> None:
+    """Every operation that was sent has an outcome on record."""
+
+    async def are_counted() -> bool:
+        return await metric(admin_port, "batch_gateway_operations_total") >= count
+
+    await until(are_counted)

@@ -1,0 +1,1 @@
+"""The upstream client over real sockets, against an upstream that does what a script says."""

@@ -1,0 +1,307 @@
+"""Which fields travel, as tables: what a caller says, what an upstream says, what the gateway vouches for."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.upstream import headers
+from gateway.upstream.headers import (
+    HOP_BY_HOP,
+    VOUCHED,
+    Names,
+    RawFields,
+    announced_idle_s,
+    canonical,
+    connection_options,
+    end_to_end,
+    forwarded,
+    inherited,
+    is_clean,
+    refusal_in_operation,
+    rendered,
+    requested,
+    vouched,
+)
+from tests.strategies import LAW
+
+_HOP = [name.decode() for name in sorted(HOP_BY_HOP)]
+_VOUCHED = [name.decode() for name in sorted(VOUCHED)]
+
+
+def _cases(name: str) -> list[str]:
+    return [name, name.upper(), name.title()]
+
+
+def _refusal(*fields: tuple[str, str], credentials_allowed: bool = False) -> str | None:
+    found = refusal_in_operation(fields, credentials_allowed=credentials_allowed)
+    return None if found is None else found[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "spelled"),
+    [
+        ("content-type", "Content-Type"),
+        ("CONTENT-TYPE", "Content-Type"),
+        ("etag", "ETag"),
+        ("www-authenticate", "WWW-Authenticate"),
+        ("x-request-id", "X-Request-Id"),
+        ("x--a", "X--A"),
+        ("DNT", "DNT"),
+    ],
+)
+def test_a_name_is_spelled_in_https_usual_capitals(name: str, spelled: str) -> None:
+    assert canonical(name) == spelled
+
+
+def test_names_are_remembered_and_hop_by_hop_ones_have_no_spelling() -> None:
+    names = Names()
+
+    assert [names[b"etag"], names[b"etag"], names[b"Connection"], names[b"TE"]] == ["ETag", "ETag", None, None]
+
+
+def test_remembered_names_are_bounded() -> None:
+    names = Names()
+
+    for number in range(3 * Names.NAMES_MAX):
+        assert names[b"x-%d" % number] == f"X-{number}"
+
+    assert len(names) <= Names.NAMES_MAX
+
+
+# An upstream's answer.
+
+
+@pytest.mark.parametrize("name", [each for hop in _HOP for each in _cases(hop)])
+def test_a_hop_by_hop_field_of_an_answer_is_not_shown(name: str) -> None:
+    assert end_to_end([(name.encode(), b"x"), (b"X-A", b"b")], Names()) == {"X-A": "b"}
+
+
+def test_a_field_that_connection_names_is_not_shown() -> None:
+    fields = [(b"connection", b"close, X-Secret"), (b"x-secret", b"1"), (b"x-a", b"2")]
+
+    assert end_to_end(fields, Names()) == {"X-A": "2"}
+
+
+@pytest.mark.parametrize("value", [b"close", b"keep-alive", b"Keep-Alive", b""])
+def test_a_connection_without_names_hides_nothing(value: bytes) -> None:
+    assert end_to_end([(b"Connection", value), (b"close", b"1")], Names()) in ({"Close": "1"}, {})
+    assert end_to_end([(b"Connection", value), (b"X-A", b"1")], Names()) == {"X-A": "1"}
+
+
+def test_repeated_fields_are_a_list_in_order() -> None:
+    fields = [(b"set-cookie", b"a"), (b"X-A", b"1"), (b"Set-Cookie", b"b"), (b"SET-COOKIE", b"c")]
+
+    assert end_to_end(fields, Names()) == {"Set-Cookie": ["a", "b", "c"], "X-A": "1"}
+
+
+def test_values_are_read_as_latin_1() -> None:
+    assert end_to_end([(b"x-a", b"caf\xe9")], Names()) == {"X-A": "caf\u00e9"}
+
+
+@pytest.mark.parametrize("code", [*range(9), *range(10, 32), 127])
+def test_an_answer_with_a_control_character_is_not_clean(code: int) -> None:
+    assert not is_clean([(b"a", b"b"), (b"x", bytes([97, code, 98]))])
+
+
+@pytest.mark.parametrize("value", [b"", b"a\tb", b" ", b"~", b"\x80\xff"])
+def test_an_answer_with_visible_text_is_clean(value: bytes) -> None:
+    assert is_clean([(b"x", value)])
+
+
+@pytest.mark.parametrize(
+    ("fields", "idle_s"),
+    [
+        ([], None),
+        ([(b"Keep-Alive", b"timeout=5, max=100")], 5.0),
+        ([(b"x", b"timeout=1"), (b"keep-alive", b"max=1, timeout=75")], 75.0),
+        ([(b"Keep-Alive", b"max=1")], None),
+        ([(b"Keep-Alive", b"timeout=x")], None),
+    ],
+)
+def test_an_upstream_may_announce_how_long_it_keeps_a_connection(fields: RawFields, idle_s: float | None) -> None:
+    assert announced_idle_s(fields) == idle_s
+
+
+# A forwarded message.
+
+
+@pytest.mark.parametrize("name", [each for hop in _HOP for each in _cases(hop)])
+def test_a_hop_by_hop_field_is_not_forwarded(name: str) -> None:
+    assert forwarded([(b"A", b"1"), (name.encode(), b"x"), (b"a", b"2")]) == [(b"A", b"1"), (b"a", b"2")]
+
+
+def test_order_case_and_duplicates_are_forwarded() -> None:
+    fields = [(b"X-b", b"1"), (b"x-A", b""), (b"X-B", b"1"), (b"Host", b"h")]
+
+    assert forwarded(fields) == fields
+
+
+def test_a_field_that_connection_names_is_not_forwarded() -> None:
+    assert forwarded([(b"Connection", b"X-Hop , close"), (b"x-hop", b"1"), (b"X-A", b"2")]) == [(b"X-A", b"2")]
+
+
+def test_named_hop_by_hop_fields_are_kept_where_asked() -> None:
+    fields = [(b"Connection", b"upgrade"), (b"Upgrade", b"websocket")]
+
+    assert forwarded(fields, keep=frozenset({b"upgrade"})) == [(b"Upgrade", b"websocket")]
+
+
+@pytest.mark.parametrize("name", ["authorization", "cookie", "host", "content-length", "x-user"])
+def test_a_callers_connection_cannot_strip_an_end_to_end_field(name: str) -> None:
+    assert requested([(b"Connection", name.title().encode()), (name.encode(), b"v")]) == [(name.encode(), b"v")]
+
+
+@pytest.mark.parametrize("name", [*_HOP, *_VOUCHED, "X_Forwarded_For", "x_forwarded-host", "Via"])
+def test_a_caller_cannot_bring_what_is_hop_by_hop_or_vouched_for(name: str) -> None:
+    assert requested([(name.encode(), b"v"), (b"X-A", b"1")]) == [(b"X-A", b"1")]
+
+
+def test_a_callers_upgrade_is_kept_where_asked() -> None:
+    assert requested([(b"Upgrade", b"websocket")], keep=frozenset({b"upgrade"})) == [(b"Upgrade", b"websocket")]
+
+
+def test_connection_options_of_all_its_fields_count() -> None:
+    fields = [(b"connection", b"close, X-A"), (b"x", b"y"), (b"Connection", b",upgrade ,")]
+
+    assert connection_options(fields) == {b"close", b"x-a", b"upgrade"}
+
+
+@LAW
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*_HOP, *_VOUCHED, "x-a", "authorization", "Host", "close"]).map(str.encode),
+            st.sampled_from([b"", b"x-a", b"close, X-A", b"Authorization", b"Via, Host", b"te"]),
+        ),
+        max_size=6,
+    )
+)
+def test_nothing_hop_by_hop_is_ever_forwarded_and_nothing_is_invented(fields: list[tuple[bytes, bytes]]) -> None:
+    kept = forwarded(fields)
+
+    assert not {name.lower() for name, _ in kept} & HOP_BY_HOP
+    assert [field for field in fields if field in kept] == kept
+
+
+# What an operation inherits.
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *_HOP, *_VOUCHED, "content-type", "content-length", "content-encoding", "content-anything", "expect", "prefer",
+        "idempotency-key", "accept-encoding", "x-request-id", "traceparent",
+    ],
+)  # fmt: skip
+def test_an_operation_does_not_inherit_what_is_about_the_envelope_or_vouched_for(name: str) -> None:
+    assert all(inherited([(each.encode(), b"x")]) == [] for each in _cases(name))
+
+
+@pytest.mark.parametrize(
+    "name", ["authorization", "cookie", "accept", "accept-language", "x-a", "tracestate", "user-agent"]
+)
+def test_an_operation_inherits_end_to_end_fields(name: str) -> None:
+    assert inherited([(name.encode(), b"x")]) == [(name.encode(), b"x")]
+
+
+def test_an_operation_inherits_in_order_with_host_first() -> None:
+    fields = [(b"b", b"1"), (b"a", b"2"), (b"HOST", b"h"), (b"b", b"3")]
+
+    assert inherited(fields) == [(b"HOST", b"h"), (b"b", b"1"), (b"a", b"2"), (b"b", b"3")]
+
+
+# What an operation may say itself.
+
+
+@pytest.mark.parametrize(
+    "name",
+    [*_HOP, *_VOUCHED, "host", "content-length", "expect", "x-forwarded-port", "x-forwarded-prefix", "x-forwarded-"],
+)
+def test_an_operation_cannot_set_what_the_gateway_vouches_for_or_frames(name: str) -> None:
+    assert {_refusal((each, "x")) for each in _cases(name)} == {"header-not-allowed"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a b",
+        "a:",
+        "a\r\nb",
+        "a\n",
+        "a\x00",
+        "x_forwarded_for",
+        "X_A",
+        "\u00e9",
+        "a\u00ad",
+        "(a)",
+        "a/b",
+        'a"b',
+        "[a]",
+        "\ud800",
+    ],
+)
+def test_an_operation_cannot_use_a_name_that_readers_understand_differently(name: str) -> None:
+    assert _refusal((name, "x")) == "header-not-allowed"
+
+
+@pytest.mark.parametrize("code", [*range(9), *range(10, 32), 127, 128, 0xE9, 0x2028, 0xD800])
+def test_an_operation_cannot_use_a_value_that_is_not_visible_ascii(code: int) -> None:
+    assert _refusal(("X-A", f"a{chr(code)}b")) == "header-not-allowed"
+
+
+@pytest.mark.parametrize("value", ["", "a", "a\tb", " a ", '"~!@#$%^&*()'])
+def test_an_operation_may_use_visible_ascii_values(value: str) -> None:
+    assert _refusal(("X-A", value)) is None
+
+
+@pytest.mark.parametrize("name", ["authorization", "cookie"])
+def test_credentials_of_an_operations_own_are_refused_unless_allowed(name: str) -> None:
+    assert {_refusal((each, "x")) for each in _cases(name)} == {"per-op-credentials"}
+    assert {_refusal((each, "x"), credentials_allowed=True) for each in _cases(name)} == {None}
+
+
+def test_an_operation_may_carry_exactly_64_fields() -> None:
+    fields = [("X-A", "b")] * headers.OPERATION_FIELDS_MAX
+
+    assert _refusal(*fields) is None
+    assert _refusal(*fields, ("X-A", "b")) == "header-not-allowed"
+
+
+def test_an_operation_may_carry_exactly_16_kib_of_fields() -> None:
+    value = "b" * (headers.OPERATION_FIELDS_BYTES_MAX - 3)
+
+    assert _refusal(("X-A", value)) is None
+    assert _refusal(("X-A", value + "b")) == "header-not-allowed"
+
+
+@LAW
+@given(st.text(max_size=5), st.text(max_size=5))
+def test_a_field_that_is_taken_makes_exactly_one_line(name: str, value: str) -> None:
+    if _refusal((name, value), credentials_allowed=True) is not None:
+        return
+
+    line = rendered([(name.encode("ascii"), value.encode("ascii"))])
+
+    assert line.count(b"\r") == line.count(b"\n") == 1
+    assert line.split(b": ", 1)[0] == name.encode()
+
+
+# What the gateway says.
+
+
+def test_the_gateway_vouches_for_peer_scheme_host_and_itself() -> None:
+    assert vouched(b"api.example", "10.0.0.1", "http", b"1.1 gateway") == [
+        (b"X-Forwarded-For", b"10.0.0.1"),
+        (b"X-Forwarded-Proto", b"http"),
+        (b"X-Forwarded-Host", b"api.example"),
+        (b"Via", b"1.1 gateway"),
+    ]
+
+
+def test_without_a_host_the_gateway_vouches_for_none() -> None:
+    assert b"X-Forwarded-Host" not in dict(vouched(None, "10.0.0.1", "http", b"1.1 gateway"))
+
+
+def test_field_lines_end_in_crlf() -> None:
+    assert rendered([(b"A", b"1"), (b"b", b"")]) == b"A: 1\r\nb: \r\n"
