@@ -140,6 +140,8 @@ def rate_limit_headers(readings: Sequence[Reading]) -> dict[str, str]:
 
 def identity_of(fields: RawFields, names: frozenset[bytes]) -> str:
     """A digest of the fields that identify a caller; never the credential itself."""
+    if not names:
+        return "anonymous"
     said = sorted([(lowered, value) for name, value in fields if (lowered := name.lower()) in names])
     return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest() if said else "anonymous"
 

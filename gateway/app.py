@@ -48,7 +48,7 @@ class App:
         batches = Batches(wiring.batch_settings(config, via), admission, executor, access)
         # ... and for everything else the same admission, and the same upstream as a stream.
         forwarding = Forwarding(
-            ForwardingSettings(wiring.identity_names(config), counts=bool(config.limits), via=via),
+            ForwardingSettings(wiring.identity_names_for_lone(config), counts=bool(config.limits), via=via),
             admission,
             self._upstreams,
             access,

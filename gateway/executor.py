@@ -18,6 +18,9 @@ from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import Names, end_to_end
 from gateway.upstream.pool import Pool
 
+# HEAD is safe too, but where its answer ends cannot be told to the parser.
+_SHAREABLE = frozenset({"GET", "OPTIONS"})
+
 Write = Callable[[Operation, int], bytes]
 
 
@@ -151,6 +154,7 @@ class _Run:
             index,
             upstream.answer_bytes_max,
             upstream.retries_max,
+            method in _SHAREABLE,
         )
         upstream.pool.submit(exchange)
 
@@ -189,7 +193,7 @@ class _Run:
             self._stray(outcome)
             return
         self._finished.append(outcome)
-        waiter = self._waiter
+        waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
 

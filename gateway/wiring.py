@@ -99,6 +99,11 @@ def identity_names(config: Config) -> frozenset[bytes]:
     return frozenset(name.lower().encode() for name in config.identity.headers)
 
 
+def identity_names_for_lone(config: Config) -> frozenset[bytes]:
+    """None where no limit asks who the caller is: then nothing of a lone request is digested."""
+    return identity_names(config) if any(limit.key == "caller" for limit in config.limits) else frozenset()
+
+
 def batch_settings(config: Config, via: bytes) -> BatchSettings:
     batch = config.batch
     credentials = batch.operation_credentials

@@ -75,8 +75,10 @@ def full(bucket: Bucket, now_us: int) -> Level:
 
 def refilled(bucket: Bucket, level: Level, now_us: int) -> Level:
     """`level` at `now_us`; a clock that went back refills nothing."""
-    elapsed_us = max(0, now_us - level.at_us)
-    return Level(min(bucket.full_units, level.units + elapsed_us * bucket.tokens), max(now_us, level.at_us))
+    if now_us <= level.at_us:
+        return level
+    units, full_units = level.units + (now_us - level.at_us) * bucket.tokens, bucket.full_units
+    return Level(full_units if units > full_units else units, now_us)
 
 
 def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -> tuple[Granted | Denied, list[Level]]:
@@ -85,17 +87,25 @@ def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -
     `partial` buckets shorten the batch to the operations that they can pay; then every bucket pays for those, or, where
     one that rejects cannot, none does. A bucket that waits goes into debt for at most `wait_max_us`.
     """
-    count = _payable(charges, levels)
-    costs = [sum(charge.costs[:count]) for charge in charges]
-    for charge, level, cost in zip(charges, levels, costs, strict=True):
-        if _wait_us(charge.bucket, level, cost, wait_max_us) > 0:
-            return _denied(charges, levels, wait_max_us), list(levels)
-    paid = [
+    count = len(charges[0].costs)
+    costs = [sum(charge.costs) for charge in charges]
+    paid = _paid(charges, levels, costs)
+    if any(level.units < 0 for level in paid):  # seldom: some bucket has too little for all of it
+        count = _payable(charges, levels)
+        costs = [sum(charge.costs[:count]) for charge in charges]
+        for charge, level, cost in zip(charges, levels, costs, strict=True):
+            if _wait_us(charge.bucket, level, cost, wait_max_us) > 0:
+                return _denied(charges, levels, wait_max_us), list(levels)
+        paid = _paid(charges, levels, costs)
+    readings = [read(charge.bucket, level) for charge, level in zip(charges, paid, strict=True)]
+    return Granted(count, _delays(charges, levels, paid, count), readings, costs), paid
+
+
+def _paid(charges: Sequence[Charge], levels: Sequence[Level], costs: Sequence[int]) -> list[Level]:
+    return [
         Level(level.units - cost * charge.bucket.per_us, level.at_us)
         for charge, level, cost in zip(charges, levels, costs, strict=True)
     ]
-    readings = [read(charge.bucket, level) for charge, level in zip(charges, paid, strict=True)]
-    return Granted(count, _delays(charges, levels, paid, count), readings, costs), paid
 
 
 def read(bucket: Bucket, level: Level) -> Reading:
@@ -138,6 +148,8 @@ def _denied(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int
 
 def _delays(charges: Sequence[Charge], before: Sequence[Level], after: Sequence[Level], count: int) -> Sequence[int]:
     """When each operation's tokens have come, in microseconds from now; empty when all are there."""
+    if all(level.units >= 0 for level in after):
+        return ()
     delays: list[int] = []
     for charge, level, paid in zip(charges, before, after, strict=True):
         if paid.units >= 0:

@@ -1,6 +1,5 @@
 """The access line and the numbers of one request: what it was, how it ended, and what the gateway itself cost."""
 
-from collections import Counter as Tally
 from collections.abc import Callable, Sequence
 from time import perf_counter
 
@@ -140,17 +139,18 @@ class Access:
 
     def _operations(self, plan: Plan, outcomes: Sequence[Outcome], dialect: str) -> None:
         """One pass over the outcomes; equal labels are added up before they are counted."""
-        kinds: Tally[tuple[str, str, str, bool]] = Tally()
+        kinds: dict[tuple[str, str, str, bool], int] = {}
         sent_s: dict[str, list[float]] = {}
-        repeated: Tally[str] = Tally()
+        repeated: dict[str, int] = {}
         for operation, route, outcome in zip(plan.batch.operations, plan.routes, outcomes, strict=True):
             template = "_other" if isinstance(route, Failure) else route.template
             attempts = outcome.attempts
-            kinds[template, operation.method, outcome.kind, attempts > 0] += 1
+            labels = (template, operation.method, outcome.kind, attempts > 0)
+            kinds[labels] = kinds.get(labels, 0) + 1
             if attempts:
                 sent_s.setdefault(template, []).append(outcome.upstream_s)
                 if attempts > 1:
-                    repeated[template] += attempts - 1
+                    repeated[template] = repeated.get(template, 0) + attempts - 1
         metrics = self._metrics
         for (template, method, kind, sent), count in kinds.items():
             metrics.operations.add((dialect, template, method, kind), count)

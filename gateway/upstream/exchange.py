@@ -29,8 +29,10 @@ class Exchange(msgspec.Struct, eq=False):
     index: int = 0
     answer_bytes_max: int = 10 << 20
     retries_max: int = 2
+    may_share: bool = False  # may stand behind others on one connection (pipelining, RFC 9112 9.3.2)
     upgrades: bool = False
-    streamed: bool = False  # then `on_sent` is called as well
+    streamed: bool = False  # then `on_sent` and `on_head` are called as well
+    requested: bool = True  # all of the request has been handed to the connection
     attempt: int = 0
     sent_s: float = 0.0
     connection: Any = None  # the `Connection` that it is on
@@ -49,16 +51,6 @@ class Exchange(msgspec.Struct, eq=False):
         self.fields = ()
         self.chunks = None
 
-    @property
-    def may_share(self) -> bool:
-        """Whether the request may stand behind others on one connection (pipelining, RFC 9112 9.3.2)."""
-        return self.method == "GET" or self.method == "OPTIONS"
-
-    @property
-    def is_requested(self) -> bool:
-        """Whether all of the request has been handed to the connection."""
-        return True
-
     def on_sent(self) -> None:
         """The exchange is on a connection, and what is known of its request has been written."""
 
@@ -70,12 +62,9 @@ class Exchange(msgspec.Struct, eq=False):
 
     def on_data(self, data: bytes) -> Loss | None:
         """A part of the body; a loss ends the exchange."""
-        size = self.answer_bytes = self.answer_bytes + len(data)
-        if size > self.answer_bytes_max:
+        self.answer_bytes += len(data)
+        if self.answer_bytes > self.answer_bytes_max:
             return Loss.TOO_LARGE
-        if size == len(data):
-            self.body = data  # nearly always all of it
-            return None
         if self.chunks is not None:
             self.chunks.append(data)
         else:

@@ -37,6 +37,8 @@ _TOKEN = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2 without "_"
 _VALUE = re.compile(r"[\t -~]*")
 _BAD_ANSWER_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
+FIELDS_MAX = 256  # of an upstream's answer; llhttp has no limits of its own
+HEAD_BYTES_MAX = 65536
 OPERATION_FIELDS_MAX = 64
 OPERATION_FIELDS_BYTES_MAX = 16384
 
@@ -155,9 +157,16 @@ def refusal_in_operation(fields: Sequence[tuple[str, str]], *, credentials_allow
     return None
 
 
-def is_clean(fields: RawFields) -> bool:
-    """No value of an upstream's answer holds a control character (RFC 9110 5.5)."""
-    return not any(_BAD_ANSWER_VALUE.search(value) for _, value in fields)
+def ends_with_close(fields: RawFields) -> bool:
+    """Whether only the end of the connection ends an answer with these fields (RFC 9112 6.3, rule 8)."""
+    return {b"content-length", b"transfer-encoding"}.isdisjoint(name.lower() for name, _ in fields)
+
+
+def is_head(status: int, version: str, reason: bytes, fields: RawFields) -> bool:
+    """Whether what llhttp took as an answer's head is one: it does not judge status, version, reason or codings."""
+    if not 100 <= status <= 599 or version not in ("1.1", "1.0") or len(fields) > FIELDS_MAX:
+        return False
+    return codings(fields) in ([], [b"chunked"]) and _BAD_ANSWER_VALUE.search(reason) is None
 
 
 def codings(fields: RawFields) -> list[bytes]:

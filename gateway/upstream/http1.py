@@ -17,15 +17,14 @@ from typing import TYPE_CHECKING, Any, cast
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.batch.retry import Loss
+from gateway.upstream import headers
 from gateway.upstream.exchange import Exchange
-from gateway.upstream.headers import RawFields, announced_idle_s, bytes_of, codings, connection_options, is_clean
+from gateway.upstream.headers import RawFields
 
 if TYPE_CHECKING:
     from gateway.upstream.pool import Pool
 
 INTERIM_MAX = 10
-FIELDS_MAX = 256
-HEAD_BYTES_MAX = 65536
 
 
 class MalformedAnswerError(Exception):
@@ -35,16 +34,16 @@ class MalformedAnswerError(Exception):
 class Connection(asyncio.Protocol):
     """A connection and the exchanges on it, the oldest first. Only `Pool` makes, fills and closes it."""
 
-    def __init__(self, pool: "Pool") -> None:
+    def __init__(self, pool: "Pool", *, shares_writes: bool = False) -> None:
+        self._shares_writes = shares_writes
+        self._gathered: list[bytes] = []
         self.exchanges: deque[Exchange] = deque()
         self.is_reusable = True
         self.idle_since_s = 0.0
         self.idle_max_s: float | None = None
         self._pool = pool
         self._in_tunnel: Exchange | None = None
-        self._was_interim = False
-        self._is_chunked = False
-        self._reading_paused = False
+        self._was_interim = self._is_chunked = self._is_recent = self._reading_paused = False
         self._fruitless_bytes = 0
         self._transport: asyncio.Transport | None = None
         self._renew_parser()
@@ -65,13 +64,17 @@ class Connection(asyncio.Protocol):
         exchange.sent_s = now_s
         self.exchanges.append(exchange)
         if self._transport is not None:  # else connection_lost is about to report it
-            self._transport.write(exchange.request)
+            if self._shares_writes:
+                self._gather(exchange.request)
+            else:
+                self._transport.write(exchange.request)
             if exchange.streamed:
                 exchange.on_sent()
 
     def write(self, data: bytes) -> None:
         """A further part of the last exchange's request."""
         if self._transport is not None:
+            self._flush()
             self._transport.write(data)
 
     def close(self, loss: Loss | None = None) -> None:
@@ -119,6 +122,7 @@ class Connection(asyncio.Protocol):
         self._fruitless_bytes += len(data)
         if not self.exchanges:  # llhttp would let empty lines pass
             self._surplus = True
+        self._is_recent = self._head_ended and data.startswith(b"HTTP/1.1 ")
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -126,14 +130,13 @@ class Connection(asyncio.Protocol):
             return
         except (HttpParserError, MalformedAnswerError):
             self._loss = self._loss or Loss.MALFORMED
-        if (
-            self._fruitless_bytes > HEAD_BYTES_MAX or len(self._fields) > FIELDS_MAX
-        ):  # an endless head, or endless trailers
-            self._loss = self._loss or Loss.MALFORMED
+        if self._fruitless_bytes > headers.HEAD_BYTES_MAX or len(self._fields) > headers.FIELDS_MAX:
+            self._loss = self._loss or Loss.MALFORMED  # an endless head, or endless trailers
         self._act()
 
     def eof_received(self) -> None:
-        if self.exchanges and self._in_tunnel is None and self._ends_with_close():
+        first = self.exchanges[0] if self.exchanges and self._in_tunnel is None and self._head_ended else None
+        if first is not None and first.status >= 200 and headers.ends_with_close(first.fields):
             self._answered.append((self.exchanges.popleft(), ()))
         self.is_reusable = False
         self._act()
@@ -166,33 +169,32 @@ class Connection(asyncio.Protocol):
         status, fields, exchange = parser.get_status_code(), self._fields, self.exchanges[0]
         self._head_ended = True
         keep_alive = parser.should_keep_alive()
-        # A closer look at each connection's first head, and at any that is not framed by itself or not a plain 200 OK.
-        is_plain = status == 200 and self._reason == b"OK" and keep_alive and parser.get_http_version() == "1.1"
-        is_plain = is_plain and len(fields) <= FIELDS_MAX and self.idle_max_s is not None
-        if not is_plain and self._is_refused(status, fields):
+        # A closer look at a connection's first head, and at any but a plain 200 OK with a length or chunks.
+        is_recent = self._is_recent or parser.get_http_version() == "1.1"
+        is_plain = keep_alive and is_recent and status == 200 and self._reason == b"OK" and self.idle_max_s is not None
+        is_head = is_plain or headers.is_head(status, parser.get_http_version(), self._reason, fields)
+        is_large = self._fruitless_bytes > headers.HEAD_BYTES_MAX and headers.bytes_of(fields) > headers.HEAD_BYTES_MAX
+        if not is_head or is_large or len(fields) > headers.FIELDS_MAX:
             raise MalformedAnswerError
-        if self._fruitless_bytes > HEAD_BYTES_MAX and bytes_of(fields) > HEAD_BYTES_MAX:
-            raise MalformedAnswerError
-        self._fruitless_bytes = 0
+        self._is_recent, self._fruitless_bytes = False, 0
         if status < 200:
             self._interim(exchange, status, fields)
             return
         if self.idle_max_s is None:  # a server says the same with each answer: the first is enough
-            announced_s = announced_idle_s(fields)
+            announced_s = headers.announced_idle_s(fields)
             self.idle_max_s = math.inf if announced_s is None else announced_s
         exchange.status, exchange.reason, exchange.fields = status, self._reason, fields
         self._fields = []  # what comes now are trailers
         if exchange.streamed:
             exchange.on_head()
         if exchange.method == "HEAD":
-            options = connection_options(fields)
-            is_recent = parser.get_http_version() == "1.1"
+            options = headers.connection_options(fields)
             self._end_of_answer(b"close" not in options and (is_recent or b"keep-alive" in options))
 
     def on_chunk_header(self) -> None:
         if not self._is_chunked:  # the first of this answer
             self._is_chunked = True
-            if codings(self.exchanges[0].fields) != [b"chunked"]:
+            if headers.codings(self.exchanges[0].fields) != [b"chunked"]:
                 raise MalformedAnswerError
 
     def on_body(self, data: bytes) -> None:
@@ -200,65 +202,62 @@ class Connection(asyncio.Protocol):
             self._surplus = True  # a body behind an answer to HEAD
             return
         self._fruitless_bytes = 0
-        loss = self.exchanges[0].on_data(data)
+        exchange = self.exchanges[0]
+        if not exchange.streamed and not exchange.answer_bytes and len(data) <= exchange.answer_bytes_max:
+            exchange.body, exchange.answer_bytes = data, len(data)  # nearly always all of it
+            return
+        loss = exchange.on_data(data)
         if loss is not None:
             self._loss = loss
             raise MalformedAnswerError
 
     def on_message_complete(self) -> None:
+        if len(self._fields) > headers.FIELDS_MAX:
+            raise MalformedAnswerError
         if self._renewing or self._was_interim:
             self._was_interim = False
             return
-        if len(self._fields) > FIELDS_MAX:
-            raise MalformedAnswerError
         self._end_of_answer(self._parser.should_keep_alive())
 
     # Parts of the above.
 
-    def _is_refused(self, status: int, fields: RawFields) -> bool:
-        """Whether a head that llhttp took is none: status, version, too many fields, an unknown coding, the reason."""
-        if not 100 <= status <= 599 or self._parser.get_http_version() not in ("1.1", "1.0"):
-            return True
-        if len(fields) > FIELDS_MAX or codings(fields) not in ([], [b"chunked"]):
-            return True
-        return not is_clean(((b"", self._reason),))
+    def _gather(self, request: bytes) -> None:
+        """With pipelining, all requests that become ready in one turn of the loop leave in one write."""
+        self._gathered.append(request)
+        if len(self._gathered) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
+
+    def _flush(self) -> None:
+        if self._gathered and self._transport is not None:
+            self._transport.write(b"".join(self._gathered))
+        self._gathered.clear()
 
     def _interim(self, exchange: Exchange, status: int, fields: RawFields) -> None:
         self._interims += 1
-        if self._interims > INTERIM_MAX:
+        is_unasked = status == 101 and not (exchange.upgrades and self._parser.should_upgrade())
+        if self._interims > INTERIM_MAX or is_unasked:
             raise MalformedAnswerError
-        if status == 101 and not (exchange.upgrades and self._parser.should_upgrade()):
-            raise MalformedAnswerError
+        self._was_interim = True
         if status == 101:
             exchange.status, exchange.reason, exchange.fields = status, self._reason, fields
-        else:
-            exchange.on_interim(status, fields)
-        self._was_interim = True
+            return
+        exchange.on_interim(status, fields)
 
     def _end_of_answer(self, keep_alive: bool) -> None:
         exchange = self.exchanges.popleft()
         self._interims = self._fruitless_bytes = 0
         self._is_chunked = False
         self._renewing = exchange.method == "HEAD"
-        if not keep_alive or not exchange.is_requested:
+        if not keep_alive or not exchange.requested:
             self.is_reusable = False
         self._answered.append((exchange, self._fields))
-
-    def _ends_with_close(self) -> bool:
-        """Whether the end of the connection is the end of the body (RFC 9112 6.3, rule 8)."""
-        framed = {b"content-length", b"transfer-encoding"}
-        first = self.exchanges[0]
-        return self._head_ended and first.status >= 200 and framed.isdisjoint(name.lower() for name, _ in first.fields)
 
     def _act(self) -> None:
         """Deliver what llhttp brought: whole answers first, then the connection goes back, or what is left is lost."""
         answered = self._answered
-        if (
-            len(answered) == 1
-            and self.is_reusable
-            and not (self._renewing or self._loss or self._surplus or self.exchanges)
-        ):
-            (exchange, trailers) = answered.pop()  # nearly always: one whole answer, and nothing else to do
+        odd = self._renewing or self._loss or self._surplus or self.exchanges or not self.is_reusable
+        if len(answered) == 1 and not odd:  # nearly always: one whole answer, and nothing else to do
+            exchange, trailers = answered.pop()
             if self._reading_paused:
                 self.resume_reading()
             self._pool.release(self)

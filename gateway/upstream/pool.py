@@ -148,6 +148,9 @@ class Pool:
     def release(self, connection: Connection) -> None:
         """`connection` has nothing to do: it takes what waits, else it is idle."""
         now_s = connection.idle_since_s = self._loop.time()
+        if not self._waiting:
+            self._idle.append(connection)
+            return
         while self._waiting and self._has_room(connection, self._waiting[0]):
             connection.send(self._waiting.popleft(), now_s)
         if not connection.exchanges:
@@ -191,8 +194,8 @@ class Pool:
 
     def _connection_for(self, exchange: Exchange, now_s: float) -> Connection | None:
         filling = self._filling
-        if filling is not None and filling.exchanges and self._has_room(filling, exchange):  # an idle one is in `_idle`
-            return filling
+        if filling is not None and exchange.may_share and filling.exchanges and self._has_room(filling, exchange):
+            return filling  # one without exchanges is in `_idle`
         if exchange.sent_s:  # lost once: idle connections may share that fate, a new one cannot
             if self._idle and len(self._connections) + len(self._connecting) >= self._limits.connections_max:
                 self._idle[0].close()
@@ -252,7 +255,7 @@ class Pool:
             task.add_done_callback(self._connecting.discard)
 
     async def _open(self) -> None:
-        connection = Connection(self)
+        connection = Connection(self, shares_writes=self._limits.pipelining_max > 1)
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
                 await self._dial(connection)

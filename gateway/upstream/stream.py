@@ -33,7 +33,6 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
 
     loop: asyncio.AbstractEventLoop
     done: Callable[[Exchange], None] = lambda _: None
-    requested: bool = True
     has_head: bool = False
     ended: bool = False
     interims: list[tuple[int, RawFields]] = msgspec.field(default_factory=list)
@@ -55,14 +54,6 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         self.interims = []
         self.has_head = self.ended = self._paused = False
         self.trailers = ()
-
-    @property
-    def may_share(self) -> bool:
-        return False
-
-    @property
-    def is_requested(self) -> bool:
-        return self.requested
 
     # The forwarding side.
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from tests.bench.closed_loop import Measure, cpu_by_operation
 from tests.bench.open_loop import added_latency
 from tests.bench.single import batch_latency, last_start, late_in_turn, ready_after, resident_idle
-from tests.bench.subjects import AIOHTTP, ENLARGED, GATEWAY, LUA, PIPELINING, PROXY, UPSTREAM
+from tests.bench.subjects import AIOHTTP, ENLARGED, FLOOR, GATEWAY, LUA, PIPELINING, PROXY, UPSTREAM
 from tests.bench.workloads import failing, gets, mixed, posts, transparent
 
 CPU = "µs CPU"
@@ -72,13 +72,16 @@ def row(
     return Row(name, title, unit, Side(gateway, measure), tuple(Target(peer, at_most) for peer, at_most in peers))
 
 
+TEN = cpu_by_operation(gets(10))
 HUNDRED = cpu_by_operation(gets(100))
 THOUSAND = cpu_by_operation(gets(1000))
 
 ROWS = (
-    row("gets-100", "batch of 100 small GETs", CPU, HUNDRED, (LUA, 0.75), (AIOHTTP, 0.15)),
+    row("gets-100", "batch of 100 small GETs", CPU, HUNDRED, (LUA, 0.75), (AIOHTTP, 0.15), (FLOOR, None)),
     row("pipelining", "the same, upstream.pipelining 16", CPU, HUNDRED, (LUA, 0.45), gateway=PIPELINING),
-    row("gets-10", "batch of 10 small GETs", CPU, cpu_by_operation(gets(10)), (LUA, 1.1), (AIOHTTP, None)),
+    row(
+        "gets-10", "batch of 10 small GETs", CPU, cpu_by_operation(gets(10)), (LUA, 1.1), (AIOHTTP, None), (FLOOR, None)
+    ),
     row("posts-100", "batch of 100 POSTs of 1 KiB", CPU, cpu_by_operation(posts(100, 1024)), (LUA, 0.75)),
     Row(
         "growth",

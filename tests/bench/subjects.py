@@ -21,6 +21,7 @@ ENLARGED = "gateway, 1000 operations at once"
 LUA = "nginx + Lua"
 PROXY = "nginx proxy_pass"
 AIOHTTP = "obvious aiohttp"
+FLOOR = "bare uvloop, no gateway"
 SETTINGS: dict[str, dict[str, Any]] = {
     GATEWAY: {},
     PIPELINING: {"upstream": {"pipelining": 16}},
@@ -65,6 +66,8 @@ class Stage:
             return start_gateway(folder, upstream, SETTINGS[subject])
         if subject == AIOHTTP:
             return start_python(folder, ["tests.bench.peers.obvious_aiohttp", "--upstream", upstream])
+        if subject == FLOOR:
+            return start_python(folder, ["tests.bench.peers.bare_uvloop", "--upstream", upstream])
         site = {LUA: "lua.conf", PROXY: "proxy.conf"}[subject]
         return start_nginx(site, folder, MEASURED_CORE, {"UPSTREAM": upstream.removeprefix("http://")})
 

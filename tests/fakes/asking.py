@@ -52,6 +52,7 @@ class Asking(AbstractAsyncContextManager["Asking"]):
             done=lambda _: over.set_result(None),
             answer_bytes_max=answer_bytes_max,
             retries_max=retries_max,
+            may_share=method in ("GET", "OPTIONS"),
         )
         self.pool.submit(exchange)
         async with asyncio.timeout(timeout_s + TIMEOUT_S):

@@ -11,12 +11,14 @@ from gateway.upstream.headers import (
     Names,
     RawFields,
     announced_idle_s,
+    bytes_of,
     canonical,
     connection_options,
     end_to_end,
+    ends_with_close,
     forwarded,
     inherited,
-    is_clean,
+    is_head,
     refusal_in_operation,
     rendered,
     requested,
@@ -98,14 +100,40 @@ def test_values_are_read_as_latin_1() -> None:
     assert end_to_end([(b"x-a", b"caf\xe9")], Names()) == {"X-A": "caf\u00e9"}
 
 
+def test_the_bytes_of_a_head_are_those_of_names_and_values() -> None:
+    assert bytes_of([(b"Host", b"a"), (b"X", b"")]) == 6
+
+
 @pytest.mark.parametrize("code", [*range(9), *range(10, 32), 127])
-def test_an_answer_with_a_control_character_is_not_clean(code: int) -> None:
-    assert not is_clean([(b"a", b"b"), (b"x", bytes([97, code, 98]))])
+def test_a_reason_with_a_control_character_makes_no_head(code: int) -> None:
+    assert not is_head(200, "1.1", bytes([97, code, 98]), [])
 
 
-@pytest.mark.parametrize("value", [b"", b"a\tb", b" ", b"~", b"\x80\xff"])
-def test_an_answer_with_visible_text_is_clean(value: bytes) -> None:
-    assert is_clean([(b"x", value)])
+@pytest.mark.parametrize("reason", [b"", b"a\tb", b" ", b"~", b"\x80\xff"])
+def test_a_reason_of_visible_text_makes_a_head(reason: bytes) -> None:
+    assert is_head(200, "1.0", reason, [(b"Transfer-Encoding", b"chunked")])
+
+
+@pytest.mark.parametrize(
+    ("status", "version", "fields"),
+    [
+        (99, "1.1", []),
+        (600, "1.1", []),
+        (200, "2.0", []),
+        (200, "1.1", [(b"a", b"b")] * 257),
+        (200, "1.1", [(b"transfer-encoding", b"gzip, chunked")]),
+    ],
+)
+def test_what_is_no_answer_makes_no_head(status: int, version: str, fields: list[tuple[bytes, bytes]]) -> None:
+    assert not is_head(status, version, b"OK", fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "ends"),
+    [([], True), ([(b"Content-Length", b"1")], False), ([(b"transfer-encoding", b"chunked")], False)],
+)
+def test_without_a_length_or_chunks_the_close_ends_an_answer(fields: list[tuple[bytes, bytes]], ends: bool) -> None:
+    assert ends_with_close(fields) is ends
 
 
 @pytest.mark.parametrize(
