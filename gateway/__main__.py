@@ -15,10 +15,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             from gateway.cli.quick import version
 
             sys.exit(version())
-        case ["healthcheck", *rest] if "--help" not in rest:
+        case ["healthcheck"] | ["healthcheck", "--admin", _]:
             from gateway.cli.quick import healthcheck
 
-            sys.exit(healthcheck(rest))
+            sys.exit(healthcheck(words[2] if len(words) == 3 else None))
     from gateway.cli.commands import run
 
     sys.exit(run(words))

@@ -147,12 +147,23 @@ def identity_of(fields: RawFields, names: frozenset[bytes]) -> str:
 
 
 def _granted(routes: list[Route | Failure], granted: Granted) -> Admitted:
-    retry_after_s = max((reading.full_in_s for reading in granted.readings), default=1)
     for index in range(granted.admitted, len(routes)):
-        if isinstance(routes[index], Route):
+        route = routes[index]
+        if isinstance(route, Route):
             detail = "the bucket had no tokens for this operation; it was not sent"
-            routes[index] = Failure("rate-limited", detail, retryable=True, members={"retryAfter": retry_after_s})
+            members = {"retryAfter": _retry_after_s(route.cost, granted.readings)}
+            routes[index] = Failure("rate-limited", detail, retryable=True, members=members)
     return Admitted(routes, granted.delays_us, granted.readings, granted.tokens)
+
+
+def _retry_after_s(cost: int, readings: Sequence[Reading]) -> int:
+    """Seconds until every bucket holds `cost` tokens, if nobody else comes."""
+    waits_s = [
+        -(-(cost - reading.remaining) * reading.bucket.per_us // (reading.bucket.tokens * 1_000_000))
+        for reading in readings
+        if cost > reading.remaining
+    ]
+    return max(waits_s, default=1)
 
 
 def _costs(limit: Limit, routes: Sequence[Route | Failure]) -> list[int]:

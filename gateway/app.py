@@ -127,12 +127,9 @@ class App:
             ready={"listening": lambda: bool(self._servers), "not draining": lambda: not self._edge.draining},
             config=lambda: settings.effective(self._loaded),
             info=self._info,
-            drain=self._drain_for_hook,
+            drain=self.drain,
             token=None if token is None else token.reveal(),
         )
-
-    async def _drain_for_hook(self) -> None:
-        await self.drain()
 
     def _info(self) -> Mapping[str, object]:
         return {

@@ -126,6 +126,7 @@ class GatewayError(Exception):
         self.headers = dict(headers or {})
         self.members = dict(members or {})
         self.close = close
+        self.request_id: str | None = None  # where one was given out before the refusal
 
 
 def quoted(text: str, length_max: int = 64) -> str:

@@ -173,9 +173,15 @@ class _Run:
         self._finish(outcome)
         if self._halts and not outcome.succeeded:
             self._send_no_more(Failure("halted", "an earlier operation failed and onFailure is halt; not sent"))
-        elif outcome.status == 401 and outcome.failure is None:  # one caller, one credential: the rest would fail too
+        elif outcome.status == 401 and outcome.failure is None and self._has_one_credential():
             self._send_no_more(Failure("credential-refused", "the upstream refused this caller's credential; not sent"))
         self._send()
+
+    def _has_one_credential(self) -> bool:
+        """One caller, one credential, one upstream: what it refused once it would refuse again (PROMISES S20)."""
+        upstreams = {route.upstream for route in self._plan.routes if isinstance(route, Route)}
+        own = (name for operation in self._operations for name, _ in operation.fields)
+        return len(upstreams) == 1 and not any(name.lower() in ("authorization", "cookie") for name in own)
 
     def _failed(self, exchange: Exchange, now_s: float) -> Outcome:
         status, failure = exchange.status, exchange.failure

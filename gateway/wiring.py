@@ -15,8 +15,9 @@ from gateway.dialects.port import EnvelopeLimits
 from gateway.executor import Upstream
 from gateway.limiter.bucket import Bucket
 from gateway.server.batches import BatchSettings
+from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.headers import refusal_in_operation
-from gateway.upstream.pool import Address, Pool, PoolLimits
+from gateway.upstream.pool import Pool
 
 
 def connections_max(config: Config) -> int:
@@ -75,7 +76,6 @@ def routes(config: Config) -> Routes:
                 cost=route.cost,
                 idempotent=route.idempotent,
                 batchable=route.batch,
-                retryable_rejection=route.retryable_rejection,
                 timeout_s=route.timeout,
                 upstream=route.upstream or "default",
             )
@@ -100,7 +100,7 @@ def identity_names(config: Config) -> frozenset[bytes]:
 
 
 def identity_names_for_lone(config: Config) -> frozenset[bytes]:
-    """None where no limit asks who the caller is: then nothing of a lone request is digested."""
+    """Empty where no limit asks who the caller is: then nothing of a lone request is digested."""
     return identity_names(config) if any(limit.key == "caller" for limit in config.limits) else frozenset()
 
 
@@ -110,11 +110,10 @@ def batch_settings(config: Config, via: bytes) -> BatchSettings:
     return BatchSettings(
         base=batch.path,
         body_bytes_max=batch.body_max,
-        sync_operations_max=batch.sync_operations_max,
         concurrency=batch.concurrency,
         sync_timeout_s=batch.sync_timeout,
         answers_bytes_max=batch.answer_max,
-        envelope=EnvelopeLimits(batch.operations_max, batch.depth_max, batch.nodes_max),
+        envelope=EnvelopeLimits(min(batch.operations_max, batch.sync_operations_max), batch.depth_max, batch.nodes_max),
         rules=Rules(
             own_paths=(batch.path,),
             body_bytes_max=batch.operation_body_max,
@@ -122,4 +121,5 @@ def batch_settings(config: Config, via: bytes) -> BatchSettings:
         ),
         identity_names=identity_names(config),
         via=via,
+        default_host=str(_address(config.all_upstreams["default"])).encode(),
     )

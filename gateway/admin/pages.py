@@ -29,13 +29,13 @@ Check = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
-    """`ready` holds the named checks of readiness; `config` and `info` give texts; `drain` returns once drained."""
+    """`ready` holds checks of readiness; `config` and `info` give texts; `drain` says whether all ended in time."""
 
     registry: CollectorRegistry
     ready: Mapping[str, Check]
     config: Callable[[], str]
     info: Callable[[], Mapping[str, object]]
-    drain: Callable[[], Awaitable[None]]
+    drain: Callable[[], Awaitable[bool]]
     token: str | None = field(default=None, repr=False)
 
 
@@ -64,8 +64,10 @@ class AdminPages:
         if path == "/drain":
             _must_be(request, "POST")
             self._must_be_trusted(request)
-            await self._settings.drain()
-            return Answer(200, [_PLAIN, *_SAFE], b"drained\n")
+            in_time = await self._settings.drain()
+            return Answer(
+                200 if in_time else 503, [_PLAIN, *_SAFE], b"drained\n" if in_time else b"not drained in time\n"
+            )
         page = self._open.get(path) or self._guarded.get(path)
         if page is None:
             raise GatewayError("not-found", f"nothing stands at {quoted(path)}; / lists what does")

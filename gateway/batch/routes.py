@@ -20,7 +20,6 @@ class Route:
     cost: int = 1
     idempotent: bool = False
     batchable: bool = True
-    retryable_rejection: bool = False
     timeout_s: float | None = None
     upstream: str = "default"
 

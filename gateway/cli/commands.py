@@ -84,7 +84,7 @@ def demo() -> None:
 @_commands.command()
 def healthcheck(admin: Admin = None) -> None:
     """Exit 0 when the gateway on this host is ready, else 1."""
-    raise typer.Exit(quick.healthcheck([] if admin is None else ["--admin", admin]))
+    raise typer.Exit(quick.healthcheck(admin))
 
 
 @_commands.command()

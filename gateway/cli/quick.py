@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Sequence
 from http.client import HTTPConnection, HTTPException
 
 from gateway.version import VERSION
@@ -15,10 +14,13 @@ def version() -> int:
     return 0
 
 
-def healthcheck(arguments: Sequence[str] = ()) -> int:
-    """Ask `/readyz` of the admin listener: exit 0 when ready, else 1 with one line that says why."""
+def healthcheck(admin: str | None = None) -> int:
+    """Ask `/readyz` of the admin listener: exit 0 when ready, else 1 with one line that says why.
+
+    `admin` is HOST:PORT; without it the port is that of the environment, or 9207. No configuration file is read.
+    """
     port = os.environ.get("BATCH_GATEWAY__ADMIN__PORT", "9207")
-    address = arguments[arguments.index("--admin") + 1] if "--admin" in arguments[:-1] else f"127.0.0.1:{port}"
+    address = admin or f"127.0.0.1:{port}"
     host, _, given = address.rpartition(":")
     try:
         connection = HTTPConnection(host or "127.0.0.1", int(given), timeout=_TIMEOUT_S)

@@ -74,6 +74,3 @@ class Route(Section):
     upstream: Text | None = Field(
         default=None, description="Name in `upstreams`; without it the entry `default`.", examples=["reports"]
     )
-    retryable_rejection: bool = Field(
-        default=False, description="429 or 503 with Retry-After had no effect, so it may be sent again."
-    )

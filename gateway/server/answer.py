@@ -4,6 +4,7 @@ aiohttp asks an answer of a low-level server for `prepare`, `write_eof` and `kee
 would add, fold and reorder fields, and cost ten times as much.
 """
 
+import asyncio
 from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
@@ -13,6 +14,7 @@ from aiohttp.web import BaseRequest
 
 from gateway.upstream.headers import RawFields, rendered
 
+_STALL_MAX_S = 30.0  # a caller that reads nothing for so long holds memory, and nothing else
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 _date: tuple[int, bytes] = (0, b"")
@@ -33,6 +35,18 @@ def head(status: int, reason: bytes, fields: RawFields, *, request: BaseRequest,
     if not keep_alive:
         return lines + b"Connection: close\r\n\r\n"
     return lines + (b"\r\n" if request.version >= (1, 1) else b"Connection: keep-alive\r\n\r\n")
+
+
+async def drained(request: BaseRequest) -> None:
+    """Wait until the caller has read enough of what was written; a caller that stalls is cut off."""
+    if request.protocol.writing_paused:
+        try:
+            async with asyncio.timeout(_STALL_MAX_S):
+                await request.writer.drain()
+        except TimeoutError:
+            if request.transport is not None:
+                request.transport.abort()
+            raise ConnectionResetError("the caller does not read") from None
 
 
 class Answer:
@@ -72,7 +86,7 @@ class Answer:
         transport = request.transport
         if transport is not None:
             transport.write(start if request.method == "HEAD" else start + self.body)
-            await request.writer.drain()
+            await drained(request)
 
     async def write_eof(self) -> None:
         """Nothing is left to write."""

@@ -20,7 +20,7 @@ from gateway.errors import GatewayError, quoted
 from gateway.executor import Executor, Plan
 from gateway.server import problem
 from gateway.server.access import Access, Served
-from gateway.server.answer import Answer, date_field, head
+from gateway.server.answer import Answer, date_field, drained, head
 from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of, check_head, form_of
 from gateway.upstream.headers import vouched
@@ -45,7 +45,6 @@ class BatchSettings:
 
     base: str
     body_bytes_max: int
-    sync_operations_max: int
     concurrency: int
     sync_timeout_s: float
     answers_bytes_max: int
@@ -53,6 +52,7 @@ class BatchSettings:
     rules: Rules
     identity_names: frozenset[bytes]
     via: bytes
+    default_host: bytes
 
 
 class Batches:
@@ -64,10 +64,10 @@ class Batches:
         self._executor = executor
         self._access = access
 
-    async def __call__(self, request: BaseRequest, path: str, is_draining: Callable[[], bool]) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool]) -> Answer:
         base = self._settings.base
         if path == base:
-            return await self._post(request, is_draining)
+            return await self._post(request, is_last)
         if path == f"{base}/limits":
             return await self._limits(request)
         if path.startswith(f"{base}/problems/") and request.method in ("GET", "HEAD"):
@@ -77,13 +77,14 @@ class Batches:
                 return found
         raise GatewayError("not-found", f"nothing stands at {quoted(path)}; batches go to POST {base}")
 
-    async def _post(self, request: BaseRequest, is_draining: Callable[[], bool]) -> Answer:
+    async def _post(self, request: BaseRequest, is_last: Callable[[], bool]) -> Answer:
         if request.method != "POST":
             raise GatewayError("method-not-allowed", headers={"Allow": "POST"})
         served = Served(secrets.token_hex(16), "native", caller_of(request, self._settings.identity_names))
         try:
-            return await self._batch(request, served, is_draining)
+            return await self._batch(request, served, is_last)
         except GatewayError as error:
+            error.request_id = request_id_of(request, served.batch_id)  # what the log line says, the answer says
             self._access.denied(error)
             self._access.refused(served, error.problem.slug, error.status)
             raise
@@ -91,15 +92,17 @@ class Batches:
             self._access.aborted(served)
             raise
 
-    async def _batch(self, request: BaseRequest, served: Served, is_draining: Callable[[], bool]) -> Answer:
+    async def _batch(self, request: BaseRequest, served: Served, is_last: Callable[[], bool]) -> Answer:
         """The path of a batch: read, judged, admitted, run, answered."""
         settings = self._settings
         form = form_of(request.headers.getall("Accept", ()))
         check_head(request, settings.body_bytes_max)
+        began_s = perf_counter()
         data = await body_of(request, settings.body_bytes_max)
+        served.waited_s += perf_counter() - began_s
         served.bytes_in = len(data)
         batch = native.parse(data, settings.envelope, settings.rules)
-        self._check_extent(request, batch)
+        self._check_not_built(request)
         admitted = await self._admission.admit(
             batch.operations,
             served.caller,
@@ -111,21 +114,18 @@ class Batches:
         plan = self._plan(request, batch, admitted, served)
         fields = self._answer_fields(request, admitted, served)
         if form == _LINES.media_type:
-            keep_alive = request.keep_alive and request.version == (1, 1) and not is_draining()
+            keep_alive = request.keep_alive and request.version == (1, 1) and not is_last()
             return await self._stream(request, plan, fields, served, keep_alive=keep_alive)
         outcomes = await self._outcomes(plan, served)
         return self._answer(plan, outcomes, fields, form, served)
 
-    def _check_extent(self, request: BaseRequest, batch: Batch) -> None:
-        """Refuse what asks for work that is not built, or more than one synchronous batch may hold."""
+    def _check_not_built(self, request: BaseRequest) -> None:
+        """Refuse what asks for work that is not built."""
         if request.query_string and request.query.get("dryRun", "false") != "false":
             errors = [
                 {"pointer": "", "code": "not-built-yet", "detail": "the dry run is not built yet; leave dryRun out"}
             ]
             raise GatewayError("validation-failed", "the dry run is not built yet", members={"errors": errors})
-        most = self._settings.sync_operations_max
-        if len(batch.operations) > most:
-            raise native.too_many(len(batch.operations), most)
 
     def _plan(self, request: BaseRequest, batch: Batch, admitted: Admitted, served: Served) -> Plan:
         settings = self._settings
@@ -133,7 +133,9 @@ class Batches:
         said = vouched(
             None if host is None else host.encode("latin-1", "replace"), served.caller.ip, "http", settings.via
         )
-        writer = RequestWriter(request.raw_headers, said, served.batch_id, secrets.token_bytes(24))
+        writer = RequestWriter(
+            request.raw_headers, said, served.batch_id, secrets.token_bytes(24), settings.default_host
+        )
         return Plan(
             batch,
             admitted.routes,
@@ -182,11 +184,13 @@ class Batches:
         send = _Chunks(request, chunked=bool(framing)).send
         await send(head(207, b"Multi-Status", start, request=request, keep_alive=keep_alive), framed=False)
         outcomes: list[Any] = [None] * len(plan.batch.operations)
+        began_s = perf_counter()
         async for finished in self._executor.run(plan):
             lines = [_LINES.piece(plan.batch.operations[each.index].id, each, self._settings.base) for each in finished]
             for outcome in finished:
                 outcomes[outcome.index] = outcome
             served.bytes_out += await send(b"".join(lines))
+        served.waited_s += perf_counter() - began_s
         summary = summarize(outcomes)
         served.bytes_out += await send(_LINES.last(summary))
         if framing:
@@ -222,7 +226,7 @@ class Batches:
         ]
         body = {
             "limits": limits,
-            "operationsMax": self._settings.sync_operations_max,
+            "operationsMax": self._settings.envelope.operations_max,
             "envelopeBytesMax": self._settings.body_bytes_max,
             "concurrency": self._settings.concurrency,
         }
@@ -252,5 +256,5 @@ class _Chunks:
         if transport is None:
             raise ConnectionResetError
         transport.write(b"%x\r\n%b\r\n" % (len(data), data) if framed and self._chunked else data)
-        await self._request.writer.drain()
+        await drained(self._request)
         return len(data)

@@ -1,6 +1,6 @@
 """One caller's connection: the deadline for a request's head, and errors that arise before any handler runs.
 
-Overrides private parts of aiohttp's `RequestHandler` (PROMISES 1.1); tests/integration/test_connection.py holds them to
+Overrides private parts of aiohttp's `RequestHandler` (PROMISES 1.1); tests/integration/server holds them to
 the version that pyproject.toml pins.
 """
 

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import partial
 from itertools import chain
 from secrets import token_hex
 
@@ -15,6 +16,7 @@ from gateway.server.answer import Answer
 from gateway.telemetry.logs import Throttle
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
+_LENGTH_DIGITS_MAX = 19  # what fits 64 bits; readers differ on more
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
 
@@ -59,31 +61,36 @@ class Edge:
             checked(request, self._head_bytes_max)
             if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
                 raise GatewayError("loop-detected")
-            answer = await (self._batches if own else self._forward)(request, path, self._is_draining)
+            is_last = partial(self._is_last, request)
+            answer = await (self._batches if own else self._forward)(request, path, is_last)
         except GatewayError as error:
-            answer = self.refuse(error, request_id_of(request), forwarded=not own)
+            answer = self.refuse(error, error.request_id or request_id_of(request))
         except Exception as defect:
-            answer = self._internal_error(request, defect, forwarded=not own)
+            answer = self._internal_error(request, defect)
         finally:
             self.active -= 1
             if self.active == 0:
                 self.idle.set()
-        if self.draining:
+        if self._is_last(request):
             answer.keep_alive = False
         return answer
 
-    def _is_draining(self) -> bool:
-        return self.draining
+    def _is_last(self, request: BaseRequest) -> bool:
+        """Whether the connection ends with this request: when draining, or where aiohttp's parser lost what follows.
 
-    def refuse(self, error: GatewayError, request_id: str | None = None, *, forwarded: bool = False) -> Answer:
-        return problem.answer_for(error, base=self._base, request_id=request_id or token_hex(16), forwarded=forwarded)
+        It drops the bytes behind an upgrade that it does not know, and it knows WebSocket's only.
+        """
+        return self.draining or request.headers.get("Upgrade", "websocket").lower() != "websocket"
 
-    def _internal_error(self, request: BaseRequest, defect: Exception, *, forwarded: bool) -> Answer:
+    def refuse(self, error: GatewayError, request_id: str | None = None) -> Answer:
+        return problem.answer_for(error, base=self._base, request_id=request_id or token_hex(16))
+
+    def _internal_error(self, request: BaseRequest, defect: Exception) -> Answer:
         request_id = request_id_of(request)
         left_out = self._throttle.admits(type(defect).__name__)
         if left_out is not None:
             self._logger.error("defect", request_id=request_id, left_out=left_out, exc_info=defect)
-        return self.refuse(GatewayError("internal-error", close=True), request_id, forwarded=forwarded)
+        return self.refuse(GatewayError("internal-error", close=True), request_id)
 
 
 def checked(request: BaseRequest, head_bytes_max: int) -> None:
@@ -98,6 +105,8 @@ def checked(request: BaseRequest, head_bytes_max: int) -> None:
         coding = headers.getall("Transfer-Encoding")
         if version == (1, 0) or len(coding) > 1 or coding[0].lower() != "chunked" or "Content-Length" in headers:
             raise GatewayError("ambiguous-framing", close=True)
+    if len(headers.get("Content-Length", "")) > _LENGTH_DIGITS_MAX:
+        raise GatewayError("ambiguous-framing", "Content-Length has too many digits", close=True)
     host = headers.get("Host", "")
     if not _HOST.fullmatch(host) or (not host and version == (1, 1) and "Host" not in headers):
         raise GatewayError("bad-host", close=True)

@@ -16,8 +16,9 @@ def check_head(request: BaseRequest, body_bytes_max: int) -> None:
     headers = request.headers
     said = headers.get("Content-Type", "")
     essence, _, parameters = said.partition(";")
-    charset = parameters.strip().lower().removeprefix("charset=").strip('"')
-    if essence.strip().lower() != "application/json" or charset not in ("", "utf-8", "utf8"):
+    named = (parameter.strip().lower().partition("=") for parameter in parameters.split(";"))
+    charsets = {value.strip('"') for name, _, value in named if name == "charset"}
+    if essence.strip().lower() != "application/json" or not charsets <= {"utf-8", "utf8"}:
         detail = f"{quoted(said)} is not Content-Type: application/json"
         raise GatewayError("unsupported-media-type", detail, headers={"Accept-Post": "application/json"})
     if headers.get("Content-Encoding", "identity").lower() != "identity":

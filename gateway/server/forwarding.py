@@ -19,7 +19,7 @@ from gateway.batch.routes import Route
 from gateway.errors import GatewayError
 from gateway.executor import Upstream
 from gateway.server.access import Access
-from gateway.server.answer import Answer, date_field, head
+from gateway.server.answer import Answer, date_field, drained, head
 from gateway.server.tunnel import tunnel
 from gateway.upstream.headers import RawFields, connection_options, forwarded, rendered, requested, vouched
 from gateway.upstream.stream import StreamedExchange, UpstreamError
@@ -50,7 +50,7 @@ class Forwarding:
         self._upstreams = upstreams
         self._access = access
 
-    async def __call__(self, request: BaseRequest, path: str, is_draining: Callable[[], bool]) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool]) -> Answer:
         began_s = perf_counter()
         try:
             route = await self._admitted(request)
@@ -61,7 +61,7 @@ class Forwarding:
                 began_s=began_s, client_ip=request.remote or "", slug=refusal.problem.slug, waited_s=0.0,
             )  # fmt: skip
             raise
-        forwarding = _Forwarded(request, self._upstreams[route.upstream], route, self._settings.via, is_draining)
+        forwarding = _Forwarded(request, self._upstreams[route.upstream], route, self._settings.via, is_last)
         slug = None
         status = 499  # the caller went away
         try:
@@ -70,7 +70,10 @@ class Forwarding:
             return answer
         except UpstreamError as error:
             slug, status = error.failure.slug, error.status
-            raise GatewayError(slug, error.failure.detail, status=status, close=status == 400) from None
+            headers = {"Retry-After": "1"} if status == 503 else None
+            raise GatewayError(
+                slug, error.failure.detail, status=status, headers=headers, close=status == 400
+            ) from None
         finally:
             self._access.forwarded(
                 route, request.method, status, began_s=began_s, client_ip=request.remote or "", slug=slug,
@@ -102,22 +105,24 @@ class _Forwarded:
         upstream: Upstream,
         route: Route,
         via: bytes,
-        is_draining: Callable[[], bool],
+        is_last: Callable[[], bool],
     ) -> None:
         self._request = request
-        self._is_draining = is_draining
+        self._is_last = is_last
         self._pool = upstream.pool
         self._loop = loop = asyncio.get_running_loop()
         self.waited_s = 0.0
         self._timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
         fields = request.raw_headers
         options = connection_options(fields)
-        upgrades = b"upgrade" in options and "Upgrade" in request.headers
+        upgrades = b"upgrade" in options and request.headers.get("Upgrade", "").lower() == "websocket"
         content = request.content
         self._has_body = request.body_exists
         whole = content.is_eof()
         chunked = self._has_body and "Transfer-Encoding" in request.headers
-        start = _request_head(request, fields, via, upgrades=upgrades, chunked=chunked)
+        start = _request_head(
+            request, fields, via, str(upstream.pool.address).encode(), upgrades=upgrades, chunked=chunked
+        )
         if self._has_body and whole:
             data = content.read_nowait(-1)
             start += (b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n") if chunked else data
@@ -175,8 +180,10 @@ class _Forwarded:
         names = {name.lower() for name, _ in exchange.fields}
         framed = bodiless or b"content-length" in names
         chunked = not framed and request.version == (1, 1)
-        keep_alive = request.keep_alive and (framed or chunked) and not self._is_draining()
+        keep_alive = request.keep_alive and (framed or chunked) and not self._is_last()
         fields = [*forwarded(exchange.fields, keep=_TRAILED), _VIA]
+        if status == 204:  # RFC 9110 8.6: it has no length
+            fields = [field for field in fields if field[0].lower() != b"content-length"]
         if b"date" not in names:
             fields.append(date_field())  # RFC 9110 6.6.1: a recipient with a clock adds it
         if chunked or (method == "HEAD" and b"transfer-encoding" in names):
@@ -201,7 +208,7 @@ class _Forwarded:
             if start or data:
                 transport.write(start + data)
                 start = b""
-                await request.writer.drain()
+                await drained(request)
             if ended:
                 return sent
             began_s = perf_counter()
@@ -229,12 +236,16 @@ class _Forwarded:
             self._request.transport.abort()
 
 
-def _request_head(request: BaseRequest, fields: RawFields, via: bytes, *, upgrades: bool, chunked: bool) -> bytes:
+def _request_head(
+    request: BaseRequest, fields: RawFields, via: bytes, default_host: bytes, *, upgrades: bool, chunked: bool
+) -> bytes:
     """The request's head for the upstream. Our own fields come last, after what the caller could have meant by them."""
     host = request.headers.get("Host")
     kept = requested(fields, keep=_TUNNELLED if upgrades else frozenset())
     authority = None if host is None else host.encode("utf-8", "surrogateescape")
     said = vouched(authority, request.remote or "", "http", via)
+    if host is None:  # HTTP/1.0 may come without; HTTP/1.1 may not go without (RFC 9112 3.2)
+        kept.insert(0, (b"Host", default_host))
     lines = rendered([*kept, *said])
     if chunked:
         lines += b"Transfer-Encoding: chunked\r\n"

@@ -11,8 +11,8 @@ from gateway.server.answer import Answer
 _ENCODER = msgspec.json.Encoder()
 
 
-def answer_for(error: GatewayError, *, base: str, request_id: str, forwarded: bool = False) -> Answer:
-    """The one place where an error becomes an answer. `forwarded` traffic is told by `X-Gateway-Error` as well."""
+def answer_for(error: GatewayError, *, base: str, request_id: str) -> Answer:
+    """The one place where an error becomes an answer; `X-Gateway-Error` tells it from an upstream's."""
     document: dict[str, Any] = {
         "type": f"{base}/problems/{error.problem.slug}",
         "title": error.problem.title,
@@ -25,10 +25,9 @@ def answer_for(error: GatewayError, *, base: str, request_id: str, forwarded: bo
         (b"Content-Type", b"application/problem+json"),
         (b"X-Request-Id", request_id.encode()),
         (b"Cache-Control", b"no-store"),
+        (b"X-Gateway-Error", error.problem.slug.encode()),
         *((name.encode(), value.encode()) for name, value in error.headers.items()),
     ]
-    if forwarded:
-        fields.append((b"X-Gateway-Error", error.problem.slug.encode()))
     return Answer(error.status, fields, _ENCODER.encode(document), close=error.close)
 
 

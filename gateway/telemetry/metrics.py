@@ -109,10 +109,13 @@ class Metrics:
             "envelope_operations", "Operations in an envelope.", SIZES, "dialect"
         )
         self.envelope_seconds = self._histogram(
-            "envelope_duration_seconds", "First byte in to last byte out.", SECONDS, "dialect", "mode"
+            "envelope_duration_seconds", "From the request to its answer.", SECONDS, "dialect", "mode"
         )
         self.overhead_seconds = self._histogram(
-            "overhead_seconds", "That time less waiting for upstream and bucket.", OVERHEAD_SECONDS, "dialect"
+            "overhead_seconds",
+            "That time less the time of running the operations and reading the body.",
+            OVERHEAD_SECONDS,
+            "dialect",
         )
         self.operations = self._counter("operations", "Operations by outcome.", "dialect", "route", "method", "outcome")
         self.operation_seconds = self._histogram(

@@ -1,5 +1,6 @@
 """The API behind us: one HTTP/1.1 client for batches and for forwarded traffic.
 
+address     where an upstream listens, and how much of everything it gets
 headers     which fields travel, in which direction (pure)
 request     the bytes of an operation's request (pure)
 exchange    one request and its answer, collected whole

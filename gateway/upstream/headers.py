@@ -28,6 +28,7 @@ VOUCHED = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-hos
 _ABOUT_THE_ENVELOPE = frozenset({b"accept-encoding", b"expect", b"idempotency-key", b"prefer", b"x-request-id"})
 _ENVELOPE_PREFIX = b"content-"
 _NOT_REQUESTED = HOP_BY_HOP | VOUCHED
+_NEVER_RESPELLED = _NOT_REQUESTED | {b"content-length", b"host"}
 _NOT_INHERITED = HOP_BY_HOP | VOUCHED | _ABOUT_THE_ENVELOPE | {b"traceparent"}
 _CREDENTIALS = frozenset({b"authorization", b"cookie"})
 # In an operation these are framing, or belong to the gateway.
@@ -118,17 +119,23 @@ def requested(fields: RawFields, *, keep: frozenset[bytes] = frozenset()) -> lis
     `Connection` may name known hop-by-hop fields only. An underscore is a hyphen to CGI and WSGI, so it is one here.
     """
     dropped = _NOT_REQUESTED - keep
-    return [field for field in fields if field[0].lower().replace(b"_", b"-") not in dropped]
+    return [
+        field
+        for field in fields
+        if (lowered := field[0].lower()) not in dropped
+        and (b"_" not in lowered or lowered.replace(b"_", b"-") not in _NEVER_RESPELLED)
+    ]
 
 
 def inherited(fields: RawFields) -> list[tuple[bytes, bytes]]:
     """The outer request's fields that each operation carries as well, `Host` first (CONTRACT 2)."""
     kept: list[tuple[bytes, bytes]] = []
     for field in fields:
-        lowered = field[0].lower().replace(b"_", b"-")
-        if lowered == b"host":
+        name = field[0].lower()
+        lowered = name.replace(b"_", b"-")
+        if name == b"host":
             kept.insert(0, field)
-        elif lowered not in _NOT_INHERITED and not lowered.startswith(_ENVELOPE_PREFIX):
+        elif lowered != b"host" and lowered not in _NOT_INHERITED and not lowered.startswith(_ENVELOPE_PREFIX):
             kept.append(field)
     return kept
 
@@ -144,12 +151,16 @@ def refusal_in_operation(fields: Sequence[tuple[str, str]], *, credentials_allow
         return "header-not-allowed", f"{len(fields)} fields; at most {OPERATION_FIELDS_MAX}"
     if sum(len(name) + len(value) for name, value in fields) > OPERATION_FIELDS_BYTES_MAX:
         return "header-not-allowed", f"more than {OPERATION_FIELDS_BYTES_MAX} bytes of fields"
+    if sum(name.lower() == "content-type" for name, _ in fields) > 1:
+        return "header-not-allowed", "Content-Type stands twice; name it once"
     for name, value in fields:
         lowered = name.lower().encode("utf-8", "replace")
         if not _TOKEN.fullmatch(name):
             return "header-not-allowed", "a name is made of letters, digits and hyphens"
         if lowered in _NOT_IN_AN_OPERATION or lowered.startswith(b"x-forwarded-"):
             return "header-not-allowed", f"{canonical(name)} is set by the gateway; leave it out"
+        if lowered == b"idempotency-key":
+            return "not-built-yet", "replay is not built yet; leave Idempotency-Key out"
         if lowered in _CREDENTIALS and not credentials_allowed:
             return "per-op-credentials", f"{canonical(name)} belongs on the batch, one caller for all of its operations"
         if not _VALUE.fullmatch(value):

@@ -13,40 +13,15 @@ import select
 import ssl
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import cast
 
 from gateway.batch.retry import Again, GiveUp, Loss, decide
+from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.http1 import Connection
 
 SWEEP_S = 0.05  # deadlines are met within 250 ms (PROMISES X12)
 _ASK_AFTER_IDLE_S = 0.25  # asking costs a system call; a server's idle timeout is never this short
-
-
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Where the upstream listens: `host` and `port`, or the Unix socket `path`; `tls` verifies `server_name`."""
-
-    host: str = ""
-    port: int = 0
-    path: str | None = None
-    tls: ssl.SSLContext | None = None
-    server_name: str | None = None
-
-    def __str__(self) -> str:
-        return self.path or f"{self.host}:{self.port}"
-
-
-@dataclass(frozen=True, slots=True)
-class PoolLimits:
-    """How much of everything one upstream gets; times in seconds."""
-
-    connections_max: int = 100
-    waiting_max: int = 10_000
-    pipelining_max: int = 1
-    connect_timeout_s: float = 2.0
-    idle_timeout_s: float = 4.0
 
 
 class Pool:
@@ -120,6 +95,9 @@ class Pool:
             for exchange in connection.exchanges:
                 if exchange.done == done:
                     exchange.retries_max = 0
+        alone = [c for c in self._connections if c.exchanges and all(_may_be_left(e, done) for e in c.exchanges)]
+        for connection in alone:  # what has no effect need not hold a connection until its answer comes
+            connection.close()
         withdrawn = [exchange for exchange in (*self._waiting, *self._repeating) if exchange.done == done]
         self._waiting = deque(exchange for exchange in self._waiting if exchange.done != done)
         for exchange in withdrawn:
@@ -171,6 +149,7 @@ class Pool:
         remaining_s = exchange.deadline_s - self._loop.time()
         if loss is Loss.RESET and remaining_s <= 0:
             loss = Loss.TIMEOUT
+        exchange.may_share = False  # a repeat travels alone: it shall not be lost for another's sake again
         match decide(
             loss,
             repeatable=exchange.repeatable,
@@ -297,3 +276,7 @@ class Pool:
             self.lost(exchange, Loss.NO_ROOM)
         busy = self._connections or self._waiting or self._connecting
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if busy else None
+
+
+def _may_be_left(exchange: Exchange, done: Callable[[Exchange], None]) -> bool:
+    return exchange.done == done and exchange.repeatable

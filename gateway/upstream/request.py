@@ -19,8 +19,12 @@ class RequestWriter:
     own) and `X-Request-Id: <batch>.<operation>`, unless it brings these fields itself.
     """
 
-    def __init__(self, fields: RawFields, vouched: RawFields, batch_id: str, seed: bytes) -> None:
+    def __init__(
+        self, fields: RawFields, vouched: RawFields, batch_id: str, seed: bytes, default_host: bytes = b""
+    ) -> None:
         self._common = [*inherited(fields), *vouched]
+        if not self._common or self._common[0][0].lower() != b"host":  # an HTTP/1.0 caller may have sent none
+            self._common.insert(0, (b"Host", default_host))
         self._names = {name.lower() for name, _ in self._common} | {b"traceparent", b"x-request-id"}
         self._request_id = f"X-Request-Id: {batch_id}."
         trace, self._flags = _trace_of(fields, seed)

@@ -7,8 +7,9 @@ from types import TracebackType
 from typing import Self
 
 from gateway.batch.retry import is_repeatable
+from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.exchange import Exchange
-from gateway.upstream.pool import Address, Pool, PoolLimits
+from gateway.upstream.pool import Pool
 
 TIMEOUT_S = 5.0
 

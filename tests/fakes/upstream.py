@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from gateway.upstream.pool import Address
+from gateway.upstream.address import Address
 
 _PATIENCE_S = 10.0  # a test that waits longer than this has failed
 _HEAD_BYTES_MAX = 1 << 20

@@ -11,7 +11,8 @@ import pytest
 from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.routes import EVERY_ROUTE, Route
 from gateway.executor import Executor, Plan, Upstream
-from gateway.upstream.pool import Address, Pool, PoolLimits
+from gateway.upstream.address import Address, PoolLimits
+from gateway.upstream.pool import Pool
 from tests.fakes.asking import request_bytes, until_idle
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, echo, in_turn, plain
 

@@ -152,7 +152,7 @@ async def test_a_partial_limit_runs_what_has_tokens_and_tells_the_rest_when_to_c
     last = admitted.routes[3]
     assert slugs == ["runs", "route-not-allowed", "runs", "rate-limited", "route-not-allowed"]
     assert isinstance(last, Failure)
-    assert last.members == {"retryAfter": 2}
+    assert last.members == {"retryAfter": 1}
 
 
 async def test_a_waiting_limit_says_when_each_operation_may_start() -> None:

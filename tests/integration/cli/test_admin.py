@@ -264,7 +264,7 @@ async def test_each_envelope_is_one_json_line_without_bodies_queries_or_credenti
     }  # fmt: skip
     assert (batch["status"], batch["operations_total"], batch["operations_ok"], batch["attempts"]) == (207, 1, 1, 1)
     assert batch["caller"] == refused["caller"] != "anonymous"
-    assert re.fullmatch("[0-9a-f]{8}", batch["caller"])
+    assert re.fullmatch("[0-9a-f]{9}", batch["caller"])
     assert forwarded.keys() >= {"ts", "level", "event", "route", "method", "status", "client_ip", "duration_s"}
     assert (refused["status"], refused["slug"]) == (400, "invalid-json")
 

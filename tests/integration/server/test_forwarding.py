@@ -88,7 +88,7 @@ async def test_generated_headers_differ_by_nothing_but_ours(api: Api, plain: Gat
 async def test_hop_by_hop_headers_and_those_that_connection_names_stay_behind(api: Api, plain: Gateway) -> None:
     fields = [
         ("Connection", "X-Hop, keep-alive"), ("X-Hop", "1"), ("Keep-Alive", "timeout=9"), ("TE", "trailers"),
-        ("Proxy-Authorization", "x"), ("Upgrade", "h2c"), ("X-Kept", "1"),
+        ("Proxy-Authorization", "x"), ("Upgrade", "websocket"), ("X-Kept", "1"),
     ]  # fmt: skip
     api.on("/x", answer(200, b"", *fields))
 

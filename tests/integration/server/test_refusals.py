@@ -423,3 +423,28 @@ async def test_a_registered_method_of_any_kind_is_forwarded(api: Api, plain: Gat
 
     assert answered.status == 200
     assert api.last.method == method
+
+
+@pytest.mark.parametrize("path", ["/batch", "/x"])
+async def test_a_length_of_thousands_of_digits_is_ambiguous_and_no_defect(
+    plain: Gateway, path: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    length = "0" * 5000 + "2"
+
+    answered = await ask(
+        plain.port, raw(f"POST {path} HTTP/1.1".encode(), HOST, TYPE, f"Content-Length: {length}".encode()) + b"[]"
+    )
+
+    is_problem(answered, 400, "ambiguous-framing")
+    assert "Traceback" not in capfd.readouterr().err
+
+
+async def test_a_connection_ends_behind_an_upgrade_that_is_not_passed_on(api: Api, plain: Gateway) -> None:
+    async with await Wire.open(plain.port) as wire:
+        await wire.send(raw(b"GET /x HTTP/1.1", HOST, b"Connection: upgrade", b"Upgrade: h2c"))
+        answered = await wire.answer()
+
+        assert (answered.status, answered.header("Connection")) == (200, "close")
+        assert await wire.is_closed()
+
+    assert api.last.header("Upgrade") is None

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 import pytest
 import trustme
 
-from gateway.upstream.pool import Address, PoolLimits
+from gateway.upstream.address import Address, PoolLimits
 from tests.fakes.asking import Asking, slug_of
 from tests.fakes.upstream import ScriptedUpstream, Then
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from gateway.upstream.address import PoolLimits
 from gateway.upstream.exchange import Exchange
-from gateway.upstream.pool import PoolLimits
 from tests.fakes.asking import Asking, slug_of
 from tests.fakes.upstream import Answer, Received, Script, ScriptedUpstream, Then, echo, in_turn, plain
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway.upstream.pool import PoolLimits
+from gateway.upstream.address import PoolLimits
 from tests.fakes.asking import Asking, slug_of
 from tests.fakes.upstream import Answer, ScriptedUpstream, Then, in_turn, plain
 

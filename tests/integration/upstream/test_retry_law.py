@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from gateway.batch.model import METHODS
-from gateway.upstream.pool import PoolLimits
+from gateway.upstream.address import PoolLimits
 from tests.fakes.asking import Asking, slug_of
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, echo, in_turn, plain
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway.upstream.pool import PoolLimits
+from gateway.upstream.address import PoolLimits
 from tests.fakes.asking import Asking, slug_of
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, echo, in_turn, plain, turn_of_the_loop
 

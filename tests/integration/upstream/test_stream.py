@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from gateway.batch.retry import is_repeatable
-from gateway.upstream.pool import Address, PoolLimits
+from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.stream import BUFFER_BYTES, StreamedExchange, UpstreamError
 from tests.fakes.asking import Asking, request_bytes
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, in_turn, plain

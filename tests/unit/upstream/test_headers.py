@@ -184,6 +184,27 @@ def test_a_caller_cannot_bring_what_is_hop_by_hop_or_vouched_for(name: str) -> N
     assert requested([(name.encode(), b"v"), (b"X-A", b"1")]) == [(b"X-A", b"1")]
 
 
+@pytest.mark.parametrize("name", ["Content_Length", "host_", "HOST_NAME", "X_Forwarded_For", "Transfer_Encoding"])
+def test_an_underscore_cannot_stand_in_for_the_hyphen_of_a_field_that_matters(name: str) -> None:
+    passes = name in ("host_", "HOST_NAME")  # nobody reads these as Host
+
+    assert bool(requested([(name.encode(), b"50")])) is passes
+    assert bool(inherited([(name.encode(), b"50")])) is passes
+
+
+def test_an_idempotency_key_among_the_headers_is_refused_until_replay_is_built() -> None:
+    refused = refusal_in_operation([("Idempotency-Key", "k-1")], credentials_allowed=False)
+
+    assert refused is not None
+    assert refused[0] == "not-built-yet"
+
+
+def test_one_operation_cannot_name_two_content_types() -> None:
+    fields = [("Content-Type", "text/a"), ("content-type", "text/b")]
+
+    assert refusal_in_operation(fields, credentials_allowed=False) is not None
+
+
 def test_a_callers_upgrade_is_kept_where_asked() -> None:
     assert requested([(b"Upgrade", b"websocket")], keep=frozenset({b"upgrade"})) == [(b"Upgrade", b"websocket")]
 

@@ -1,0 +1,29 @@
+"""Where an upstream listens, and how much of everything it gets."""
+
+import ssl
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the upstream listens: `host` and `port`, or the Unix socket `path`; `tls` verifies `server_name`."""
+
+    host: str = ""
+    port: int = 0
+    path: str | None = None
+    tls: ssl.SSLContext | None = None
+    server_name: str | None = None
+
+    def __str__(self) -> str:
+        return self.path or f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How much of everything one upstream gets; times in seconds."""
+
+    connections_max: int = 100
+    waiting_max: int = 10_000
+    pipelining_max: int = 1
+    connect_timeout_s: float = 2.0
+    idle_timeout_s: float = 4.0
