@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -43,7 +44,8 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     server = Process(folder, ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")])
     wait_for(port, server)
     yield f"http://127.0.0.1:{port}"
-    server.kill()
+    server.signal(signal.SIGTERM)  # a killed master would leave its worker behind
+    server.ended()
 
 
 @pytest.fixture(scope="module")
