@@ -36,7 +36,6 @@ PROBLEMS = _table(
     ("expectation-failed", 417, "Expectation failed", "Send Expect: 100-continue or no Expect at all."),
     ("unsupported-encoding", 415, "Unsupported content encoding", "Send the envelope without Content-Encoding."),
     ("overloaded", 503, "Overloaded", "Come back after Retry-After; nothing was sent upstream."),
-    ("draining", 503, "Draining", "This replica is going away; repeat the request on a new connection."),
     ("loop-detected", 508, "Loop detected", "The request came back to this gateway; look at the upstream's address."),
     ("internal-error", 500, "Internal error", "A defect of the gateway; its log has the request id."),
     ("not-found", 404, "Not found", "Look at the path; the gateway owns only what stands under its batch prefix."),
@@ -55,7 +54,6 @@ PROBLEMS = _table(
         "Mend every entry of errors; nothing was sent and nothing charged.",
     ),
     ("too-many-operations", 413, "Too many operations", "Split the batch; max tells how many operations fit."),
-    ("async-disabled", 422, "Asynchronous batches are off", "Send the batch synchronously, or configure a ledger."),
     # Admission.
     ("rate-limited", 429, "Rate limited", "Wait for Retry-After and send again."),
     (

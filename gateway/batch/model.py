@@ -85,7 +85,6 @@ _KINDS = {
     "credential-refused": "skipped",
     "batch-deadline": "timeout",
     "overloaded": "limited",
-    "draining": "limited",
 }
 
 

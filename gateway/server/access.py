@@ -6,7 +6,7 @@ from time import perf_counter
 import structlog
 
 from gateway.admission import Caller
-from gateway.batch.model import Failure, Outcome, Summary
+from gateway.batch.model import METHODS, Failure, Outcome, Summary
 from gateway.batch.routes import EVERY_ROUTE, Route
 from gateway.errors import GatewayError
 from gateway.executor import Plan
@@ -72,7 +72,7 @@ class Access:
         """An envelope that was refused as a whole."""
         if slug == "batch-deadline":
             return  # it ran, and `batch` has told so
-        self._metrics.envelopes.add((served.dialect, "sync", "shed" if status == 503 else "rejected"))
+        self._metrics.envelopes.add((served.dialect, "sync", "rejected"))
         if self._log is not None:
             self._log(
                 "refused",
@@ -163,4 +163,4 @@ class Access:
 
 
 _ANSWERED = frozenset({"ok", "client_error", "server_error"})
-_KNOWN_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_KNOWN_METHODS = frozenset(METHODS)

@@ -130,7 +130,6 @@ class Metrics:
         self.attempts = self._counter("upstream_attempts", "Every send, retries included.", "route", "result")
         self.tokens_taken = self._counter("tokens_taken", "Cost granted, by the limit's name.", "bucket")
         self.tokens_denied = self._counter("tokens_denied", "Cost refused, by the limit's name.", "bucket")
-        self.shed = self._counter("shed", "Refused at once.", "reason")
         self.loop_lag_seconds = self._histogram("event_loop_lag_seconds", "How late a timer fires.", OVERHEAD_SECONDS)
         info = GaugeMetricFamily("batch_gateway_build_info", "Facts of the build.", labels=("version", "python"))
         info.add_metric((version, platform.python_version()), 1)
