@@ -128,6 +128,8 @@ class App:
             config=lambda: settings.effective(self._loaded),
             info=self._info,
             drain=self.drain,
+            report=lambda defect: self._logger.error("defect", listener="admin", exc_info=defect),
+            base=self._config.batch.path,
             token=None if token is None else token.reveal(),
         )
 

@@ -29,13 +29,18 @@ Check = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
-    """`ready` holds checks of readiness; `config` and `info` give texts; `drain` says whether all ended in time."""
+    """`ready` holds checks of readiness; `config` and `info` give texts; `drain` says whether all ended in time.
+
+    `report` logs a defect of a page; `base` is the batch prefix, under which problems are explained.
+    """
 
     registry: CollectorRegistry
     ready: Mapping[str, Check]
     config: Callable[[], str]
     info: Callable[[], Mapping[str, object]]
     drain: Callable[[], Awaitable[bool]]
+    report: Callable[[Exception], None]
+    base: str
     token: str | None = field(default=None, repr=False)
 
 
@@ -57,7 +62,13 @@ class AdminPages:
         try:
             return await self._answer(request)
         except GatewayError as error:
-            return problem.answer_for(error, base="/batch", request_id=request_id_of(request))
+            return self._refused(request, error)
+        except Exception as defect:
+            self._settings.report(defect)
+            return self._refused(request, GatewayError("internal-error", close=True))
+
+    def _refused(self, request: BaseRequest, error: GatewayError) -> Answer:
+        return problem.answer_for(error, base=self._settings.base, request_id=request_id_of(request))
 
     async def _answer(self, request: BaseRequest) -> Answer:
         path = request.raw_path.partition("?")[0]
