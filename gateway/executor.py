@@ -165,7 +165,7 @@ class _Run:
         size = self._answers_bytes + len(exchange.body)
         if exchange.failure is None and size <= self._plan.answers_bytes_max:
             self._answers_bytes = size
-            headers = end_to_end(exchange.fields, self._names)
+            headers = end_to_end(exchange.fields, self._names) if exchange.shown is None else exchange.shown
             seconds = now_s - exchange.sent_s
             outcome = Outcome(exchange.index, exchange.status, headers, exchange.body, None, seconds, exchange.attempt)
         else:

@@ -49,6 +49,8 @@ class Routes:
 
     def match(self, method: str, target: str) -> Route | None:
         """The first route in configured order whose template and methods fit, else None."""
+        if not self._count:
+            return None
         path = target.partition("?")[0] if "?" in target else target
         segments = (path if "%" not in path else decoded(path)).split("/", self._segments_max)
         length = len(segments)

@@ -1,12 +1,13 @@
 """The access line and the numbers of one request: what it was, how it ended, and what the gateway itself cost."""
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from time import perf_counter
 
 import structlog
 
 from gateway.admission import Caller
-from gateway.batch.model import METHODS, Failure, Outcome, Summary
+from gateway.batch.model import METHODS, Outcome, Summary, kind_of
 from gateway.batch.routes import EVERY_ROUTE, Route
 from gateway.errors import GatewayError
 from gateway.executor import Plan
@@ -138,29 +139,30 @@ class Access:
             )
 
     def _operations(self, plan: Plan, outcomes: Sequence[Outcome], dialect: str) -> None:
-        """One pass over the outcomes; equal labels are added up before they are counted."""
-        kinds: dict[tuple[str, str, str, bool], int] = {}
-        sent_s: dict[str, list[float]] = {}
-        repeated: dict[str, int] = {}
-        for operation, route, outcome in zip(plan.batch.operations, plan.routes, outcomes, strict=True):
-            template = "_other" if isinstance(route, Failure) else route.template
-            attempts = outcome.attempts
-            labels = (template, operation.method, outcome.kind, attempts > 0)
-            kinds[labels] = kinds.get(labels, 0) + 1
-            if attempts:
-                sent_s.setdefault(template, []).append(outcome.upstream_s)
-                if attempts > 1:
-                    repeated[template] = repeated.get(template, 0) + attempts - 1
+        """Equal labels are added up before they are counted."""
+        templates = [route.template if isinstance(route, Route) else "_other" for route in plan.routes]
+        slugs = [None if outcome.failure is None else outcome.failure.slug for outcome in outcomes]
+        methods, statuses = map(_METHOD, plan.batch.operations), map(_STATUS, outcomes)
+        equal: dict[tuple[str, str, int, str | None, int], int] = {}
+        for labels in zip(templates, methods, statuses, slugs, map(_ATTEMPTS, outcomes), strict=True):
+            equal[labels] = equal.get(labels, 0) + 1
+        sent_s: dict[str, list[float]] = {template: [] for template in set(templates)}
+        for template, outcome in zip(templates, outcomes, strict=True):
+            if outcome.attempts:
+                sent_s[template].append(outcome.upstream_s)
         metrics = self._metrics
-        for (template, method, kind, sent), count in kinds.items():
+        for (template, method, status, slug, attempts), count in equal.items():
+            kind = kind_of(status, slug)
             metrics.operations.add((dialect, template, method, kind), count)
-            if sent:
+            if attempts:
                 metrics.attempts.add((template, "answered" if kind in _ANSWERED else kind), count)
+            if attempts > 1:
+                metrics.attempts.add((template, "repeated"), count * (attempts - 1))
         for template, seconds in sent_s.items():
-            metrics.operation_seconds.observe_all((template,), seconds)
-        for template, count in repeated.items():
-            metrics.attempts.add((template, "repeated"), count)
+            if seconds:
+                metrics.operation_seconds.observe_all((template,), seconds)
 
 
+_METHOD, _STATUS, _ATTEMPTS = attrgetter("method"), attrgetter("status"), attrgetter("attempts")
 _ANSWERED = frozenset({"ok", "client_error", "server_error"})
 _KNOWN_METHODS = frozenset(METHODS)

@@ -7,6 +7,7 @@ one process with one loop needs no lock. Labels never come from callers: routes 
 import platform
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
+from itertools import repeat
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import (
@@ -60,20 +61,24 @@ class Histogram(Collector):
         self._spreads: dict[Labels, list[float]] = {}  # a count for each bound, one above them all, then the sum
 
     def observe(self, labels: Labels, value: float) -> None:
-        self.observe_all(labels, (value,))
+        spread = self._spread(labels)
+        spread[bisect_left(self._bounds, value)] += 1
+        spread[-1] += value
 
-    def observe_all(self, labels: Labels, values: Iterable[float]) -> None:
+    def observe_all(self, labels: Labels, values: Sequence[float]) -> None:
         """Many values under the same labels."""
+        spread = self._spread(labels)
+        for place in map(bisect_left, repeat(self._bounds), values):
+            spread[place] += 1
+        spread[-1] += sum(values)
+
+    def _spread(self, labels: Labels) -> list[float]:
         spread = self._spreads.get(labels)
         if spread is None:
             if len(self._spreads) * (len(self._bounds) + 3) >= _SERIES_OF_ONE_MAX:
                 labels = ("_other",) * len(labels)
             spread = self._spreads.setdefault(labels, [0.0] * (len(self._bounds) + 2))
-        bounds, total = self._bounds, 0.0
-        for value in values:
-            spread[bisect_left(bounds, value)] += 1
-            total += value
-        spread[-1] += total
+        return spread
 
     def collect(self) -> Iterable[Metric]:
         name, help_, names = self._family

@@ -5,6 +5,7 @@ headers     which fields travel, in which direction (pure)
 request     the bytes of an operation's request (pure)
 exchange    one request and its answer, collected whole
 stream      the same, streamed both ways: what a forwarded request uses
+plain       answers that need no parser (pure)
 http1       one connection: bytes out, llhttp's events in
 pool        connections to one upstream: reuse, limits, deadlines, the retry law
 """

@@ -4,7 +4,7 @@ A connection calls, in this order: `on_interim` (any number), `on_head`, `on_dat
 `on_end` or `on_loss`. The pool sends an exchange again by itself where the retry law allows it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -39,6 +39,7 @@ class Exchange(msgspec.Struct, eq=False):
     status: int = 0
     reason: bytes = b""
     fields: RawFields = ()
+    shown: Mapping[str, str | list[str]] | None = None  # `fields` as an outcome shows them, where that is known
     body: bytes = b""
     chunks: list[bytes] | None = None
     answer_bytes: int = 0
@@ -48,7 +49,7 @@ class Exchange(msgspec.Struct, eq=False):
         """Forget what an earlier attempt brought."""
         self.status = self.answer_bytes = 0
         self.reason = self.body = b""
-        self.fields = ()
+        self.fields, self.shown = (), None
         self.chunks = None
 
     def on_sent(self) -> None:

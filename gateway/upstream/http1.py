@@ -3,6 +3,7 @@
 Rules (PROMISES 1.1, P10):
 - A byte that no request asked for poisons the connection; so do an unasked 101, a version other than 1.x, a status
   outside 100-599, more than 10 interim answers and a head above its limits.
+- A whole answer of a plain head (`upstream.plain`) is taken between two messages of llhttp, which never sees it.
 - llhttp has no limits: bytes that bring neither a head, nor body, nor an end are counted (trailers, chunk extensions).
 - llhttp takes any Transfer-Encoding; no request offers one (TE), so an answer's is `chunked` or the answer is refused.
 - llhttp cannot be told that an answer to HEAD has no body: such an answer ends with its head, and a new parser comes.
@@ -119,6 +120,11 @@ class Connection(asyncio.Protocol):
         if self._in_tunnel is not None:
             self._in_tunnel.on_data(data)
             return
+        if self._between and self.idle_max_s is not None and self.is_reusable:
+            data = self._after_plain(data)
+            if not data:
+                self._act()
+                return
         self._fruitless_bytes += len(data)
         if not self.exchanges:  # llhttp would let empty lines pass
             self._surplus = True
@@ -156,7 +162,7 @@ class Connection(asyncio.Protocol):
             raise MalformedAnswerError
         self._fields: list[tuple[bytes, bytes]] = []
         self._reason = b""
-        self._head_ended = False
+        self._head_ended = self._between = False
 
     def on_status(self, reason: bytes) -> None:
         self._reason += reason  # a segment may end in it
@@ -214,12 +220,36 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if len(self._fields) > headers.FIELDS_MAX:
             raise MalformedAnswerError
+        self._between = True
         if self._renewing or self._was_interim:
             self._was_interim = False
             return
         self._end_of_answer(self._parser.should_keep_alive())
 
     # Parts of the above.
+
+    def _after_plain(self, data: bytes) -> bytes:
+        """Take the whole answers of plain heads at the start of `data`; what is left is for llhttp."""
+        exchanges, start = self.exchanges, 0
+        while exchanges:
+            exchange = exchanges[0]
+            end = data.find(b"\r\n\r\n", start)
+            head = self._pool.heads[data[start:end]] if end > 0 else None
+            if head is None or exchange.method == "HEAD" or not exchange.requested:
+                break
+            ends = end + 4 + head.length
+            if ends > len(data) or head.length > exchange.answer_bytes_max:
+                break
+            exchanges.popleft()
+            exchange.status, exchange.reason, exchange.fields, exchange.shown, _ = head
+            if exchange.streamed:
+                exchange.on_head()
+                exchange.on_data(data[end + 4 : ends])
+            else:
+                exchange.body = data[end + 4 : ends]
+            self._answered.append((exchange, ()))
+            self._interims, start = 0, ends
+        return data[start:] if start else data
 
     def _gather(self, request: bytes) -> None:
         """With pipelining, all requests that become ready in one turn of the loop leave in one write."""
@@ -283,7 +313,7 @@ class Connection(asyncio.Protocol):
         self._parser: Any = HttpResponseParser(self)
         self._fields = []
         self._reason = b""
-        self._head_ended = True
+        self._head_ended = self._between = True
         self._fruitless_bytes = 0
         self._interims = 0
         self._renewing = False

@@ -19,6 +19,7 @@ from gateway.batch.retry import Again, GiveUp, Loss, decide
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.http1 import Connection
+from gateway.upstream.plain import Heads
 
 SWEEP_S = 0.05  # deadlines are met within 250 ms (PROMISES X12)
 _ASK_AFTER_IDLE_S = 0.25  # asking costs a system call; a server's idle timeout is never this short
@@ -29,6 +30,7 @@ class Pool:
 
     def __init__(self, address: Address, limits: PoolLimits, loop: asyncio.AbstractEventLoop) -> None:
         self.address = address
+        self.heads = Heads()
         self._limits = limits
         self._loop = loop
         self._connections: set[Connection] = set()
