@@ -5,7 +5,18 @@ from dataclasses import dataclass
 from tests.bench.closed_loop import Measure, cpu_by_operation
 from tests.bench.open_loop import added_latency
 from tests.bench.single import batch_latency, last_start, late_in_turn, ready_after, resident_idle
-from tests.bench.subjects import AIOHTTP, ENLARGED, FLOOR, GATEWAY, LUA, PIPELINING, PROXY, UPSTREAM
+from tests.bench.subjects import (
+    AIOHTTP,
+    ENLARGED,
+    FLOOR,
+    GATEWAY,
+    LEAST,
+    LEAST_PIPELINING,
+    LUA,
+    PIPELINING,
+    PROXY,
+    UPSTREAM,
+)
 from tests.bench.workloads import failing, gets, mixed, posts, transparent
 
 CPU = "µs CPU"
@@ -77,10 +88,20 @@ HUNDRED = cpu_by_operation(gets(100))
 THOUSAND = cpu_by_operation(gets(1000))
 
 ROWS = (
-    row("gets-100", "batch of 100 small GETs", CPU, HUNDRED, (LUA, 0.75), (AIOHTTP, 0.15), (FLOOR, None)),
-    row("pipelining", "the same, upstream.pipelining 16", CPU, HUNDRED, (LUA, 0.45), gateway=PIPELINING),
     row(
-        "gets-10", "batch of 10 small GETs", CPU, cpu_by_operation(gets(10)), (LUA, 1.1), (AIOHTTP, None), (FLOOR, None)
+        "gets-100", "batch of 100 small GETs", CPU, HUNDRED, (LUA, 0.75), (AIOHTTP, 0.15), (LEAST, None), (FLOOR, None)
+    ),
+    row(
+        "pipelining",
+        "the same, upstream.pipelining 16",
+        CPU,
+        HUNDRED,
+        (LUA, 0.45),
+        (LEAST_PIPELINING, None),
+        gateway=PIPELINING,
+    ),
+    row(
+        "gets-10", "batch of 10 small GETs", CPU, cpu_by_operation(gets(10)), (LUA, 1.1), (AIOHTTP, None), (LEAST, None)
     ),
     row("posts-100", "batch of 100 POSTs of 1 KiB", CPU, cpu_by_operation(posts(100, 1024)), (LUA, 0.75)),
     Row(

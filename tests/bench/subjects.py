@@ -22,6 +22,8 @@ LUA = "nginx + Lua"
 PROXY = "nginx proxy_pass"
 AIOHTTP = "obvious aiohttp"
 FLOOR = "bare uvloop, no gateway"
+LEAST = "uvloop, llhttp and msgspec, no gateway"
+LEAST_PIPELINING = "the same with pipelining, no gateway"
 SETTINGS: dict[str, dict[str, Any]] = {
     GATEWAY: {},
     PIPELINING: {"upstream": {"pipelining": 16}},
@@ -68,6 +70,10 @@ class Stage:
             return start_python(folder, ["tests.bench.peers.obvious_aiohttp", "--upstream", upstream])
         if subject == FLOOR:
             return start_python(folder, ["tests.bench.peers.bare_uvloop", "--upstream", upstream])
+        if subject in (LEAST, LEAST_PIPELINING):
+            depth = "16" if subject == LEAST_PIPELINING else "1"
+            module = ["tests.bench.peers.least_python", "--upstream", upstream, "--pipelining", depth]
+            return start_python(folder, module)
         site = {LUA: "lua.conf", PROXY: "proxy.conf"}[subject]
         return start_nginx(site, folder, MEASURED_CORE, {"UPSTREAM": upstream.removeprefix("http://")})
 
