@@ -44,13 +44,12 @@ class Connection(asyncio.Protocol):
         self.idle_max_s: float | None = None
         self._pool = pool
         self._in_tunnel: Exchange | None = None
-        self._was_interim = self._is_chunked = self._is_recent = self._reading_paused = False
+        self._surplus = self._was_interim = self._is_chunked = self._is_recent = self._reading_paused = False
         self._fruitless_bytes = 0
         self._transport: asyncio.Transport | None = None
         self._renew_parser()
         self._answered: list[tuple[Exchange, RawFields]] = []
         self._loss: Loss | None = None
-        self._surplus = False
 
     def __repr__(self) -> str:
         state = "closed" if self._transport is None else "busy" if self.exchanges else "idle"
@@ -61,8 +60,7 @@ class Connection(asyncio.Protocol):
     def send(self, exchange: Exchange, now_s: float) -> None:
         """Put `exchange` behind the others and write what is known of its request."""
         exchange.attempt += 1
-        exchange.connection = self
-        exchange.sent_s = now_s
+        exchange.connection, exchange.sent_s = self, now_s
         self.exchanges.append(exchange)
         if self._transport is not None:  # else connection_lost is about to report it
             if self._shares_writes:
@@ -81,9 +79,9 @@ class Connection(asyncio.Protocol):
     def close(self, loss: Loss | None = None) -> None:
         """Close at once; the oldest exchange ends with `loss`, those behind it as reset."""
         self.is_reusable = False
-        transport, self._transport = self._transport, None
-        if transport is not None:
-            transport.abort()
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
         self._pool.forget(self)
         failed, self.exchanges = self.exchanges, deque()
         for exchange in failed:
@@ -121,7 +119,9 @@ class Connection(asyncio.Protocol):
             self._in_tunnel.on_data(data)
             return
         if self._between and self.idle_max_s is not None and self.is_reusable:
-            data = self._after_plain(data)
+            data = self._pool.heads.take(data, self.exchanges, self._answered)
+            if self._answered:
+                self._interims = 0
             if not data:
                 self._act()
                 return
@@ -141,17 +141,18 @@ class Connection(asyncio.Protocol):
         self._act()
 
     def eof_received(self) -> None:
-        first = self.exchanges[0] if self.exchanges and self._in_tunnel is None and self._head_ended else None
-        if first is not None and first.status >= 200 and headers.ends_with_close(first.fields):
-            self._answered.append((self.exchanges.popleft(), ()))
+        if self.exchanges and self._in_tunnel is None and self._head_ended:
+            first = self.exchanges[0]
+            if first.status >= 200 and headers.ends_with_close(first.fields):
+                self._answered.append((self.exchanges.popleft(), ()))
         self.is_reusable = False
         self._act()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        tunnelled, self._in_tunnel = self._in_tunnel, None
-        if tunnelled is not None:
+        if self._in_tunnel is not None:
             self.exchanges.clear()
-            tunnelled.on_end(())
+            self._in_tunnel.on_end(())
+            self._in_tunnel = None
         self.close()
 
     # What llhttp calls.
@@ -165,7 +166,7 @@ class Connection(asyncio.Protocol):
         self._head_ended = self._between = False
 
     def on_status(self, reason: bytes) -> None:
-        self._reason += reason  # a segment may end in it
+        self._reason += reason
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._fields.append((name, value))
@@ -226,31 +227,6 @@ class Connection(asyncio.Protocol):
             return
         self._end_of_answer(self._parser.should_keep_alive())
 
-    # Parts of the above.
-
-    def _after_plain(self, data: bytes) -> bytes:
-        """Take the whole answers of plain heads at the start of `data`; what is left is for llhttp."""
-        exchanges, start = self.exchanges, 0
-        while exchanges:
-            exchange = exchanges[0]
-            end = data.find(b"\r\n\r\n", start)
-            head = self._pool.heads[data[start:end]] if end > 0 else None
-            if head is None or exchange.method == "HEAD" or not exchange.requested:
-                break
-            ends = end + 4 + head.length
-            if ends > len(data) or head.length > exchange.answer_bytes_max:
-                break
-            exchanges.popleft()
-            exchange.status, exchange.reason, exchange.fields, exchange.shown, _ = head
-            if exchange.streamed:
-                exchange.on_head()
-                exchange.on_data(data[end + 4 : ends])
-            else:
-                exchange.body = data[end + 4 : ends]
-            self._answered.append((exchange, ()))
-            self._interims, start = 0, ends
-        return data[start:] if start else data
-
     def _gather(self, request: bytes) -> None:
         """With pipelining, all requests that become ready in one turn of the loop leave in one write."""
         self._gathered.append(request)
@@ -270,8 +246,8 @@ class Connection(asyncio.Protocol):
         self._was_interim = True
         if status == 101:
             exchange.status, exchange.reason, exchange.fields = status, self._reason, fields
-            return
-        exchange.on_interim(status, fields)
+        else:
+            exchange.on_interim(status, fields)
 
     def _end_of_answer(self, keep_alive: bool) -> None:
         exchange = self.exchanges.popleft()
@@ -297,8 +273,7 @@ class Connection(asyncio.Protocol):
         self._answered = []
         if self._renewing:
             self._renew_parser()
-        if self._loss is not None or self._surplus:
-            self.is_reusable = False
+        self.is_reusable = self.is_reusable and self._loss is None and not self._surplus
         if answered and self._reading_paused:
             self.resume_reading()  # the reader of an answer that is whole has no say any more
         if answered and not self.exchanges and self.is_reusable:
@@ -311,17 +286,14 @@ class Connection(asyncio.Protocol):
 
     def _renew_parser(self) -> None:
         self._parser: Any = HttpResponseParser(self)
-        self._fields = []
-        self._reason = b""
+        self._fields, self._reason = [], b""
         self._head_ended = self._between = True
-        self._fruitless_bytes = 0
-        self._interims = 0
+        self._fruitless_bytes = self._interims = 0
         self._renewing = False
 
     def _begin_tunnel(self, tail: bytes) -> None:
         """101: from here on the bytes belong to the two ends (RFC 9110 7.8)."""
-        exchange = self.exchanges[0]
-        self._in_tunnel = exchange
+        exchange = self._in_tunnel = self.exchanges[0]
         self.is_reusable = False
         exchange.on_head()
         if tail:

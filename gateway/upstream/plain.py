@@ -6,9 +6,11 @@ remembered. What is not plain is no error: it goes to llhttp as if nobody had lo
 """
 
 import re
+from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import FIELDS_MAX, HOP_BY_HOP, RawFields, canonical
 
 _STATUS_LINE = re.compile(rb"HTTP/1\.1 ([2-5]\d\d) ([ -~]*)")
@@ -43,6 +45,28 @@ class Heads(dict[bytes, Head | None]):
     def __init__(self) -> None:
         super().__init__()
         self._lines = _Lines()
+
+    def take(self, data: bytes, exchanges: deque[Exchange], answered: list[tuple[Exchange, RawFields]]) -> bytes:
+        """Move `exchanges` whose whole plain answers `data` begins with to `answered`; what is left is for llhttp."""
+        start = 0
+        while exchanges:
+            exchange = exchanges[0]
+            end = data.find(b"\r\n\r\n", start)
+            head = self[data[start:end]] if end > 0 else None
+            if head is None or exchange.method == "HEAD" or not exchange.requested:
+                break
+            ends = end + 4 + head.length
+            if ends > len(data) or head.length > exchange.answer_bytes_max:
+                break
+            exchange.status, exchange.reason, exchange.fields, exchange.shown, _ = head
+            if exchange.streamed:
+                exchange.on_head()
+                exchange.on_data(data[end + 4 : ends])
+            else:
+                exchange.body = data[end + 4 : ends]
+            answered.append((exchanges.popleft(), ()))
+            start = ends
+        return data[start:] if start else data
 
     def __missing__(self, head: bytes) -> Head | None:
         if len(head) > self.BYTES_MAX:
