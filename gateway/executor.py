@@ -7,7 +7,6 @@ sent; what is on its way ends by itself and is reported to `stray`: every sent o
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.batch.model import SAFE_METHODS, Batch, Failure, Operation, Outcome
@@ -16,22 +15,12 @@ from gateway.batch.routes import Route
 from gateway.errors import PROBLEMS
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import Names, end_to_end
-from gateway.upstream.pool import Pool
+from gateway.upstream.upstream import Upstream
 
 # HEAD is safe too, but where its answer ends cannot be told to the parser.
 _SHAREABLE = frozenset({"GET", "OPTIONS"})
 
 Write = Callable[[Operation, int], bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class Upstream:
-    """One upstream as the executor uses it: times in seconds, the largest answer in bytes."""
-
-    pool: Pool
-    timeout_s: float
-    answer_bytes_max: int
-    retries_max: int
 
 
 class Plan(NamedTuple):

@@ -12,12 +12,12 @@ from gateway.batch.routes import Route, Routes
 from gateway.batch.validation import Rules
 from gateway.config import Config
 from gateway.dialects.port import EnvelopeLimits
-from gateway.executor import Upstream
 from gateway.limiter.bucket import Bucket
 from gateway.server.batches import BatchSettings
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.headers import refusal_in_operation
 from gateway.upstream.pool import Pool
+from gateway.upstream.upstream import Upstream
 
 
 def connections_max(config: Config) -> int:

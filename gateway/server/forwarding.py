@@ -17,12 +17,12 @@ from gateway.batch.model import Failure, Operation
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.errors import GatewayError
-from gateway.executor import Upstream
 from gateway.server.access import Access
 from gateway.server.answer import Answer, date_field, drained, head
 from gateway.server.tunnel import tunnel
 from gateway.upstream.headers import RawFields, connection_options, forwarded, rendered, requested, vouched
 from gateway.upstream.stream import StreamedExchange, UpstreamError
+from gateway.upstream.upstream import Upstream
 
 _VIA = (b"Via", b"1.1 batch-gateway")
 _CHUNKED = (b"Transfer-Encoding", b"chunked")

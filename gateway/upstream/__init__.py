@@ -8,4 +8,5 @@ stream      the same, streamed both ways: what a forwarded request uses
 plain       answers that need no parser (pure)
 http1       one connection: bytes out, llhttp's events in
 pool        connections to one upstream: reuse, limits, deadlines, the retry law
+upstream    one upstream as those who send to it see it
 """

@@ -10,9 +10,10 @@ import pytest
 
 from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.routes import EVERY_ROUTE, Route
-from gateway.executor import Executor, Plan, Upstream
+from gateway.executor import Executor, Plan
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.pool import Pool
+from gateway.upstream.upstream import Upstream
 from tests.fakes.asking import request_bytes, until_idle
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, echo, in_turn, plain
 
