@@ -9,6 +9,7 @@ dialects    wire formats: bytes into a batch, outcomes into bytes
 admission   may this operation run: the same answer alone or in a batch
 limiter     token buckets
 executor    runs a batch; yields outcomes, keeps none
+ledger      the durable record of asynchronous batches
 upstream    the API behind us: HTTP/1.1 connections, reuse, deadlines, the retry law
 batch       what a batch is and what may happen to it
 admin       the second listener: health, metrics, configuration, drain

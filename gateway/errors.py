@@ -96,6 +96,21 @@ PROBLEMS = _table(
     ("response-budget-exceeded", 507, "Answers too large", "The operation ran; fetch its answer alone or batch fewer."),
     ("halted", 424, "Halted", "An earlier operation failed and onFailure is halt; this one was not sent."),
     ("credential-refused", 401, "Credential refused", "The upstream answered 401 to an earlier operation; not sent."),
+    # Asynchronous batches.
+    ("async-disabled", 422, "Asynchronous batches are off", "Send fewer operations, or configure a ledger."),
+    ("ledger-unavailable", 503, "Ledger unavailable", "Nothing was accepted; come back after Retry-After."),
+    ("too-many-batches", 429, "Too many batches", "Wait until one of your unfinished batches has ended."),
+    ("batch-not-found", 404, "Batch not found", "Look at the id; a batch is shown to the caller who sent it."),
+    ("results-not-ready", 409, "Results not ready", "Wait for the batch to end, or ask with ?partial=true."),
+    ("results-expired", 410, "Results expired", "Results are kept for async.retention; send the batch again."),
+    ("batch-terminal", 409, "Batch ended", "The batch has ended; nothing was changed."),
+    ("batch-running", 409, "Batch running", "Cancel the batch or wait for its end, then delete it."),
+    ("bad-cursor", 400, "Bad cursor", "Use a number of operations, and the `next` that the last answer gave."),
+    ("cancelled", 409, "Cancelled", "The batch was cancelled before this operation was sent."),
+    ("expired", 410, "Expired", "The batch's time was up before this operation was sent."),
+    ("quarantined", 500, "Quarantined", "Workers died while running this operation; it may have run. Look at it."),
+    ("payload-corrupt", 500, "Payload corrupt", "The record of this operation is damaged; it was not sent."),
+    # A synchronous batch.
     ("batch-deadline", 408, "Batch deadline", "The batch ran out of time; this was not sent. Send what is left again."),
 )
 

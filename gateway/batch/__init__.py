@@ -5,4 +5,5 @@ paths       the grammar of a path that two readers cannot understand differently
 routes      templates compiled to one segment trie; first match wins
 validation  every violation of a batch at once
 retry       may a request be sent again: a pure decision
+states      the life of an asynchronous batch, as a table
 """

@@ -1,0 +1,81 @@
+"""Operations and outcomes as bytes: what is sealed into a slice or a part (MessagePack). Pure."""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from gateway.batch.model import Failure, Operation, Outcome
+
+
+class Context(msgspec.Struct, frozen=True, gc=False):
+    """What the caller's request gives to every operation: its raw fields, the caller, and how the batch is to run."""
+
+    fields: Sequence[tuple[bytes, bytes]]
+    identity: str
+    ip: str
+    scheme: str = "http"
+    on_failure: str = "continue"
+    trace_seed: bytes = b""
+
+
+class Recorded(msgspec.Struct, frozen=True, gc=False):
+    """An outcome under the id that the caller gave its operation."""
+
+    id: str
+    index: int
+    status: int
+    headers: Mapping[str, str | list[str]] = {}
+    body: bytes = b""
+    failure: Failure | None = None
+    upstream_s: float = 0.0
+    attempts: int = 0
+
+    @classmethod
+    def of(cls, id_: str, outcome: Outcome) -> "Recorded":
+        return cls(
+            id_,
+            outcome.index,
+            outcome.status,
+            outcome.headers,
+            outcome.body,
+            outcome.failure,
+            outcome.upstream_s,
+            outcome.attempts,
+        )
+
+    @property
+    def outcome(self) -> Outcome:
+        return Outcome(self.index, self.status, self.headers, self.body, self.failure, self.upstream_s, self.attempts)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_operations = msgspec.msgpack.Decoder(list[Operation])
+_outcomes = msgspec.msgpack.Decoder(list[Recorded])
+_context = msgspec.msgpack.Decoder(Context)
+
+
+def operations_to_bytes(operations: Sequence[Operation]) -> bytes:
+    return _encode(operations)
+
+
+def operations_from_bytes(data: bytes) -> list[Operation]:
+    """Raises `msgspec.DecodeError` where the bytes are no operations."""
+    return _operations.decode(data)
+
+
+def outcomes_to_bytes(outcomes: Sequence[Recorded]) -> bytes:
+    return _encode(outcomes)
+
+
+def outcomes_from_bytes(data: bytes) -> list[Recorded]:
+    """Raises `msgspec.DecodeError` where the bytes are no outcomes."""
+    return _outcomes.decode(data)
+
+
+def context_to_bytes(context: Context) -> bytes:
+    return _encode(context)
+
+
+def context_from_bytes(data: bytes) -> Context:
+    """Raises `msgspec.DecodeError` where the bytes are no context."""
+    return _context.decode(data)
