@@ -1,7 +1,8 @@
 """batch-gateway: POST /batch in front of an existing HTTP API. The rooms, in the order in which a batch travels:
 
 cli         the command line
-app         builds every object once, and serves
+app         builds what lives as long as the process, and serves
+lifecycle   what a configuration decides, and how the gateway goes away
 wiring      the configuration's values in the shape that each object wants
 config      the YAML file, environment and flags -> one frozen Config
 server      the HTTP face: batches, and everything else that passes through

@@ -1,4 +1,4 @@
-"""The composition root: every object is built here once, in the order in which a request meets it."""
+"""The composition root: what lives as long as the process is built here; `lifecycle.generation` builds the rest."""
 
 import asyncio
 import gc
@@ -11,16 +11,12 @@ import structlog
 from gateway import config as settings
 from gateway import wiring
 from gateway.admin.pages import AdminPages, AdminSettings
-from gateway.admission import Admission
 from gateway.config import Loaded
-from gateway.executor import Executor
+from gateway.lifecycle.drain import Drain
+from gateway.lifecycle.generation import Generation, Generations, Lasting
 from gateway.limiter.memory import MemoryLimiter
-from gateway.server.access import Access
-from gateway.server.batches import Batches
 from gateway.server.connection import CallerServer, Handler
 from gateway.server.edge import Edge
-from gateway.server.forwarding import Forwarding, ForwardingSettings
-from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.version import VERSION
 
@@ -33,75 +29,43 @@ class App:
 
     def __init__(self, loaded: Loaded) -> None:
         config = loaded.config
-        self._loaded = loaded
-        self._config = config
-        self._loop = asyncio.get_running_loop()
-        self._logger = configure(config.log.level, config.log.format)
+        self._loop = loop = asyncio.get_running_loop()
+        self._listen_settings, self._admin_settings = config.listen, config.admin
         self._metrics = Metrics(VERSION)
-        access = Access(self._metrics, self._logger if config.log.access else None)
-        via = f"1.1 batch-gateway ({token_hex(4)})".encode()  # tells this replica, so that a loop is seen
-        # A request meets the edge, and a batch then meets admission, the executor and an upstream ...
-        self._upstreams = wiring.upstreams(config, self._loop)
-        limiter = MemoryLimiter(lambda: int(self._loop.time() * 1_000_000))
-        admission = Admission(wiring.routes(config), wiring.limits(config), limiter, strict=config.batch.strict_routes)
-        executor = Executor(self._upstreams, self._loop, access.stray)
-        batches = Batches(wiring.batch_settings(config, via), admission, executor, access)
-        # ... and for everything else the same admission, and the same upstream as a stream.
-        forwarding = Forwarding(
-            ForwardingSettings(wiring.identity_names_for_lone(config), counts=bool(config.limits), via=via),
-            admission,
-            self._upstreams,
-            access,
-        )
-        self._edge = Edge(
-            config.batch.path, batches, forwarding, self._logger, head_bytes_max=config.listen.head_max, via=via
-        )
-        self._pages = AdminPages(self._admin_settings())
+        via = f"1.1 batch-gateway ({token_hex(4)})".encode()
+        limiter = MemoryLimiter(lambda: int(loop.time() * 1_000_000))
+        self._lasting = Lasting(loop, self._metrics, limiter, via)
+        self._generations = Generations(Generation(loaded, self._lasting))
+        self._edge = Edge(self._generations.current.rooms, head_bytes_max=config.listen.head_max, via=via)
+        self._pages = AdminPages(self._page_settings())
         self._servers: list[tuple[asyncio.Server, CallerServer]] = []
-        self._drained: asyncio.Task[bool] | None = None
+        self._drain = Drain(self._edge, self._drain_timings_s, lambda: self.logger)
         self._watch()
 
     @property
     def logger(self) -> "structlog.typing.FilteringBoundLogger":
-        return self._logger
+        """Of the configuration in force."""
+        return self._generations.current.logger
 
     async def start(self) -> tuple[str, str]:
         """Open both listeners; the traffic and admin addresses as URLs. Raises OSError where a port is taken."""
-        listen, admin = self._config.listen, self._config.admin
+        listen, admin = self._listen_settings, self._admin_settings
         traffic = await self._listen(self._edge, listen.host, listen.port)
         return traffic, await self._listen(self._pages, admin.host, admin.port)
 
     async def drain(self, *, delay_s: float | None = None) -> bool:
         """Go away without losing a request (EXPERIENCE 6); True when everything ended in time. May be called twice."""
-        if self._drained is None:
-            wait_s = self._config.drain.delay if delay_s is None else delay_s
-            self._drained = self._loop.create_task(self._drain(wait_s))
-        return await asyncio.shield(self._drained)
+        return await self._drain.run(*self._servers[0], delay_s=delay_s)
 
     async def close(self) -> None:
         """Close listeners, connections and pools at once."""
         for server, connections in self._servers:
             server.close()
             await connections.shutdown(timeout=0.1)
-        for upstream in self._upstreams.values():
-            await upstream.pool.close()
-
-    async def _drain(self, delay_s: float) -> bool:
-        self._edge.draining = True
-        self._logger.info("draining", delay_s=delay_s, timeout_s=self._config.drain.timeout)
-        await asyncio.sleep(delay_s)  # endpoints lag behind readiness, so requests still come
-        self._servers[0][0].close()
-        self._servers[0][1].pre_shutdown()
-        try:
-            async with asyncio.timeout(self._config.drain.timeout):
-                await self._edge.idle.wait()
-        except TimeoutError:
-            self._logger.warning("drain timed out", active=self._edge.active)
-            return False
-        return True
+        await self._generations.close()
 
     async def _listen(self, handler: Handler, host: str, port: int) -> str:
-        listen = self._config.listen
+        listen = self._listen_settings
         connections = CallerServer(
             handler,
             render=self._edge.refuse,
@@ -110,7 +74,7 @@ class App:
             max_line_size=listen.line_max,
             max_field_size=listen.field_max,
             max_headers=listen.fields_max,
-            connections_max=wiring.connections_max(self._config),
+            connections_max=wiring.connections_max(listen),
             access_log=None,
             auto_decompress=False,
         )
@@ -120,40 +84,53 @@ class App:
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         return f"http://{shown}:{bound[1]}"
 
-    def _admin_settings(self) -> AdminSettings:
-        token = self._config.admin.token
+    def _drain_timings_s(self) -> tuple[float, float]:
+        drain = self._generations.current.loaded.config.drain
+        return drain.delay, drain.timeout
+
+    def _page_settings(self) -> AdminSettings:
+        token = self._admin_settings.token
         return AdminSettings(
             registry=self._metrics.registry,
             ready={"listening": lambda: bool(self._servers), "not draining": lambda: not self._edge.draining},
-            config=lambda: settings.effective(self._loaded),
+            config=lambda: settings.effective(self._generations.current.loaded),
             info=self._info,
             drain=self.drain,
-            report=lambda defect: self._logger.error("defect", listener="admin", exc_info=defect),
-            base=self._config.batch.path,
+            report=lambda defect: self.logger.error("defect", listener="admin", exc_info=defect),
+            base=self._generations.current.rooms.base,
             token=None if token is None else token.reveal(),
         )
 
     def _info(self) -> Mapping[str, object]:
+        current = self._generations.current
         return {
             "version": VERSION,
             "state": "draining" if self._edge.draining else "serving",
             "active": self._edge.active,
-            "configDigest": self._loaded.digest,
+            "configDigest": current.loaded.digest,
             "dialects": ["native"],
             "ledger": "none",
-            "upstreams": {name: repr(upstream.pool) for name, upstream in self._upstreams.items()},
+            "upstreams": {name: repr(pool) for name, pool in current.pools.items()},
         }
 
     def _watch(self) -> None:
         """Gauges that are read when they are asked for, and the loop's lag."""
-        pools = [upstream.pool for upstream in self._upstreams.values()]
-        limit = sum(upstream.connections for upstream in self._config.all_upstreams.values())
-        gauge = self._metrics.gauge
-        gauge("upstream_requests_in_flight", "Requests on their way now.", lambda: sum(p.in_flight for p in pools))
-        gauge("upstream_requests_waiting", "Requests waiting for a connection.", lambda: sum(p.waiting for p in pools))
-        gauge("upstream_concurrency_limit", "Connections at most, over all upstreams.", lambda: limit)
+        generations, gauge = self._generations, self._metrics.gauge
+        gauge(
+            "upstream_requests_in_flight", "Requests on their way now.",
+            lambda: sum(pool.in_flight for pool in generations.pools),
+        )  # fmt: skip
+        gauge(
+            "upstream_requests_waiting", "Requests waiting for a connection.",
+            lambda: sum(pool.waiting for pool in generations.pools),
+        )  # fmt: skip
+        gauge("upstream_concurrency_limit", "Connections at most, over all upstreams.", self._connections_limit)
         gauge("draining", "1 while draining.", lambda: float(self._edge.draining))
         self._measure_lag(self._loop.time())
+
+    def _connections_limit(self) -> int:
+        upstreams = self._generations.current.loaded.config.all_upstreams
+        return sum(upstream.connections for upstream in upstreams.values())
 
     def _measure_lag(self, due_s: float) -> None:
         now_s = self._loop.time()

@@ -1,16 +1,17 @@
 """The configuration's values in the shape that each object wants: nothing else ever sees `Config`."""
 
 import asyncio
+import hashlib
 import resource
 import ssl
-from collections.abc import Mapping
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from gateway import config as settings
 from gateway.admission import Limit
 from gateway.batch.routes import Route, Routes
 from gateway.batch.validation import Rules
-from gateway.config import Config
+from gateway.config import Config, Listen, Tls
+from gateway.config import Upstream as UpstreamSettings
 from gateway.dialects.port import EnvelopeLimits
 from gateway.limiter.bucket import Bucket
 from gateway.server.batches import BatchSettings
@@ -20,33 +21,41 @@ from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
 
 
-def connections_max(config: Config) -> int:
+def connections_max(listen: Listen) -> int:
     """Most connections of callers at once: as configured, or half of what the process may open."""
-    return config.listen.connections_max or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+    return listen.connections_max or resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
 
 
-def upstreams(config: Config, loop: asyncio.AbstractEventLoop) -> Mapping[str, Upstream]:
-    return {
-        name: Upstream(
-            Pool(_address(upstream), _pool_limits(upstream), loop),
-            upstream.timeout,
-            upstream.answer_max,
-            upstream.retries,
-        )
-        for name, upstream in config.all_upstreams.items()
-    }
+def upstream(settings: UpstreamSettings, pool: Pool) -> Upstream:
+    return Upstream(pool, settings.timeout, settings.answer_max, settings.retries)
 
 
-def _pool_limits(upstream: settings.Upstream) -> PoolLimits:
+def pool(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop) -> Pool:
+    return Pool(_address(settings), _pool_limits(settings), loop)
+
+
+def pool_identity(settings: UpstreamSettings) -> object:
+    """Equal where one pool can serve both: same address, limits and TLS, the content of its files included."""
+    tls = settings.tls
+    files = [hashlib.sha256(Path(name).read_bytes()).digest() for name in tls_files(settings)]
+    return settings.url, tls, files, _pool_limits(settings)
+
+
+def tls_files(settings: UpstreamSettings) -> list[str]:
+    tls = settings.tls
+    return [name for name in (tls.ca_file, tls.client_cert, tls.client_key) if name is not None]
+
+
+def _pool_limits(settings: UpstreamSettings) -> PoolLimits:
     return PoolLimits(
-        connections_max=upstream.connections,
-        pipelining_max=upstream.pipelining,
-        connect_timeout_s=upstream.connect_timeout,
-        idle_timeout_s=upstream.idle_timeout,
+        connections_max=settings.connections,
+        pipelining_max=settings.pipelining,
+        connect_timeout_s=settings.connect_timeout,
+        idle_timeout_s=settings.idle_timeout,
     )
 
 
-def _address(upstream: settings.Upstream) -> Address:
+def _address(upstream: UpstreamSettings) -> Address:
     parts = urlsplit(upstream.url)
     if parts.scheme == "http+unix":
         return Address(path=unquote(parts.path))
@@ -56,7 +65,7 @@ def _address(upstream: settings.Upstream) -> Address:
     return Address(host, parts.port or 443, None, _tls(upstream.tls), upstream.tls.server_name or host)
 
 
-def _tls(tls: settings.Tls) -> ssl.SSLContext:
+def _tls(tls: Tls) -> ssl.SSLContext:
     """Verified always: certificate, name, TLS 1.2 or newer (PROMISES S17)."""
     context = ssl.create_default_context(cafile=tls.ca_file)
     context.minimum_version = ssl.TLSVersion.TLSv1_2

@@ -24,36 +24,56 @@ Serve = Callable[[BaseRequest, str, Callable[[], bool]], Awaitable[Answer]]
 """Answers a request at a path; the last argument tells, when a head is about to be written, whether we are draining."""
 
 
-class Edge:
-    """Takes every request of the traffic listener. `batches` answers below `base`, `forward` all else."""
+class Rooms:
+    """Where requests go under one configuration: `batches` answers below `base`, `forward` all else."""
 
     def __init__(
-        self,
-        base: str,
-        batches: Serve,
-        forward: Serve,
-        logger: structlog.typing.FilteringBoundLogger,
-        *,
-        head_bytes_max: int,
-        via: bytes,
+        self, base: str, batches: Serve, forward: Serve, logger: structlog.typing.FilteringBoundLogger
     ) -> None:
+        self.base = base
+        self.under_base = base + "/"
+        self.batches = batches
+        self.forward = forward
+        self.logger = logger
+        self.active = 0
+        self._nobody: asyncio.Future[None] | None = None
+
+    def leave(self) -> None:
+        """One request fewer is being answered here."""
+        self.active -= 1
+        if self._nobody is not None and not self.active and not self._nobody.done():
+            self._nobody.set_result(None)
+
+    async def left(self) -> None:
+        """Wait until nothing is being answered here. For one waiter, once no request is sent here any more."""
+        if self.active:
+            self._nobody = asyncio.get_running_loop().create_future()
+            await self._nobody
+
+
+class Edge:
+    """Takes every request of the traffic listener, and hands it to the rooms of the configuration in force."""
+
+    def __init__(self, rooms: Rooms, *, head_bytes_max: int, via: bytes) -> None:
+        self._rooms = rooms
         self._head_bytes_max = head_bytes_max
         self._via = via.decode()
-        self._base = base
-        self._under_base = base + "/"
-        self._batches = batches
-        self._forward = forward
-        self._logger = logger
         self._throttle = Throttle()
         self.active = 0
         self.draining = False
         self.idle = asyncio.Event()  # nothing is being answered
         self.idle.set()
 
+    def move(self, rooms: Rooms) -> None:
+        """Requests to come are answered in `rooms`; those that are being answered end where they began."""
+        self._rooms = rooms
+
     async def __call__(self, request: BaseRequest) -> Answer:
         """Answer one request. Only cancellation, when the caller is gone, leaves this function as an exception."""
+        rooms = self._rooms
         path = request.raw_path.partition("?")[0]
-        own = path == self._base or path.startswith(self._under_base)
+        own = path == rooms.base or path.startswith(rooms.under_base)
+        rooms.active += 1
         self.active += 1
         if self.active == 1:
             self.idle.clear()
@@ -62,12 +82,13 @@ class Edge:
             if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
                 raise GatewayError("loop-detected")
             is_last = partial(self._is_last, request)
-            answer = await (self._batches if own else self._forward)(request, path, is_last)
+            answer = await (rooms.batches if own else rooms.forward)(request, path, is_last)
         except GatewayError as error:
             answer = self.refuse(error, error.request_id or request_id_of(request))
         except Exception as defect:
             answer = self._internal_error(request, defect)
         finally:
+            rooms.leave()
             self.active -= 1
             if self.active == 0:
                 self.idle.set()
@@ -83,13 +104,13 @@ class Edge:
         return self.draining or request.headers.get("Upgrade", "websocket").lower() != "websocket"
 
     def refuse(self, error: GatewayError, request_id: str | None = None) -> Answer:
-        return problem.answer_for(error, base=self._base, request_id=request_id or token_hex(16))
+        return problem.answer_for(error, base=self._rooms.base, request_id=request_id or token_hex(16))
 
     def _internal_error(self, request: BaseRequest, defect: Exception) -> Answer:
         request_id = request_id_of(request)
         left_out = self._throttle.admits(type(defect).__name__)
         if left_out is not None:
-            self._logger.error("defect", request_id=request_id, left_out=left_out, exc_info=defect)
+            self._rooms.logger.error("defect", request_id=request_id, left_out=left_out, exc_info=defect)
         return self.refuse(GatewayError("internal-error", close=True), request_id)
 
 

@@ -1,0 +1,141 @@
+"""A generation is everything that one configuration decides: upstreams, admission, the executor, batches, forwarding.
+
+A reload builds the next one and swaps it in between requests. What was begun ends in the generation where it began.
+Upstreams whose settings are the same are handed on, and with them their connections.
+"""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import structlog
+
+from gateway import wiring
+from gateway.admission import Admission
+from gateway.config import Loaded
+from gateway.config import Upstream as UpstreamSettings
+from gateway.executor import Executor
+from gateway.limiter.port import Limiter
+from gateway.server.access import Access
+from gateway.server.batches import Batches
+from gateway.server.edge import Edge, Rooms
+from gateway.server.forwarding import Forwarding, ForwardingSettings
+from gateway.telemetry.logs import configure
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.pool import Pool
+from gateway.upstream.upstream import Upstream
+
+_LOOK_S = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Lasting:
+    """What outlives every configuration. `via` tells this replica from others, so that a loop is seen."""
+
+    loop: asyncio.AbstractEventLoop
+    metrics: Metrics
+    limiter: Limiter
+    via: bytes
+
+
+class _Owned(NamedTuple):
+    """An upstream, and what it was made of."""
+
+    settings: UpstreamSettings
+    pool_identity: object
+    upstream: Upstream
+
+
+class Generation:
+    """One configuration at work. `before` hands its upstreams on where nothing about them has changed."""
+
+    def __init__(self, loaded: Loaded, lasting: Lasting, before: "Generation | None" = None) -> None:
+        config = loaded.config
+        self.loaded = loaded
+        self._owned: Mapping[str, _Owned] = _owned_upstreams(
+            config.all_upstreams, lasting.loop, {} if before is None else before._owned
+        )
+        self.logger: structlog.typing.FilteringBoundLogger = configure(config.log.level, config.log.format)
+        access = Access(lasting.metrics, self.logger if config.log.access else None)
+        # A request meets the edge, and a batch then meets admission, the executor and an upstream ...
+        upstreams = {name: owned.upstream for name, owned in self._owned.items()}
+        routes, limits = wiring.routes(config), wiring.limits(config)
+        admission = Admission(routes, limits, lasting.limiter, strict=config.batch.strict_routes)
+        executor = Executor(upstreams, lasting.loop, access.stray)
+        batches = Batches(wiring.batch_settings(config, lasting.via), admission, executor, access)
+        # ... and for everything else the same admission, and the same upstream as a stream.
+        forwarding = Forwarding(
+            ForwardingSettings(wiring.identity_names_for_lone(config), counts=bool(config.limits), via=lasting.via),
+            admission,
+            upstreams,
+            access,
+        )
+        self.rooms = Rooms(config.batch.path, batches, forwarding, self.logger)
+
+    @property
+    def pools(self) -> Mapping[str, Pool]:
+        return {name: owned.upstream.pool for name, owned in self._owned.items()}
+
+
+class Generations:
+    """The generation in force, and those before it that still have requests."""
+
+    def __init__(self, first: Generation) -> None:
+        self.current = first
+        self._leaving: dict[Generation, asyncio.Task[None]] = {}
+
+    def __len__(self) -> int:
+        return 1 + len(self._leaving)
+
+    @property
+    def pools(self) -> list[Pool]:
+        """Every pool that is open, each once."""
+        living = (self.current, *self._leaving)
+        return list({id(pool): pool for generation in living for pool in generation.pools.values()}.values())
+
+    def replace(self, generation: Generation, edge: Edge) -> None:
+        """From the next request on, `generation` answers."""
+        before, self.current = self.current, generation
+        edge.move(generation.rooms)
+        self._leaving[before] = asyncio.get_running_loop().create_task(self._leave(before))
+
+    async def close(self) -> None:
+        """Close every pool at once."""
+        for task in self._leaving.values():
+            task.cancel()
+        await asyncio.gather(*self._leaving.values(), return_exceptions=True)
+        for pool in self.pools:
+            await pool.close()
+        self._leaving.clear()
+
+    async def _leave(self, generation: Generation) -> None:
+        """Close the pools that are of no use to a later generation, once the last exchange has ended."""
+        await generation.rooms.left()
+        own = list(generation.pools.values())
+        # Strays are sent, and their callers gone. The upstream's timeout bounds them; a pool tells only its exchanges.
+        while any(pool.in_flight or pool.waiting for pool in own if self._is_unused(pool, generation)):  # noqa: ASYNC110
+            await asyncio.sleep(_LOOK_S)
+        for pool in own:
+            if self._is_unused(pool, generation):
+                await pool.close()
+        del self._leaving[generation]
+
+    def _is_unused(self, pool: Pool, by_all_but: Generation) -> bool:
+        others = {self.current, *self._leaving} - {by_all_but}
+        return not any(pool is used for generation in others for used in generation.pools.values())
+
+
+def _owned_upstreams(
+    wanted: Mapping[str, UpstreamSettings], loop: asyncio.AbstractEventLoop, before: Mapping[str, _Owned]
+) -> Mapping[str, _Owned]:
+    return {name: _owned(settings, loop, before.get(name)) for name, settings in wanted.items()}
+
+
+def _owned(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop, before: _Owned | None) -> _Owned:
+    identity = wiring.pool_identity(settings)
+    if before is None or before.pool_identity != identity:
+        return _Owned(settings, identity, wiring.upstream(settings, wiring.pool(settings, loop)))
+    if before.settings == settings:
+        return before
+    return _Owned(settings, identity, wiring.upstream(settings, before.upstream.pool))
