@@ -17,6 +17,7 @@ from gateway.lifecycle.generation import Generation, Generations, Lasting
 from gateway.limiter.memory import MemoryLimiter
 from gateway.server.connection import CallerServer, Handler
 from gateway.server.edge import Edge
+from gateway.server.heads import HeadLimits
 from gateway.telemetry.metrics import Metrics
 from gateway.version import VERSION
 
@@ -36,7 +37,7 @@ class App:
         limiter = MemoryLimiter(lambda: int(loop.time() * 1_000_000))
         self._lasting = Lasting(loop, self._metrics, limiter, via)
         self._generations = Generations(Generation(loaded, self._lasting))
-        self._edge = Edge(self._generations.current.rooms, head_bytes_max=config.listen.head_max, via=via)
+        self._edge = Edge(self._generations.current.rooms, via=via)
         self._pages = AdminPages(self._page_settings())
         self._servers: list[tuple[asyncio.Server, CallerServer]] = []
         self._drain = Drain(self._edge, self._drain_timings_s, lambda: self.logger)
@@ -71,12 +72,8 @@ class App:
             render=self._edge.refuse,
             head_timeout_s=listen.header_timeout,
             keepalive_timeout=listen.idle_timeout,
-            max_line_size=listen.line_max,
-            max_field_size=listen.field_max,
-            max_headers=listen.fields_max,
+            limits=HeadLimits(listen.line_max, listen.field_max, listen.fields_max, listen.head_max),
             connections_max=wiring.connections_max(listen),
-            access_log=None,
-            auto_decompress=False,
         )
         server = await self._loop.create_server(connections, host, port, backlog=_BACKLOG)
         self._servers.append((server, connections))

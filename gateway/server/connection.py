@@ -5,34 +5,39 @@ the version that pyproject.toml pins.
 """
 
 import asyncio
-import re
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from aiohttp.http_exceptions import BadHttpMethod, BadStatusLine, HttpProcessingError, InvalidURLError, LineTooLong
-from aiohttp.web import BaseRequest, RequestHandler, RequestPayloadError, Server, StreamResponse
+from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 
 from gateway.errors import GatewayError
 from gateway.server.answer import REASONS, Answer
+from gateway.server.heads import HeadLimits, Heads
+from gateway.server.reading import RequestReader
 from gateway.upstream.headers import rendered
 
 Handler = Callable[[BaseRequest], Awaitable[Answer]]
 Render = Callable[[GatewayError], Answer]
 
-_FRAMING_WORDS = ("Content-Length", "Transfer-Encoding", "chunked", "transfer-encoding", "content-length")
-_REQUEST_LINE = re.compile(r"\n\n *b'[!#$%&*+.^_`|~0-9A-Za-z-]+ /[^ ]* HTTP/")  # as the parser quotes it
-
 
 class CallerConnection(RequestHandler):
-    """aiohttp's connection, with a deadline for each head and our own words for what it cannot parse."""
+    """aiohttp's connection with our own reader of requests, a deadline for each head and our own words for errors."""
 
-    __slots__ = ("_head_timeout_s", "_head_timer", "_line_bytes_max", "_render")
+    __slots__ = ("_head_timeout_s", "_head_timer", "_reader", "_render")
 
     def __init__(
-        self, manager: Server, *, loop: asyncio.AbstractEventLoop, head_timeout_s: float, render: Render, **kwargs: Any
+        self,
+        manager: Server,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        heads: Heads,
+        head_timeout_s: float,
+        render: Render,
+        **kwargs: Any,
     ) -> None:
         super().__init__(manager, loop=loop, **kwargs)
-        self._line_bytes_max: int = kwargs["max_line_size"]
+        self._reader = RequestReader(self, loop, heads)
+        self._parser = cast(Any, self._reader)
         self._head_timeout_s = head_timeout_s
         self._render = render
         self._head_timer: asyncio.TimerHandle | None = None
@@ -46,8 +51,8 @@ class CallerConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        if self._request_in_progress and self._messages:
-            self._tell_body_of_errors()
+        if self._reader.is_broken:
+            self._lingering_time = 0.0  # nothing more will come of a body, so nobody shall wait for it
         if self._messages or self._request_in_progress or self._upgraded:
             self._disarm()
         elif self._head_timer is None and data:
@@ -60,17 +65,10 @@ class CallerConnection(RequestHandler):
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> StreamResponse:
-        """What aiohttp could not parse, or a defect of ours, as a problem; never its own page, which echoes input."""
-        answer = self._render(_words_for(status, exc, self._line_bytes_max))
+        """What is no request, or a defect of ours, as a problem; never aiohttp's own page, which echoes input."""
+        answer = self._render(exc if isinstance(exc, GatewayError) else GatewayError("internal-error", close=True))
         answer.keep_alive = False
         return cast(StreamResponse, answer)
-
-    def _tell_body_of_errors(self) -> None:
-        """What breaks a body's framing is queued as a further message; whoever reads the body would wait for ever."""
-        request = self._current_request
-        broken = getattr(self._messages[-1][0], "exc", None)
-        if request is not None and isinstance(broken, HttpProcessingError) and not request.content.is_eof():
-            request.content.set_exception(RequestPayloadError("the body's framing is broken"))
 
     def _arm(self) -> None:
         self._head_timer = self._loop.call_later(self._head_timeout_s, self._head_is_late)
@@ -100,10 +98,10 @@ class CallerServer(Server):
     A connection above `connections_max` is answered 503 `overloaded` at once.
     """
 
-    def __init__(self, handler: Handler, *, connections_max: int, **kwargs: Any) -> None:
+    def __init__(self, handler: Handler, *, limits: HeadLimits, connections_max: int, **kwargs: Any) -> None:
         super().__init__(cast(Any, handler), handler_cancellation=True)
         self._connections_max = connections_max
-        self._connection_options = kwargs
+        self._connection_options = {"heads": Heads(limits), "access_log": None, **kwargs}
 
     @property
     def is_full(self) -> bool:
@@ -111,32 +109,3 @@ class CallerServer(Server):
 
     def __call__(self) -> RequestHandler:
         return CallerConnection(self, loop=self._loop, **self._connection_options)
-
-
-def _words_for(status: int, exc: BaseException | None, line_bytes_max: int) -> GatewayError:
-    """The problem behind an exception of aiohttp's parser."""
-    if exc is None or status >= 500 or not isinstance(exc, HttpProcessingError):
-        return GatewayError("internal-error", close=True)
-    return GatewayError(_slug_for(exc, line_bytes_max), close=True)
-
-
-def _slug_for(exc: HttpProcessingError, line_bytes_max: int) -> str:
-    said = exc.message.partition("\n\n")[0]  # after the empty line it quotes the input, which may hold any word
-    match exc:
-        case LineTooLong(args=(line, limit, _)) if limit == line_bytes_max and bytes(line[:1]) == b"/":
-            return "target-too-long"
-        case LineTooLong():
-            return "headers-too-large"
-        case BadHttpMethod() if _REQUEST_LINE.search(exc.message):
-            return "method-not-supported"
-        case InvalidURLError():
-            return "bad-target"
-        case BadStatusLine() if "HTTP version" in said:
-            return "http-version"
-        case BadStatusLine():  # of which BadHttpMethod is one
-            return "malformed-http"
-    if "Too many headers" in said:
-        return "headers-too-large"
-    if "Host" in said:
-        return "bad-host"
-    return "ambiguous-framing" if any(word in said for word in _FRAMING_WORDS) else "malformed-http"

@@ -3,8 +3,6 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
-from functools import partial
-from itertools import chain
 from secrets import token_hex
 
 import structlog
@@ -16,7 +14,6 @@ from gateway.server.answer import Answer
 from gateway.telemetry.logs import Throttle
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
-_LENGTH_DIGITS_MAX = 19  # what fits 64 bits; readers differ on more
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
 
@@ -54,9 +51,8 @@ class Rooms:
 class Edge:
     """Takes every request of the traffic listener, and hands it to the rooms of the configuration in force."""
 
-    def __init__(self, rooms: Rooms, *, head_bytes_max: int, via: bytes) -> None:
+    def __init__(self, rooms: Rooms, *, via: bytes) -> None:
         self._rooms = rooms
-        self._head_bytes_max = head_bytes_max
         self._via = via.decode()
         self._throttle = Throttle()
         self.active = 0
@@ -78,11 +74,10 @@ class Edge:
         if self.active == 1:
             self.idle.clear()
         try:
-            checked(request, self._head_bytes_max)
+            checked(request)
             if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
                 raise GatewayError("loop-detected")
-            is_last = partial(self._is_last, request)
-            answer = await (rooms.batches if own else rooms.forward)(request, path, is_last)
+            answer = await (rooms.batches if own else rooms.forward)(request, path, self._is_draining)
         except GatewayError as error:
             answer = self.refuse(error, error.request_id or request_id_of(request))
         except Exception as defect:
@@ -92,16 +87,12 @@ class Edge:
             self.active -= 1
             if self.active == 0:
                 self.idle.set()
-        if self._is_last(request):
+        if self.draining:
             answer.keep_alive = False
         return answer
 
-    def _is_last(self, request: BaseRequest) -> bool:
-        """Whether the connection ends with this request: when draining, or where aiohttp's parser lost what follows.
-
-        It drops the bytes behind an upgrade that it does not know, and it knows WebSocket's only.
-        """
-        return self.draining or request.headers.get("Upgrade", "websocket").lower() != "websocket"
+    def _is_draining(self) -> bool:
+        return self.draining
 
     def refuse(self, error: GatewayError, request_id: str | None = None) -> Answer:
         return problem.answer_for(error, base=self._rooms.base, request_id=request_id or token_hex(16))
@@ -114,22 +105,10 @@ class Edge:
         return self.refuse(GatewayError("internal-error", close=True), request_id)
 
 
-def checked(request: BaseRequest, head_bytes_max: int) -> None:
-    """Refuse what two readers of HTTP could understand differently; aiohttp's parser has refused the worst already."""
-    if sum(map(len, chain.from_iterable(request.raw_headers))) > head_bytes_max:
-        raise GatewayError("headers-too-large", close=True)
-    version = request.version
-    if version != (1, 1) and version != (1, 0):
-        raise GatewayError("http-version", close=True)
-    headers = request.headers
-    if "Transfer-Encoding" in headers:
-        coding = headers.getall("Transfer-Encoding")
-        if version == (1, 0) or len(coding) > 1 or coding[0].lower() != "chunked" or "Content-Length" in headers:
-            raise GatewayError("ambiguous-framing", close=True)
-    if len(headers.get("Content-Length", "")) > _LENGTH_DIGITS_MAX:
-        raise GatewayError("ambiguous-framing", "Content-Length has too many digits", close=True)
-    host = headers.get("Host", "")
-    if not _HOST.fullmatch(host) or (not host and version == (1, 1) and "Host" not in headers):
+def checked(request: BaseRequest) -> None:
+    """Refuse what `heads` let pass and two readers of HTTP could understand differently, and what no proxy serves."""
+    host = request.headers.get("Host", "")
+    if not _HOST.fullmatch(host):
         raise GatewayError("bad-host", close=True)
     if request.method == "CONNECT":
         raise GatewayError("method-not-supported", "CONNECT is for tunnels; this is a reverse proxy", close=True)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.web import BaseRequest, RequestPayloadError
 
 from gateway.errors import GatewayError, quoted
@@ -47,7 +46,7 @@ async def body_of(request: BaseRequest, body_bytes_max: int) -> bytes:
             if size > body_bytes_max:
                 raise _too_large(body_bytes_max)
             chunks.append(chunk)
-    except (RequestPayloadError, HttpProcessingError) as broken:
+    except RequestPayloadError as broken:
         raise GatewayError("malformed-http", "the body's framing is broken", close=True) from broken
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp import StreamReader
 from aiohttp.web import BaseRequest, RequestPayloadError
 
 from gateway.admission import Admission, Caller, identity_of
@@ -19,8 +19,9 @@ from gateway.batch.routes import Route
 from gateway.errors import GatewayError
 from gateway.server.access import Access
 from gateway.server.answer import Answer, date_field, drained, head
+from gateway.server.reading import Body
 from gateway.server.tunnel import tunnel
-from gateway.upstream.headers import RawFields, connection_options, forwarded, rendered, requested, vouched
+from gateway.upstream.headers import RawFields, forwarded, rendered, requested, trailing, vouched
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 from gateway.upstream.upstream import Upstream
 
@@ -28,6 +29,7 @@ _VIA = (b"Via", b"1.1 batch-gateway")
 _CHUNKED = (b"Transfer-Encoding", b"chunked")
 _TUNNELLED = frozenset({b"upgrade"})
 _TRAILED = frozenset({b"trailer"})
+_NOTHING: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,10 @@ class _Forwarded:
         self.waited_s = 0.0
         self._timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
         fields = request.raw_headers
-        options = connection_options(fields)
-        upgrades = b"upgrade" in options and request.headers.get("Upgrade", "").lower() == "websocket"
+        upgrades = bool(request._message.upgrade)  # as the reader decided, which stops behind it
         content = request.content
+        if content.exception() is not None:
+            raise GatewayError("malformed-http", "the body's framing is broken", close=True)
         self._has_body = request.body_exists
         whole = content.is_eof()
         chunked = self._has_body and "Transfer-Encoding" in request.headers
@@ -125,7 +128,7 @@ class _Forwarded:
         )
         if self._has_body and whole:
             data = content.read_nowait(-1)
-            start += (b"%x\r\n%b\r\n0\r\n\r\n" % (len(data), data) if data else b"0\r\n\r\n") if chunked else data
+            start += (_chunk(data) + _last_chunk(content)) if chunked else data
         self._chunked = chunked
         self._exchange = StreamedExchange(
             method=request.method,
@@ -168,9 +171,10 @@ class _Forwarded:
             await exchange.arrival()
             self.waited_s += perf_counter() - began_s
             interims, exchange.interims = exchange.interims, []
-            for status, fields in interims:
+            for status, reason, fields in interims:
                 if self._request.version == (1, 1) and self._request.transport is not None:
-                    self._request.transport.write(b"HTTP/1.1 %d \r\n%b\r\n" % (status, rendered(forwarded(fields))))
+                    lines = rendered(forwarded(fields))
+                    self._request.transport.write(b"HTTP/1.1 %d %b\r\n%b\r\n" % (status, reason, lines))
 
     async def _body(self) -> Answer:
         """The answer's head and body to the caller; both in one write where all of it is there."""
@@ -199,7 +203,7 @@ class _Forwarded:
             sent += len(data)
             ended = exchange.ended
             if chunked:
-                data = b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+                data = _chunk(data)
                 if ended:
                     data += b"0\r\n%b\r\n" % rendered(exchange.trailers)
             transport = request.transport
@@ -223,12 +227,12 @@ class _Forwarded:
                 data = await content.readany()
                 if data:
                     exchange.deadline_s = self._loop.time() + self._timeout_s  # it is the upstream's turn from here on
-                    await exchange.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
-        except (RequestPayloadError, HttpProcessingError):
+                    await exchange.write(_chunk(data) if self._chunked else data)
+        except RequestPayloadError:
             self._pool.withdraw(exchange)
             exchange.on_give_up(400, Failure("malformed-http", "the body's framing is broken"))
             return
-        await exchange.finish_request(b"0\r\n\r\n" if self._chunked else b"")
+        await exchange.finish_request(_last_chunk(content) if self._chunked else b"")
 
     def _break_off(self) -> None:
         """The upstream's answer ended early: so must ours, visibly."""
@@ -236,12 +240,21 @@ class _Forwarded:
             self._request.transport.abort()
 
 
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def _last_chunk(content: StreamReader) -> bytes:
+    """The end of a chunked request: its trailers too, but for what may stand in a head only (RFC 9110 6.5.1)."""
+    return b"0\r\n%b\r\n" % rendered(trailing(content.trailers if isinstance(content, Body) else ()))
+
+
 def _request_head(
     request: BaseRequest, fields: RawFields, via: bytes, default_host: bytes, *, upgrades: bool, chunked: bool
 ) -> bytes:
     """The request's head for the upstream. Our own fields come last, after what the caller could have meant by them."""
     host = request.headers.get("Host")
-    kept = requested(fields, keep=_TUNNELLED if upgrades else frozenset())
+    kept = requested(fields, keep=(_TUNNELLED if upgrades else _NOTHING) | (_TRAILED if chunked else _NOTHING))
     authority = None if host is None else host.encode("utf-8", "surrogateescape")
     said = vouched(authority, request.remote or "", "http", via)
     if host is None:  # HTTP/1.0 may come without; HTTP/1.1 may not go without (RFC 9112 3.2)

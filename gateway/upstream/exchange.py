@@ -55,7 +55,7 @@ class Exchange(msgspec.Struct, eq=False):
     def on_sent(self) -> None:
         """The exchange is on a connection, and what is known of its request has been written."""
 
-    def on_interim(self, status: int, fields: RawFields) -> None:
+    def on_interim(self, status: int, reason: bytes, fields: RawFields) -> None:
         """A 1xx answer; an outcome does not show it."""
 
     def on_head(self) -> None:

@@ -127,6 +127,11 @@ def requested(fields: RawFields, *, keep: frozenset[bytes] = frozenset()) -> lis
     ]
 
 
+def trailing(fields: RawFields) -> list[tuple[bytes, bytes]]:
+    """A caller's trailers without those that would frame, route or vouch if they were merged into the head."""
+    return [field for field in requested(fields) if field[0].lower().replace(b"_", b"-") not in _NEVER_RESPELLED]
+
+
 def inherited(fields: RawFields) -> list[tuple[bytes, bytes]]:
     """The outer request's fields that each operation carries as well, `Host` first (CONTRACT 2)."""
     kept: list[tuple[bytes, bytes]] = []

@@ -247,7 +247,7 @@ class Connection(asyncio.Protocol):
         if status == 101:
             exchange.status, exchange.reason, exchange.fields = status, self._reason, fields
         else:
-            exchange.on_interim(status, fields)
+            exchange.on_interim(status, self._reason, fields)
 
     def _end_of_answer(self, keep_alive: bool) -> None:
         exchange = self.exchanges.popleft()

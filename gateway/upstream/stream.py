@@ -35,7 +35,7 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
     done: Callable[[Exchange], None] = lambda _: None
     has_head: bool = False
     ended: bool = False
-    interims: list[tuple[int, RawFields]] = msgspec.field(default_factory=list)
+    interims: list[tuple[int, bytes, RawFields]] = msgspec.field(default_factory=list)
     trailers: RawFields = ()
     _arrived: asyncio.Future[None] | None = None
     _writable: asyncio.Future[None] | None = None
@@ -91,8 +91,8 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
     def on_sent(self) -> None:
         self.on_writable(True)
 
-    def on_interim(self, status: int, fields: RawFields) -> None:
-        self.interims.append((status, fields))
+    def on_interim(self, status: int, reason: bytes, fields: RawFields) -> None:
+        self.interims.append((status, reason, fields))
         self._wake()
 
     def on_head(self) -> None:

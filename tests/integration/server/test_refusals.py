@@ -62,8 +62,10 @@ CONNECTION = [
         "malformed-http",
         closes=True,
     ),
-    Row("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400, "malformed-http", closes=True),
-    Row("unknown method", raw(b"BREW /x HTTP/1.1", HOST), 501, "method-not-supported", closes=True),
+    Row("HTTP/2 preface", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505, "http-version", closes=True),
+    Row("fragment in the target", raw(b"GET /a#b HTTP/1.1", HOST), 400, "bad-target", closes=True),
+    Row("method that is no token", raw(b"GE(T /x HTTP/1.1", HOST), 400, "malformed-http", closes=True),
+    Row("method of 129 letters", raw(b"A" * 129 + b" /x HTTP/1.1", HOST), 400, "malformed-http", closes=True),
     Row(
         "words of another problem", raw(b"GET /Host/Content-Length\x01 HTTP/1.1", HOST), 400, "bad-target", closes=True
     ),
@@ -439,12 +441,89 @@ async def test_a_length_of_thousands_of_digits_is_ambiguous_and_no_defect(
     assert "Traceback" not in capfd.readouterr().err
 
 
-async def test_a_connection_ends_behind_an_upgrade_that_is_not_passed_on(api: Api, plain: Gateway) -> None:
+async def test_an_upgrade_that_is_not_passed_on_leaves_the_connection_clean(api: Api, plain: Gateway) -> None:
     async with await Wire.open(plain.port) as wire:
-        await wire.send(raw(b"GET /x HTTP/1.1", HOST, b"Connection: upgrade", b"Upgrade: h2c"))
-        answered = await wire.answer()
+        await wire.send(raw(b"GET /x HTTP/1.1", HOST, b"Connection: upgrade", b"Upgrade: h2c") + raw(GET, HOST))
+        answers = [await wire.answer(), await wire.answer()]
 
-        assert (answered.status, answered.header("Connection")) == (200, "close")
+    assert [answered.status for answered in answers] == [200, 200]
+    assert [received.header("Upgrade") for received in api.received] == [None, None]
+
+
+async def test_a_request_before_a_malformed_one_is_answered(api: Api, plain: Gateway) -> None:
+    async with await Wire.open(plain.port) as wire:
+        await wire.send(raw(GET, HOST) + raw(b"GET /y HTTP/1.1", HOST, b"X-A : 1") + raw(b"GET /z HTTP/1.1", HOST))
+        first, second = await wire.answer(), await wire.answer()
         assert await wire.is_closed()
 
-    assert api.last.header("Upgrade") is None
+    assert first.status == 200
+    is_problem(second, 400, "malformed-http")
+    assert api.targets == ["/x"]
+
+
+BEGINNINGS = {
+    "bare LF": (b"GET /x HTTP/1.1\n", 400, "malformed-http"),
+    "bare LF in a field": (raw(GET, HOST)[:-2] + b"X: 1\n", 400, "malformed-http"),
+    "TLS": (b"\x16\x03\x01\x02", 400, "malformed-http"),
+    "bare CR": (b"GET /x\rHTTP", 400, "malformed-http"),
+    "a blank before a colon": (b"GET /x HTTP/1.1\r\nHost : a\r\n", 400, "malformed-http"),
+    "version 2.0": (b"GET /x HTTP/2.0\r\n", 505, "http-version"),
+    "an endless target": (b"GET /" + b"a" * 10_000, 414, "target-too-long"),
+    "an endless field": (b"GET /x HTTP/1.1\r\nX-A: " + b"a" * 17_000, 431, "headers-too-large"),
+    "endless fields": (b"GET /x HTTP/1.1\r\n" + b"X-A: 12345678901234567890\r\n" * 3000, 431, "headers-too-large"),
+}
+
+
+@pytest.mark.parametrize("name", BEGINNINGS)
+async def test_what_cannot_become_a_head_is_refused_before_it_ends(plain: Gateway, name: str) -> None:
+    data, status, slug = BEGINNINGS[name]
+
+    async with await Wire.open(plain.port) as wire:
+        for at in range(0, len(data), max(1, len(data) // 50)):
+            await wire.send(data[at : at + max(1, len(data) // 50)])
+        answered = await wire.answer()
+
+    is_problem(answered, status, slug)
+
+
+BROKEN_BODIES = {
+    "a blank before the size": b" 1\r\na\r\n0\r\n\r\n",
+    "a blank behind the size": b"1 \r\na\r\n0\r\n\r\n",
+    "a size with 0x": b"0x1\r\na\r\n0\r\n\r\n",
+    "a signed size": b"+1\r\na\r\n0\r\n\r\n",
+    "an underscore in the size": b"1_0\r\n" + b"a" * 16 + b"\r\n0\r\n\r\n",
+    "a size above 60 bits": b"1" + b"0" * 15 + b"\r\n",
+    "no size": b"\r\na\r\n0\r\n\r\n",
+    "a size that ends in LF": b"1\na\r\n0\r\n\r\n",
+    "a size that ends in LF, and no more": b"1\n",
+    "a chunk that ends in LF": b"1\r\na\n0\r\n\r\n",
+    "a chunk that is too long": b"1\r\nab\r\n0\r\n\r\n",
+    "a control in an extension": b"1;a\x00\r\na\r\n0\r\n\r\n",
+    "LF in an extension": b"1;a\nb\r\na\r\n0\r\n\r\n",
+    "an endless extension": b"1;" + b"a" * 5000,
+    "a trailer without a colon": b"0\r\nX-A\r\n\r\n",
+    "a control in a trailer": b"0\r\nX-A: \x01\r\n\r\n",
+    "a folded trailer": b"0\r\nX-A: 1\r\n 2\r\n\r\n",
+    "257 trailers": b"0\r\n" + b"X-A: 1\r\n" * 257 + b"\r\n",
+    "endless trailers": b"0\r\n" + (b"X-A: " + b"a" * 10_000 + b"\r\n") * 8,
+}
+
+
+@pytest.mark.parametrize("name", BROKEN_BODIES)
+@pytest.mark.parametrize("together", [True, False])
+async def test_chunks_that_break_end_the_connection_and_nothing_behind_them_is_read(
+    api: Api, plain: Gateway, name: str, together: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    head, behind = raw(b"POST /x HTTP/1.1", HOST, CHUNKED), raw(b"GET /smuggled HTTP/1.1", HOST)
+
+    async with await Wire.open(plain.port) as wire:
+        await wire.send(head if not together else b"")
+        if not together:
+            await api.until(1)
+        await wire.send((head if together else b"") + BROKEN_BODIES[name] + behind)
+        answered = await wire.answer()
+        assert await wire.is_closed()
+
+    is_problem(answered, 400, "malformed-http")
+    assert "/smuggled" not in api.targets
+    assert caplog.records == []

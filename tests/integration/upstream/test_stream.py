@@ -223,7 +223,7 @@ async def test_interim_answers_arrive_before_the_answer() -> None:
         body = await rest_of(exchange)
 
     assert not had_head
-    assert interims == [(103, [(b"Link", b"</a>")])]
+    assert interims == [(103, b"Early Hints", [(b"Link", b"</a>")])]
     assert (exchange.status, body) == (200, b"late")
 
 
