@@ -145,7 +145,7 @@ class Ledger(Protocol):
         operations where there are so many. A slice may have several parts; no index stands in two."""
 
     async def operations(self, batch_id: str, slice_: int) -> bytes | None:
-        """A slice's sealed operations; None once they are erased."""
+        """A slice's sealed operations; None once they are erased (see `Queue.record`)."""
 
     async def command(self, batch_id: str, command: Command) -> View | None:
         """Do what the caller asks where TRANSITIONS allows it; the batch afterwards, which tells whether it did.
@@ -182,8 +182,9 @@ class Queue(Protocol):
         """Put outcomes on record. An index that has an outcome keeps the first one.
 
         `ends`: the worker lets go of the slice: done if every operation of it has an outcome, else free for a lease
-        after `again_after_ms`. The last slice settles its batch; then operations and context are erased. Raises
-        `LostLeaseError` for an old epoch, unless the very same part is on record.
+        after `again_after_ms`. The last slice settles its batch; then the context is erased, and so are the operations
+        of every slice that succeeded whole: what failed or never ran may be tried again until the batch is forgotten.
+        Raises `LostLeaseError` for an old epoch, unless the very same part is on record.
         """
 
     async def sweep(self) -> Swept:

@@ -48,6 +48,20 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
         return Outcome(self.index, self.status, self.headers, self.body, self.failure, self.upstream_s, self.attempts)
 
 
+CONTEXT = "context"
+"""What a sealed context is for. The three purposes below are what callers' and workers' sides agree on."""
+
+
+def of_operations(slice_: int) -> str:
+    """What the sealed operations of a slice are for."""
+    return f"operations/{slice_}"
+
+
+def of_outcomes(slice_: int) -> str:
+    """What the sealed outcomes of a part of a slice are for."""
+    return f"outcomes/{slice_}"
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _operations = msgspec.msgpack.Decoder(list[Operation])
 _outcomes = msgspec.msgpack.Decoder(list[Recorded])

@@ -5,10 +5,13 @@ import pytest
 
 from gateway.batch.model import Failure, Operation, Outcome
 from gateway.ledger.segments import (
+    CONTEXT,
     Context,
     Recorded,
     context_from_bytes,
     context_to_bytes,
+    of_operations,
+    of_outcomes,
     operations_from_bytes,
     operations_to_bytes,
     outcomes_from_bytes,
@@ -48,3 +51,9 @@ def test_other_bytes_are_refused(read: object) -> None:
     assert callable(read)
     with pytest.raises(msgspec.DecodeError):
         read(b"\x91\x01")
+
+
+def test_no_payload_can_stand_in_for_one_of_another_kind_or_slice() -> None:
+    purposes = [CONTEXT, *(of(slice_) for of in (of_operations, of_outcomes) for slice_ in (0, 1, 11))]
+
+    assert len(set(purposes)) == len(purposes)
