@@ -6,4 +6,6 @@ routes      templates compiled to one segment trie; first match wins
 validation  every violation of a batch at once
 retry       may a request be sent again: a pure decision
 states      the life of an asynchronous batch, as a table
+ordering    who waits for whom, and what a failure takes with it
+references  values of earlier outcomes in a path, a field or a body
 """

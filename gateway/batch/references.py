@@ -1,0 +1,188 @@
+"""References to earlier outcomes in a path, a header value or a JSON body (CONTRACT 4). Pure.
+
+    $ops.<id>.response.body#/json/pointer       the whole string: replaced by the JSON value
+    /users/{$ops.<id>.response.header.X-Id}     inside a string: replaced by its text, percent-encoded in a path
+    $ops.<id>.response.status · $$ops.          the status · a literal `$ops.`
+
+Pointers are RFC 6901 in the fragment form of OpenAPI's runtime expressions, without percent-encoding.
+"""
+
+import re
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+import msgspec
+from jsonpointer import JsonPointer, JsonPointerException
+
+from gateway.batch.model import Operation, Outcome
+
+MARK = "$ops."
+_INSIDE = re.compile(r"\{(\$ops\.[^{}]*)\}")
+_PARTS = re.compile(r"body(?:#(?P<pointer>(?:/.*)?))?|header\.(?P<header>[!#$%&'*+.^_`|~0-9A-Za-z-]+)|status", re.S)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"(?P<name>\s*:)?', re.S)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Reference(NamedTuple):
+    """One expression: `part` of the outcome of the operation `id`; `at` is a pointer or a field name."""
+
+    id: str
+    part: str
+    at: str = ""
+
+
+class BadReferenceError(Exception):
+    """An expression that cannot be read, or that names no operation of the batch."""
+
+
+class UnresolvedError(Exception):
+    """An expression that finds nothing in the outcome that it names."""
+
+
+Lookup = Callable[[str], Outcome]
+
+
+def may_refer(operation: Operation) -> bool:
+    """Whether the operation may hold a reference: a quick look that never misses one."""
+    return (
+        MARK in operation.target
+        or any(MARK in value for _, value in operation.fields)
+        or b"$ops." in operation.body
+        or b"\\u" in operation.body
+    )
+
+
+def references_of(operation: Operation, known: Container[str]) -> Sequence[Reference]:
+    """Every reference of the operation. Raises `BadReferenceError` with the first that is wrong."""
+    found: list[Reference] = []
+    for text in _texts(operation):
+        found.extend(reference for piece in _pieces(text) if (reference := _read(piece, known)))
+    return found
+
+
+def resolved(operation: Operation, known: Container[str], lookup: Lookup) -> Operation:
+    """The operation with every reference in its place. Raises `UnresolvedError`.
+
+    The target is not judged here: what became of it must be looked at as any target is.
+    """
+
+    def value_of(reference: Reference) -> Any:
+        return _value(reference, lookup(reference.id))
+
+    target = _filled(operation.target, known, value_of, lambda text: quote(text, safe=""))
+    fields = tuple((name, _as_field(_filled(value, known, value_of, str))) for name, value in operation.fields)
+    body = _with_strings(operation, lambda text: _replaced(text, known, value_of))
+    return msgspec.structs.replace(operation, target=target, fields=fields, body=body)
+
+
+def _texts(operation: Operation) -> Iterator[str]:
+    yield operation.target
+    for _, value in operation.fields:
+        yield value
+    found: list[str] = []
+
+    def kept(text: str) -> str:
+        found.append(text)
+        return text
+
+    _with_strings(operation, kept)
+    yield from found
+
+
+def _is_json(operation: Operation) -> bool:
+    """A body that is not JSON is the caller's bytes: nothing in it is an expression."""
+    kind = next((value for name, value in operation.fields if name.lower() == "content-type"), "")
+    essence = kind.partition(";")[0].strip().lower()
+    return operation.has_body and (essence == "application/json" or essence.endswith("+json"))
+
+
+def _with_strings(operation: Operation, change: Callable[[str], Any]) -> bytes:
+    """The body with those of its JSON strings changed that may hold an expression; every other byte stays.
+
+    Member names are no values, and stay.
+    """
+    if not _is_json(operation):
+        return operation.body
+
+    def changed(token: re.Match[bytes]) -> bytes:
+        if token["name"] is not None or (b"$ops." not in token[0] and b"\\u" not in token[0]):
+            return token[0]
+        text = msgspec.json.decode(token[0], type=str)
+        value = change(text)
+        return token[0] if value == text else msgspec.json.encode(value)
+
+    return _STRING.sub(changed, operation.body)
+
+
+def _pieces(text: str) -> Iterator[str]:
+    """The expressions in a string: the whole of it, or those between braces."""
+    if text.startswith(MARK):
+        yield text
+    elif MARK in text:
+        for found in _INSIDE.finditer(text):
+            yield found[1]
+
+
+def _read(expression: str, known: Container[str]) -> Reference:
+    """An id may hold dots, so the shortest id that is known is meant."""
+    body = expression[len(MARK) :]
+    start = body.find(".response.")
+    while start >= 0:
+        parts = _PARTS.fullmatch(body, start + len(".response."))
+        if parts and body[:start] in known:
+            part = "header" if parts["header"] else "status" if parts[0] == "status" else "body"
+            return Reference(body[:start], part, parts["header"] or parts["pointer"] or "")
+        start = body.find(".response.", start + 1)
+    words = "names no operation of this batch, or not .response.body#/pointer, .response.header.Name, .response.status"
+    raise BadReferenceError(words)
+
+
+def _replaced(text: str, known: Container[str], value_of: Callable[[Reference], Any]) -> Any:
+    """A string of a JSON body: the value where all of it is one expression."""
+    if text.startswith(MARK):
+        return value_of(_read(text, known))
+    return _filled(text, known, value_of, str)
+
+
+def _filled(
+    text: str, known: Container[str], value_of: Callable[[Reference], Any], escape: Callable[[str], str]
+) -> str:
+    if text.startswith(MARK):
+        return _text(value_of(_read(text, known)))
+    if text.startswith("$$ops."):
+        return text[1:]
+    if MARK not in text:
+        return text
+    return _INSIDE.sub(lambda found: escape(_text(value_of(_read(found[1], known)))), text)
+
+
+def _value(reference: Reference, outcome: Outcome) -> Any:
+    if reference.part == "status":
+        return outcome.status
+    if reference.part == "header":
+        return _header(reference.at, outcome.headers)
+    try:
+        document = msgspec.json.decode(outcome.body)
+        return JsonPointer(reference.at).resolve(document)
+    except (msgspec.DecodeError, JsonPointerException, UnicodeDecodeError):
+        raise UnresolvedError(
+            f"the body of {reference.id[:64]} has nothing at {reference.at[:64] or 'its root'}"
+        ) from None
+
+
+def _header(name: str, headers: Mapping[str, str | list[str]]) -> str:
+    for own, value in headers.items():
+        if own.lower() == name.lower():
+            return value if isinstance(value, str) else ", ".join(value)
+    raise UnresolvedError(f"the answer has no field {name[:64]}")
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+
+
+def _as_field(value: str) -> str:
+    if _CONTROL.search(value.replace("\t", "")):
+        raise UnresolvedError("what was found holds a control character, which no header field may")
+    return value

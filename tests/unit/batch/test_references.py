@@ -1,0 +1,143 @@
+"""References: every form of CONTRACT 4, in every place, and every other byte untouched."""
+
+from collections.abc import Mapping
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.batch.model import Operation, Outcome
+from gateway.batch.references import BadReferenceError, Reference, UnresolvedError, may_refer, references_of, resolved
+
+JSON = (("Content-Type", "application/json"),)
+OUTCOMES: Mapping[str, Outcome] = {
+    "a": Outcome(
+        0,
+        201,
+        {"Location": "/users/7", "Set-Cookie": ["x=1", "y=2"], "X-Bad": "a\x01b"},
+        b'{"id": 7, "name": "A/b c", "tags": ["x", {"y": null}], "a/b": {"~": 1.50}, "big": 12345678901234567890123}',
+    ),
+    "a.b": Outcome(1, 200, {}, b"not json"),
+    "x.response.y": Outcome(2, 200, {}, b'"text"'),
+}
+
+
+def operation(target: str = "/", body: bytes = b"", fields: tuple[tuple[str, str], ...] = JSON) -> Operation:
+    return Operation("z", "POST", target, fields, body, bool(body))
+
+
+def filled(asked: Operation) -> Operation:
+    assert may_refer(asked)
+    references_of(asked, OUTCOMES)
+    return resolved(asked, OUTCOMES, OUTCOMES.__getitem__)
+
+
+@pytest.mark.parametrize(
+    ("written", "becomes"),
+    [
+        (b'"$ops.a.response.body#/id"', b"7"),
+        (b'"$ops.a.response.body#/tags/1"', b'{"y":null}'),
+        (b'"$ops.a.response.body#/a~1b/~0"', b"1.5"),
+        (b'"$ops.a.response.body#/big"', b"12345678901234567890123"),
+        (b'"$ops.a.response.status"', b"201"),
+        (b'"$ops.a.response.header.location"', b'"/users/7"'),
+        (b'"$ops.a.response.header.Set-Cookie"', b'"x=1, y=2"'),
+        (b'"$ops.x.response.y.response.body"', b'"text"'),
+        (b'"user {$ops.a.response.body#/id} of {$ops.a.response.status}"', b'"user 7 of 201"'),
+        (b'"{$ops.a.response.body#/tags}"', b'"[\\"x\\",{\\"y\\":null}]"'),
+        (b'"\\u0024ops.a.response.status"', b"201"),
+        (b'"$$ops.a.response.status"', b'"$ops.a.response.status"'),
+    ],
+)
+def test_a_string_of_a_body_takes_the_value(written: bytes, becomes: bytes) -> None:
+    around = b'{ "n" : 1e400, "$ops.a.response.status" : %b ,"big":18446744073709551616 }'
+
+    assert filled(operation(body=around % written)).body == around % becomes
+
+
+@pytest.mark.parametrize(
+    ("written", "becomes"),
+    [
+        ("/users/{$ops.a.response.body#/id}?n={$ops.a.response.body#/name}", "/users/7?n=A%2Fb%20c"),
+        ("$ops.a.response.header.Location", "/users/7"),
+        ("/plain/{braces}", "/plain/{braces}"),
+    ],
+)
+def test_a_path_takes_the_text_percent_encoded(written: str, becomes: str) -> None:
+    assert resolved(operation(written), OUTCOMES, OUTCOMES.__getitem__).target == becomes
+
+
+def test_a_header_takes_the_text() -> None:
+    fields = (("X-User", "id={$ops.a.response.body#/id}"), ("X-Name", "$ops.a.response.body#/name"))
+
+    assert filled(operation(fields=fields)).fields == (("X-User", "id=7"), ("X-Name", "A/b c"))
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        operation(body=b'"$ops.a.response.body#/nothing"'),
+        operation(body=b'"$ops.a.response.body#/tags/9"'),
+        operation(body=b'"$ops.a.response.header.X-None"'),
+        operation(body=b'"$ops.a.b.response.body#/x"'),
+        operation("/{$ops.a.response.body#/id/deeper}"),
+        operation(fields=(("X-A", "$ops.a.response.header.X-Bad"),)),
+    ],
+)
+def test_what_finds_nothing_is_told(asked: Operation) -> None:
+    with pytest.raises(UnresolvedError):
+        filled(asked)
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "$ops.nobody.response.status",
+        "$ops.a",
+        "$ops.a.response.bodies",
+        "$ops.a.response.body#id",
+        "$ops.a.response.header.",
+    ],
+)
+def test_what_cannot_be_read_is_told_before_anything_runs(expression: str) -> None:
+    for asked in (
+        operation(body=msgspec.json.encode({"x": [expression]})),
+        operation(f"/x/{{{expression}}}"),
+        operation(fields=(("X-A", expression),)),
+    ):
+        with pytest.raises(BadReferenceError):
+            references_of(asked, OUTCOMES)
+
+
+def test_every_reference_is_found_in_its_place() -> None:
+    body = b'{"a": "$ops.a.response.status", "b": ["{$ops.a.b.response.header.ETag}"]}'
+    asked = operation("/{$ops.a.response.body#/id}", body)
+
+    assert list(references_of(asked, OUTCOMES)) == [
+        Reference("a", "body", "/id"),
+        Reference("a", "status"),
+        Reference("a.b", "header", "ETag"),
+    ]
+
+
+def test_a_body_that_is_not_json_holds_no_expression() -> None:
+    asked = operation(body=b'"$ops.a.response.status"', fields=(("Content-Type", "text/plain"),))
+
+    assert not references_of(asked, OUTCOMES)
+    assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__) == asked
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_a_body_without_references_keeps_every_byte(value: object) -> None:
+    asked = operation(body=msgspec.json.encode(value))
+
+    if "$ops." not in asked.body.decode():
+        assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__) == asked
+        assert not references_of(asked, OUTCOMES)
