@@ -27,13 +27,25 @@ class LedgerUnavailableError(GatewayError):
         super().__init__("ledger-unavailable", detail, headers={"Retry-After": "5"})
 
 
+class Part(msgspec.Struct, frozen=True, gc=False):
+    """Outcomes that were recorded in one step: `indexes` in ascending order, all of one slice, and their counts."""
+
+    slice: int
+    indexes: Sequence[int]
+    sealed: bytes
+    succeeded: int
+    failed: int
+    unknown: int = 0
+
+
 class NewBatch(msgspec.Struct, frozen=True, gc=False):
     """A batch to put on record. `slices[i]` holds the sealed operations `i * slice_size ...`.
 
     `owner` is a keyed digest of the caller. `context` is what the caller's request gives to all operations, credentials
     among it; it is erased when the batch ends. `key` is the batch's wrapped key. `priority` 0 to 9, higher first,
     within one owner. `begins_after_ms`, `lives_ms` and `kept_ms` count from acceptance, from acceptance and from the
-    end. `label` is what the dialect wants to know again, in clear: small and without secrets.
+    end. `label` is what the dialect wants to know again, in clear: small and without secrets. `parts` are outcomes that
+    it comes with, as a synchronous batch does that ran out of time: never all of them, and never run again.
     """
 
     id: str
@@ -51,6 +63,7 @@ class NewBatch(msgspec.Struct, frozen=True, gc=False):
     priority: int = 5
     retry_of: str | None = None
     label: Mapping[str, str] = {}
+    parts: Sequence[Part] = ()
 
 
 class View(msgspec.Struct, frozen=True, gc=False):
@@ -81,17 +94,6 @@ class View(msgspec.Struct, frozen=True, gc=False):
     @property
     def completed(self) -> int:
         return self.succeeded + self.failed
-
-
-class Part(msgspec.Struct, frozen=True, gc=False):
-    """Outcomes that were recorded in one step: `indexes` in ascending order, all of one slice, and their counts."""
-
-    slice: int
-    indexes: Sequence[int]
-    sealed: bytes
-    succeeded: int
-    failed: int
-    unknown: int = 0
 
 
 class Lease(msgspec.Struct, frozen=True, gc=False):
