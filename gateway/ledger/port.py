@@ -99,8 +99,9 @@ class View(msgspec.Struct, frozen=True, gc=False):
 class Lease(msgspec.Struct, frozen=True, gc=False):
     """The right to run a slice until `until_ms`. `epoch` grows with each lease of the slice; an older one is refused.
 
-    `done` are the operations with an outcome, `in_doubt` those that were intended and have none. `losses` counts the
-    leases of this slice that ended without a word from their worker.
+    The slice holds `count` operations from index `first` on. `done` are those with an outcome, `in_doubt` those that
+    were intended and have none. `losses` counts the leases of this slice that ended without a word from their worker,
+    `tries` is what its workers have put there with `Queue.record`, at first 0.
     """
 
     batch: str
@@ -110,12 +111,14 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     owner: str
     dialect: str
     first: int
+    count: int
     operations: bytes
     context: bytes
     key: bytes
     done: Sequence[int] = ()
     in_doubt: Sequence[int] = ()
     losses: int = 0
+    tries: int = 0
     expires_ms: int = 0
 
 
@@ -175,13 +178,26 @@ class Queue(Protocol):
 
     async def renew(self, leases: Sequence[Lease], *, lasts_ms: int) -> Sequence[bool]:
         """Hold the leases for `lasts_ms` from now. False: stop, the lease is lost or its batch runs no further
-        (cancelling, paused, expired); such a lease may still `record` what was sent, as long as nobody took it."""
+        (cancelling, paused, expired); such a lease may still `record` what was sent, as long as nobody took it, and
+        one that is not lost is held on all the same, so that nobody takes it before."""
 
     async def intend(self, lease: Lease, indexes: Sequence[int]) -> None:
         """Durable before the first byte of any of `indexes` leaves. Raises `LostLeaseError` for an old epoch."""
 
-    async def record(self, lease: Lease, part: Part | None, *, ends: bool, again_after_ms: int | None = None) -> None:
+    async def record(
+        self,
+        lease: Lease,
+        part: Part | None,
+        *,
+        ends: bool,
+        again_after_ms: int | None = None,
+        retracts: Sequence[int] = (),
+        tries: int | None = None,
+    ) -> None:
         """Put outcomes on record. An index that has an outcome keeps the first one.
+
+        `retracts` are intended operations that are in doubt no longer: nothing of them was sent, or the retry law lets
+        them be sent again. `tries` replaces the slice's count, where it is given.
 
         `ends`: the worker lets go of the slice: done if every operation of it has an outcome, else free for a lease
         after `again_after_ms`. The last slice settles its batch; then the context is erased, and so are the operations
