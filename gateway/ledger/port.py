@@ -194,7 +194,8 @@ class Queue(Protocol):
         retracts: Sequence[int] = (),
         tries: int | None = None,
     ) -> None:
-        """Put outcomes on record. An index that has an outcome keeps the first one.
+        """Put outcomes on record. An index that has an outcome keeps the first one: a part that holds such an index is
+        refused whole with `LostLeaseError`, unless it is the very same part again, which adds nothing.
 
         `retracts` are intended operations that are in doubt no longer: nothing of them was sent, or the retry law lets
         them be sent again. `tries` replaces the slice's count, where it is given.
