@@ -70,7 +70,7 @@ class App:
         connections = CallerServer(
             handler,
             render=self._edge.refuse,
-            head_timeout_s=listen.header_timeout,
+            patience=wiring.patience(listen),
             keepalive_timeout=listen.idle_timeout,
             limits=HeadLimits(listen.line_max, listen.field_max, listen.fields_max, listen.head_max),
             connections_max=wiring.connections_max(listen),

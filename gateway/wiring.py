@@ -15,6 +15,7 @@ from gateway.config import Upstream as UpstreamSettings
 from gateway.dialects.port import EnvelopeLimits
 from gateway.limiter.bucket import Bucket
 from gateway.server.batches import BatchSettings
+from gateway.server.patience import Patience
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.headers import refusal_in_operation
 from gateway.upstream.pool import Pool
@@ -28,6 +29,10 @@ def connections_max(listen: Listen) -> int:
 
 def upstream(settings: UpstreamSettings, pool: Pool) -> Upstream:
     return Upstream(pool, settings.timeout, settings.answer_max, settings.retries)
+
+
+def patience(listen: Listen) -> Patience:
+    return Patience(listen.header_timeout, listen.rate_min, listen.rate_grace, listen.stream_idle_timeout)
 
 
 def pool(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop) -> Pool:

@@ -15,6 +15,11 @@ class Listen(Section):
     port: int = Field(default=8207, ge=0, le=65535, description="Port to listen on; 0 picks a free one.")
     header_timeout: Timeout = Field(default=10.0, description="From connect or the previous answer to a whole head.")
     idle_timeout: Timeout = Field(default=75.0, description="How long a connection may wait for its next request.")
+    stream_idle_timeout: Duration = Field(
+        default=3600.0, description="A tunnel or streamed answer that moves no byte either way; 0s is no limit."
+    )
+    rate_min: Size = Field(default=1024, description="Slowest a body may come or an answer be read, per second.")
+    rate_grace: Timeout = Field(default=10.0, description="How long a caller may stay below rate_min.")
     line_max: Size = Field(default=8 * 1024, description="Longest request line.")
     field_max: Size = Field(default=16 * 1024, description="Longest header field.")
     head_max: Size = Field(default=64 * 1024, description="Largest head: request line and all fields.")

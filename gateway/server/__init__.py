@@ -1,8 +1,9 @@
 """The HTTP face, and with `admin` the only place that knows aiohttp.
 
-connection   one caller's connection: the head's deadline, errors before any handler runs
+connection   one caller's connection: looked after while it is slow, errors before any handler runs
 reading      its bytes into requests: heads, bodies, trailers
 heads        the head of a request: what is one, and which problem it is else (pure)
+patience     how long a caller may be slow
 edge         the front door: what every request must obey, and which way it goes
 answer       answers written as bytes, exactly as given
 problem      refusals as problem+json, and the page behind each problem type

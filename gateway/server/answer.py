@@ -4,17 +4,19 @@ aiohttp asks an answer of a low-level server for `prepare`, `write_eof` and `kee
 would add, fold and reorder fields, and cost ten times as much.
 """
 
-import asyncio
 from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
+from typing import TYPE_CHECKING, cast
 
 from aiohttp.web import BaseRequest
 
 from gateway.upstream.headers import RawFields, rendered
 
-_STALL_MAX_S = 30.0  # a caller that reads nothing for so long holds memory, and nothing else
+if TYPE_CHECKING:
+    from gateway.server.connection import CallerConnection
+
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 _date: tuple[int, bytes] = (0, b"")
@@ -37,16 +39,17 @@ def head(status: int, reason: bytes, fields: RawFields, *, request: BaseRequest,
     return lines + (b"\r\n" if request.version >= (1, 1) else b"Connection: keep-alive\r\n\r\n")
 
 
-async def drained(request: BaseRequest) -> None:
-    """Wait until the caller has read enough of what was written; a caller that stalls is cut off."""
-    if request.protocol.writing_paused:
-        try:
-            async with asyncio.timeout(_STALL_MAX_S):
-                await request.writer.drain()
-        except TimeoutError:
-            if request.transport is not None:
-                request.transport.abort()
-            raise ConnectionResetError("the caller does not read") from None
+async def send(request: BaseRequest, data: bytes) -> None:
+    """Write a part of the answer and wait until the caller has read enough; its connection cuts off one that stalls."""
+    transport = request.transport
+    if transport is None:
+        raise ConnectionResetError("the caller is gone")
+    connection = cast("CallerConnection", request.protocol)
+    connection.written_bytes += len(data)
+    connection.answering = request
+    transport.write(data)
+    if connection.writing_paused:
+        await request.writer.drain()
 
 
 class Answer:
@@ -83,10 +86,8 @@ class Answer:
         length = (b"Content-Length", b"%d" % len(self.body))
         fields = [date_field(), *self.fields, length] if self.status not in (204, 304) else [date_field(), *self.fields]
         start = head(self.status, REASONS.get(self.status, b""), fields, request=request, keep_alive=self.keep_alive)
-        transport = request.transport
-        if transport is not None:
-            transport.write(start if request.method == "HEAD" else start + self.body)
-            await drained(request)
+        if request.transport is not None:
+            await send(request, start if request.method == "HEAD" else start + self.body)
 
     async def write_eof(self) -> None:
         """Nothing is left to write."""

@@ -20,7 +20,7 @@ from gateway.errors import GatewayError, quoted
 from gateway.executor import Executor, Plan
 from gateway.server import problem
 from gateway.server.access import Access, Served
-from gateway.server.answer import Answer, date_field, drained, head
+from gateway.server.answer import Answer, date_field, head, send
 from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of, check_head, form_of
 from gateway.upstream.headers import vouched
@@ -181,20 +181,20 @@ class Batches:
         """One line an outcome as it finishes; the head goes out at once, so no later problem can change the status."""
         framing = [(b"Transfer-Encoding", b"chunked")] if request.version == (1, 1) else []
         start = [date_field(), (b"Content-Type", _LINES.media_type.encode()), *fields, *framing]
-        send = _Chunks(request, chunked=bool(framing)).send
-        await send(head(207, b"Multi-Status", start, request=request, keep_alive=keep_alive), framed=False)
+        write = _Chunks(request, chunked=bool(framing)).write
+        await write(head(207, b"Multi-Status", start, request=request, keep_alive=keep_alive), framed=False)
         outcomes: list[Any] = [None] * len(plan.batch.operations)
         began_s = perf_counter()
         async for finished in self._executor.run(plan):
             lines = [_LINES.piece(plan.batch.operations[each.index].id, each, self._settings.base) for each in finished]
             for outcome in finished:
                 outcomes[outcome.index] = outcome
-            served.bytes_out += await send(b"".join(lines))
+            served.bytes_out += await write(b"".join(lines))
         served.waited_s += perf_counter() - began_s
         summary = summarize(outcomes)
-        served.bytes_out += await send(_LINES.last(summary))
+        served.bytes_out += await write(_LINES.last(summary))
         if framing:
-            await send(b"0\r\n\r\n", framed=False)
+            await write(b"0\r\n\r\n", framed=False)
         self._access.batch(plan, outcomes, summary, served, status=207)
         return Answer.already_written(207, keep_alive=keep_alive)
 
@@ -251,10 +251,6 @@ class _Chunks:
         self._request = request
         self._chunked = chunked
 
-    async def send(self, data: bytes, *, framed: bool = True) -> int:
-        transport = self._request.transport
-        if transport is None:
-            raise ConnectionResetError
-        transport.write(b"%x\r\n%b\r\n" % (len(data), data) if framed and self._chunked else data)
-        await drained(self._request)
+    async def write(self, data: bytes, *, framed: bool = True) -> int:
+        await send(self._request, b"%x\r\n%b\r\n" % (len(data), data) if framed and self._chunked else data)
         return len(data)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from aiohttp.web import BaseRequest, RequestPayloadError
 
 from gateway.errors import GatewayError, quoted
+from gateway.server.patience import body_refusal
 
 FORMS = ("application/json", "application/x-ndjson", "application/xml", "text/xml")
 _RANGES = {"*/*": FORMS, "application/*": FORMS[:3], "text/*": FORMS[3:]}
@@ -47,7 +48,7 @@ async def body_of(request: BaseRequest, body_bytes_max: int) -> bytes:
                 raise _too_large(body_bytes_max)
             chunks.append(chunk)
     except RequestPayloadError as broken:
-        raise GatewayError("malformed-http", "the body's framing is broken", close=True) from broken
+        raise body_refusal(broken) from broken
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 

@@ -18,7 +18,9 @@ from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.errors import GatewayError
 from gateway.server.access import Access
-from gateway.server.answer import Answer, date_field, drained, head
+from gateway.server.answer import Answer, date_field, head, send
+from gateway.server.connection import excuse
+from gateway.server.patience import body_refusal
 from gateway.server.reading import Body
 from gateway.server.tunnel import tunnel
 from gateway.upstream.headers import RawFields, forwarded, rendered, requested, trailing, vouched
@@ -74,7 +76,7 @@ class Forwarding:
             slug, status = error.failure.slug, error.status
             headers = {"Retry-After": "1"} if status == 503 else None
             raise GatewayError(
-                slug, error.failure.detail, status=status, headers=headers, close=status == 400
+                slug, error.failure.detail, status=status, headers=headers, close=status in (400, 408)
             ) from None
         finally:
             self._access.forwarded(
@@ -206,13 +208,9 @@ class _Forwarded:
                 data = _chunk(data)
                 if ended:
                     data += b"0\r\n%b\r\n" % rendered(exchange.trailers)
-            transport = request.transport
-            if transport is None:
-                raise ConnectionResetError
             if start or data:
-                transport.write(start + data)
+                await send(request, start + data)
                 start = b""
-                await drained(request)
             if ended:
                 return sent
             began_s = perf_counter()
@@ -223,14 +221,18 @@ class _Forwarded:
         """The request's body to the upstream, as it comes."""
         content, exchange = self._request.content, self._exchange
         try:
+            if "Expect" in self._request.headers:
+                excuse(self._request)  # its body need not come before the upstream's 100 does
             while not content.at_eof():
                 data = await content.readany()
                 if data:
+                    excuse(self._request, False)
                     exchange.deadline_s = self._loop.time() + self._timeout_s  # it is the upstream's turn from here on
                     await exchange.write(_chunk(data) if self._chunked else data)
-        except RequestPayloadError:
+        except RequestPayloadError as broken:
+            refusal = body_refusal(broken)
             self._pool.withdraw(exchange)
-            exchange.on_give_up(400, Failure("malformed-http", "the body's framing is broken"))
+            exchange.on_give_up(refusal.status, Failure(refusal.problem.slug, refusal.detail))
             return
         await exchange.finish_request(_last_chunk(content) if self._chunked else b"")
 

@@ -4,7 +4,7 @@ import asyncio
 
 from aiohttp.web import BaseRequest
 
-from gateway.server.answer import Answer, head
+from gateway.server.answer import Answer, head, send
 from gateway.upstream.headers import forwarded
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 
@@ -53,15 +53,14 @@ async def tunnel(request: BaseRequest, exchange: StreamedExchange) -> Answer:
     if transport is None:
         raise ConnectionResetError
     fields = [*forwarded(exchange.fields, keep=_KEPT), (b"Connection", b"upgrade")]
-    transport.write(head(101, exchange.reason, fields, request=request, keep_alive=True))
+    await send(request, head(101, exchange.reason, fields, request=request, keep_alive=True))
     caller = _CallerBytes(request, exchange)
     request.protocol.set_parser(caller)  # type: ignore[arg-type]  # it asks for feed_data and feed_eof only
     try:
         while True:
             data = b"".join(exchange.taken())
             if data:
-                transport.write(data)
-                await request.writer.drain()
+                await send(request, data)
             if exchange.ended:
                 break
             await exchange.arrival()

@@ -1,0 +1,1 @@
+"""The edge against hostile and slow callers."""
