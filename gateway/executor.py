@@ -7,6 +7,7 @@ sent; what is on its way ends by itself and is reported to `stray`: every sent o
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 from gateway.batch.model import SAFE_METHODS, Batch, Failure, Operation, Outcome
@@ -23,10 +24,24 @@ _SHAREABLE = frozenset({"GET", "OPTIONS"})
 Write = Callable[[Operation, int], bytes]
 
 
+class Gate(NamedTuple):
+    """What the operations of an asynchronous batch pass before they start.
+
+    `refusal()` tells why nothing may start any more, None while it may; it is asked before every group of starts, and
+    again when `stopped` is done. Operation i with `holds[i]` starts once `intend`, called for all that are about to
+    start in one turn of the loop, is done with None; a `Failure` refuses them. Neither future ever fails.
+    """
+
+    refusal: Callable[[], Failure | None]
+    holds: Sequence[bool]
+    intend: Callable[[Sequence[int]], asyncio.Future[Failure | None]]
+    stopped: asyncio.Future[None]
+
+
 class Plan(NamedTuple):
     """A batch that was admitted. `routes[i]` is a `Failure` where operation i may not run; `delays_us` may be empty.
 
-    `write` makes an operation's request; `deadline_s` is a time of the loop's clock.
+    `write` makes an operation's request; `deadline_s` is a time of the loop's clock. `gate` None: nothing is awaited.
     """
 
     batch: Batch
@@ -36,6 +51,7 @@ class Plan(NamedTuple):
     deadline_s: float
     answers_bytes_max: int
     delays_us: Sequence[int] = ()
+    gate: Gate | None = None
 
 
 class Executor:
@@ -84,8 +100,11 @@ class _Run:
         self._stray: Callable[[Outcome], None] | None = None
         self._began_s = loop.time()
         self._halts = plan.batch.on_failure == "halt"
+        self._held: list[int] = []  # started, but for the intent
 
     def start(self) -> None:
+        if self._plan.gate is not None:
+            self._plan.gate.stopped.add_done_callback(lambda _: self._send())
         self._deadline = self._loop.call_at(self._plan.deadline_s, self._send_no_more, _out_of_time())
         self._send()
 
@@ -113,7 +132,12 @@ class _Run:
 
     def _send(self) -> None:
         """Send as many operations as the concurrency allows, in their order."""
-        total, concurrency = len(self._operations), self._plan.concurrency
+        total, concurrency, gate = len(self._operations), self._plan.concurrency, self._plan.gate
+        if gate is not None and self._next < total:
+            refusal = gate.refusal()
+            if refusal is not None:
+                self._send_no_more(refusal)
+                return
         while self._next < total and self._in_flight < concurrency:
             index = self._next
             if self._plan.delays_us and self._is_early(index):
@@ -124,7 +148,42 @@ class _Run:
                 self._finish(Outcome(index, PROBLEMS[route.slug].status, failure=route))
             else:
                 self._in_flight += 1
+                if gate is not None and gate.holds[index]:
+                    self._hold(index, gate)
+                else:
+                    self._submit(index, route)
+
+    def _hold(self, index: int, gate: Gate) -> None:
+        """Start the operation with all others of this turn of the loop, once their intent is on record."""
+        if not self._held:
+            self._loop.call_soon(self._intend, gate)
+        self._held.append(index)
+
+    def _intend(self, gate: Gate) -> None:
+        held, self._held = self._held, []
+        refusal = gate.refusal()
+        if refusal is None and self._stray is None:
+            gate.intend(held).add_done_callback(partial(self._intended, held))
+        else:
+            self._refuse(held, refusal)
+
+    def _intended(self, held: Sequence[int], asked: asyncio.Future[Failure | None]) -> None:
+        refusal = asked.result()
+        if refusal is not None or self._stray is not None:
+            self._refuse(held, refusal)
+            return
+        for index in held:
+            route = self._plan.routes[index]
+            if isinstance(route, Route):
                 self._submit(index, route)
+
+    def _refuse(self, held: Sequence[int], refusal: Failure | None) -> None:
+        """These end unsent; without words for it where nobody listens any more."""
+        self._in_flight -= len(held)
+        if refusal is not None and self._stray is None:
+            for index in held:
+                self._finish(Outcome(index, PROBLEMS[refusal.slug].status, failure=refusal))
+            self._send()
 
     def _submit(self, index: int, route: Route) -> None:
         operation, plan = self._operations[index], self._plan
