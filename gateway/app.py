@@ -3,17 +3,18 @@
 import asyncio
 import gc
 import signal
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from secrets import token_hex
 
 import structlog
 
-from gateway import config as settings
 from gateway import wiring
 from gateway.admin.pages import AdminPages, AdminSettings
 from gateway.config import Loaded
+from gateway.lifecycle import report
 from gateway.lifecycle.drain import Drain
 from gateway.lifecycle.generation import Generation, Generations, Lasting
+from gateway.lifecycle.reload import Applied, Reloader
 from gateway.limiter.memory import MemoryLimiter
 from gateway.server.connection import CallerServer, Handler
 from gateway.server.edge import Edge
@@ -26,18 +27,25 @@ _BACKLOG = 1024
 
 
 class App:
-    """One gateway. `start` opens both listeners, `drain` closes them without losing a request."""
+    """One gateway. `start` opens both listeners, `drain` closes them without losing a request.
 
-    def __init__(self, loaded: Loaded) -> None:
+    `load` reads the configuration anew; without it, a reload finds what is in force already.
+    """
+
+    def __init__(self, loaded: Loaded, load: Callable[[], Loaded] | None = None) -> None:
         config = loaded.config
         self._loop = loop = asyncio.get_running_loop()
-        self._listen_settings, self._admin_settings = config.listen, config.admin
+        self._listen_settings, self._admin_settings = config.listen, config.admin  # until the process ends
         self._metrics = Metrics(VERSION)
         via = f"1.1 batch-gateway ({token_hex(4)})".encode()
         limiter = MemoryLimiter(lambda: int(loop.time() * 1_000_000))
         self._lasting = Lasting(loop, self._metrics, limiter, via)
         self._generations = Generations(Generation(loaded, self._lasting))
         self._edge = Edge(self._generations.current.rooms, via=via)
+        self._reloader = Reloader(
+            load or (lambda: self._loaded), self._apply, lambda: self._loaded, lambda: self.logger
+        )
+        self._reloading: asyncio.Task[None] | None = None
         self._pages = AdminPages(self._page_settings())
         self._servers: list[tuple[asyncio.Server, CallerServer]] = []
         self._drain = Drain(self._edge, self._drain_timings_s, lambda: self.logger)
@@ -52,7 +60,13 @@ class App:
         """Open both listeners; the traffic and admin addresses as URLs. Raises OSError where a port is taken."""
         listen, admin = self._listen_settings, self._admin_settings
         traffic = await self._listen(self._edge, listen.host, listen.port)
-        return traffic, await self._listen(self._pages, admin.host, admin.port)
+        addresses = traffic, await self._listen(self._pages, admin.host, admin.port)
+        self._reloading = self._loop.create_task(self._reloader.run())
+        return addresses
+
+    def reload(self) -> None:
+        """Read the configuration anew, soon."""
+        self._reloader.ask()
 
     async def drain(self, *, delay_s: float | None = None) -> bool:
         """Go away without losing a request (EXPERIENCE 6); True when everything ended in time. May be called twice."""
@@ -60,6 +74,9 @@ class App:
 
     async def close(self) -> None:
         """Close listeners, connections and pools at once."""
+        if self._reloading is not None:
+            self._reloading.cancel()
+            await asyncio.wait([self._reloading])
         for server, connections in self._servers:
             server.close()
             await connections.shutdown(timeout=0.1)
@@ -81,22 +98,42 @@ class App:
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]
         return f"http://{shown}:{bound[1]}"
 
+    @property
+    def _loaded(self) -> Loaded:
+        return self._generations.current.loaded
+
+    def _apply(self, loaded: Loaded) -> None:
+        self._generations.replace(Generation(loaded, self._lasting, self._generations.current), self._edge)
+
     def _drain_timings_s(self) -> tuple[float, float]:
-        drain = self._generations.current.loaded.config.drain
+        drain = self._loaded.config.drain
         return drain.delay, drain.timeout
 
     def _page_settings(self) -> AdminSettings:
-        token = self._admin_settings.token
+        reloader = self._reloader
         return AdminSettings(
             registry=self._metrics.registry,
             ready={"listening": lambda: bool(self._servers), "not draining": lambda: not self._edge.draining},
-            config=lambda: settings.effective(self._generations.current.loaded),
+            wrong=lambda: report.wrong(reloader.last),
+            config=lambda: report.config_page(self._loaded, reloader.last),
             info=self._info,
-            drain=self.drain,
+            drain=self._drain_page,
+            reload=self._reload_page,
             report=lambda defect: self.logger.error("defect", listener="admin", exc_info=defect),
-            base=self._generations.current.rooms.base,
-            token=None if token is None else token.reveal(),
+            base=lambda: self._loaded.config.batch.path,
+            token=self._admin_token,
         )
+
+    def _admin_token(self) -> str | None:
+        token = self._loaded.config.admin.token
+        return None if token is None else token.reveal()
+
+    async def _drain_page(self) -> tuple[bool, str]:
+        in_time = await self.drain()
+        return in_time, "drained\n" if in_time else "not drained in time\n"
+
+    async def _reload_page(self) -> tuple[bool, str]:
+        return report.answer(await self._reloader.reload("page"))
 
     def _info(self) -> Mapping[str, object]:
         current = self._generations.current
@@ -105,6 +142,7 @@ class App:
             "state": "draining" if self._edge.draining else "serving",
             "active": self._edge.active,
             "configDigest": current.loaded.digest,
+            "reload": report.facts(self._reloader.last),
             "dialects": ["native"],
             "ledger": "none",
             "upstreams": {name: repr(pool) for name, pool in current.pools.items()},
@@ -123,10 +161,18 @@ class App:
         )  # fmt: skip
         gauge("upstream_concurrency_limit", "Connections at most, over all upstreams.", self._connections_limit)
         gauge("draining", "1 while draining.", lambda: float(self._edge.draining))
+        gauge(
+            "config_last_reload_successful", "1 if the configuration that was read last is in force.",
+            lambda: float(isinstance(self._reloader.last.told, Applied)),
+        )  # fmt: skip
+        gauge(
+            "config_last_reload_success_timestamp_seconds", "When a configuration was last taken.",
+            lambda: self._reloader.last.success_at_s,
+        )  # fmt: skip
         self._measure_lag(self._loop.time())
 
     def _connections_limit(self) -> int:
-        upstreams = self._generations.current.loaded.config.all_upstreams
+        upstreams = self._loaded.config.all_upstreams
         return sum(upstream.connections for upstream in upstreams.values())
 
     def _measure_lag(self, due_s: float) -> None:
@@ -135,9 +181,12 @@ class App:
         self._loop.call_at(now_s + _LAG_EVERY_S, self._measure_lag, now_s + _LAG_EVERY_S)
 
 
-async def serve(loaded: Loaded) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Prints the ready line once both listeners are open."""
-    app = App(loaded)
+async def serve(loaded: Loaded, load: Callable[[], Loaded]) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Prints the ready line once both listeners are open.
+
+    `load` reads the configuration anew, for a reload. Raises ConfigError where TLS files cannot be used.
+    """
+    app = App(loaded, load)
     try:
         traffic, admin = await app.start()
     except OSError as error:
@@ -150,7 +199,7 @@ async def serve(loaded: Loaded) -> int:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
-    loop.add_signal_handler(signal.SIGHUP, app.logger.warning, "reload is not built yet; restart instead")
+    loop.add_signal_handler(signal.SIGHUP, app.reload)
     print(f"ready traffic={traffic} admin={admin}", flush=True)  # noqa: T201 the contract's line
     first = await signals.get()
     draining = loop.create_task(app.drain(delay_s=0.0 if first is signal.SIGINT else None))

@@ -1,7 +1,6 @@
 """The configuration's values in the shape that each object wants: nothing else ever sees `Config`."""
 
 import asyncio
-import hashlib
 import resource
 import ssl
 from pathlib import Path
@@ -10,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 from gateway.admission import Limit
 from gateway.batch.routes import Route, Routes
 from gateway.batch.validation import Rules
-from gateway.config import Config, Listen, Tls
+from gateway.config import Config, ConfigError, Listen, Problem, Tls, contents_of
 from gateway.config import Upstream as UpstreamSettings
 from gateway.dialects.port import EnvelopeLimits
 from gateway.limiter.bucket import Bucket
@@ -42,13 +41,8 @@ def pool(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop) -> Pool:
 def pool_identity(settings: UpstreamSettings) -> object:
     """Equal where one pool can serve both: same address, limits and TLS, the content of its files included."""
     tls = settings.tls
-    files = [hashlib.sha256(Path(name).read_bytes()).digest() for name in tls_files(settings)]
+    files = contents_of(Path(name) for name in (tls.ca_file, tls.client_cert, tls.client_key) if name is not None)
     return settings.url, tls, files, _pool_limits(settings)
-
-
-def tls_files(settings: UpstreamSettings) -> list[str]:
-    tls = settings.tls
-    return [name for name in (tls.ca_file, tls.client_cert, tls.client_key) if name is not None]
 
 
 def _pool_limits(settings: UpstreamSettings) -> PoolLimits:
@@ -71,11 +65,16 @@ def _address(upstream: UpstreamSettings) -> Address:
 
 
 def _tls(tls: Tls) -> ssl.SSLContext:
-    """Verified always: certificate, name, TLS 1.2 or newer (PROMISES S17)."""
-    context = ssl.create_default_context(cafile=tls.ca_file)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if tls.client_cert is not None:
-        context.load_cert_chain(tls.client_cert, tls.client_key)
+    """Verified always: certificate, name, TLS 1.2 or newer (PROMISES S17). Raises ConfigError for unusable files."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca_file)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        if tls.client_cert is not None:
+            context.load_cert_chain(tls.client_cert, tls.client_key)
+    except OSError as error:  # ssl.SSLError is one
+        reason = error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror
+        problem = Problem("", None, None, "upstream.tls", f"a file cannot be used: {reason}", "unusable-file")
+        raise ConfigError([problem]) from None
     return context
 
 

@@ -1,1 +1,1 @@
-"""The second listener: health and metrics for all, configuration and drain for loopback or the token's holder."""
+"""The second listener: health and metrics for all, the rest for loopback or the token's holder."""

@@ -2,8 +2,8 @@
 
 import hmac
 import ipaddress
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from html import escape
 
 import msgspec
@@ -29,19 +29,22 @@ Check = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
-    """`ready` holds checks of readiness; `config` and `info` give texts; `drain` says whether all ended in time.
+    """`ready` holds checks of readiness; `wrong` lists what else is wrong now; `config` and `info` give texts.
 
-    `report` logs a defect of a page; `base` is the batch prefix, under which problems are explained.
+    `drain` and `reload` say whether they succeeded, and in which words. `report` logs a defect of a page; `base` is the
+    batch prefix, under which problems are explained. What a reload may change is asked for each time.
     """
 
     registry: CollectorRegistry
     ready: Mapping[str, Check]
     config: Callable[[], str]
     info: Callable[[], Mapping[str, object]]
-    drain: Callable[[], Awaitable[bool]]
+    drain: Callable[[], Awaitable[tuple[bool, str]]]
+    reload: Callable[[], Awaitable[tuple[bool, str]]]
+    wrong: Callable[[], Sequence[str]]
     report: Callable[[Exception], None]
-    base: str
-    token: str | None = field(default=None, repr=False)
+    base: Callable[[], str]
+    token: Callable[[], str | None]
 
 
 class AdminPages:
@@ -57,6 +60,8 @@ class AdminPages:
             "/metrics": self._metrics,
         }
         self._guarded = {"/": self._index, "/config": self._config, "/info": self._info}
+        # What is done, and the status where it could not be: not in time, or not a configuration.
+        self._done = {"/drain": (settings.drain, 503), "/reload": (settings.reload, 422)}
 
     async def __call__(self, request: BaseRequest) -> Answer:
         try:
@@ -68,17 +73,16 @@ class AdminPages:
             return self._refused(request, GatewayError("internal-error", close=True))
 
     def _refused(self, request: BaseRequest, error: GatewayError) -> Answer:
-        return problem.answer_for(error, base=self._settings.base, request_id=request_id_of(request))
+        return problem.answer_for(error, base=self._settings.base(), request_id=request_id_of(request))
 
     async def _answer(self, request: BaseRequest) -> Answer:
         path = request.raw_path.partition("?")[0]
-        if path == "/drain":
+        if path in self._done:
             _must_be(request, "POST")
             self._must_be_trusted(request)
-            in_time = await self._settings.drain()
-            return Answer(
-                200 if in_time else 503, [_PLAIN, *_SAFE], b"drained\n" if in_time else b"not drained in time\n"
-            )
+            do, failed_status = self._done[path]
+            succeeded, words = await do()
+            return Answer(200 if succeeded else failed_status, [_PLAIN, *_SAFE], words.encode())
         page = self._open.get(path) or self._guarded.get(path)
         if page is None:
             raise GatewayError("not-found", f"nothing stands at {quoted(path)}; / lists what does")
@@ -88,7 +92,7 @@ class AdminPages:
         return page(request)
 
     def _must_be_trusted(self, request: BaseRequest) -> None:
-        token = self._settings.token
+        token = self._settings.token()
         said = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token is not None and hmac.compare_digest(said.encode("utf-8", "surrogateescape"), token.encode()):
             return
@@ -127,17 +131,20 @@ class AdminPages:
 
     def _index(self, request: BaseRequest) -> Answer:
         links = [*self._open, *(path for path in self._guarded if path != "/")]
-        wrong = [name for name, check in self._settings.ready.items() if not check()]
+        doers = [f"POST {path}" for path in self._done]
+        wrong = [f"{name} failed" for name, check in self._settings.ready.items() if not check()]
+        wrong += self._settings.wrong()
         if "text/html" not in request.headers.get("Accept", ""):
-            body = msgspec.json.encode({"links": [*links, "POST /drain"], "wrongNow": wrong})
+            body = msgspec.json.encode({"links": [*links, *doers], "wrongNow": wrong})
             return Answer(200, [(b"Content-Type", b"application/json"), *_SAFE], body)
         items = "".join(f'<li><a href="{path}">{path}</a></li>' for path in links)
-        state = ", ".join(escape(name) for name in wrong) or "nothing"
+        items += "".join(f"<li>{doer}</li>" for doer in doers)
+        state = "<br>".join(escape(each) for each in wrong) or "nothing"
         html = (
             '<!doctype html><html lang="en"><meta charset="utf-8"><title>batch-gateway</title>'
             '<meta name="color-scheme" content="light dark">'
             "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:40rem;margin:3rem auto}</style>"
-            f"<h1>batch-gateway</h1><p>Wrong now: {state}</p><ul>{items}<li>POST /drain</li></ul></html>"
+            f"<h1>batch-gateway</h1><p>Wrong now: {state}</p><ul>{items}</ul></html>"
         )
         return Answer(200, [(b"Content-Type", b"text/html; charset=utf-8"), *_SAFE], html.encode())
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import quick
-from gateway.config import ConfigError, Loaded, effective, json_schema, load
+from gateway.config import STANDARD_INPUT, ConfigError, Loaded, effective, json_schema, load
 
 EXIT_CONFIGURATION = 3
 
@@ -41,12 +41,19 @@ def serve(
         raise typer.BadParameter(
             "asynchronous batches are not built yet; the only ledger is none", param_hint="--ledger"
         )
-    loaded = _loaded(config, {"upstream.url": upstream, **_address("listen", listen), **_address("admin", admin)})
+    flags = {"upstream.url": upstream, **_address("listen", listen), **_address("admin", admin)}
+    loaded = _loaded(config, flags)
     import uvloop
 
     from gateway.app import serve as serve_app
 
-    raise typer.Exit(uvloop.run(serve_app(loaded)))
+    def again() -> Loaded:
+        return loaded if config == STANDARD_INPUT else load(config, os.environ, flags)
+
+    try:
+        raise typer.Exit(uvloop.run(serve_app(loaded, again)))
+    except ConfigError as error:  # what only shows when it is used, such as a certificate that is none
+        raise _refused(error) from None
 
 
 @_commands.command()
@@ -111,9 +118,13 @@ def _loaded(path: Path | None, flags: dict[str, object]) -> Loaded:
     try:
         return load(path, os.environ, flags, sys.stdin)
     except ConfigError as error:
-        for problem in error.problems:
-            typer.echo(str(problem), err=True)
-        raise typer.Exit(EXIT_CONFIGURATION) from None
+        raise _refused(error) from None
+
+
+def _refused(error: ConfigError) -> typer.Exit:
+    for problem in error.problems:
+        typer.echo(str(problem), err=True)
+    return typer.Exit(EXIT_CONFIGURATION)
 
 
 def _address(section: str, given: str | None) -> dict[str, object]:

@@ -6,12 +6,14 @@ Rooms, in the order a setting travels:
 - `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`; those of `section`, `units`, `secret`
 - `refusals` what pydantic refused, in our words · `rules`, `route_rules` what does not fit together, read off a `draft`
 - `loading` all of it in turn · `effective` what is in force, with sources · `schema`, `shape` what may be written
+- `changes` what a reload changes, and what only a restart can
 """
 
 from gateway.config.batch import Batch
+from gateway.config.changes import changed_keys, under_listeners_of, waiting_for_restart
 from gateway.config.limits import Limit
-from gateway.config.listeners import Admin, Drain, Identity, Listen, Log
-from gateway.config.loading import Loaded, effective, load
+from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
+from gateway.config.loading import STANDARD_INPUT, Loaded, contents_of, effective, load
 from gateway.config.model import Config
 from gateway.config.problem import ConfigError, Problem
 from gateway.config.routes import Route
@@ -21,6 +23,7 @@ from gateway.config.units import Rate
 from gateway.config.upstream import Tls, Upstream
 
 __all__ = [
+    "STANDARD_INPUT",
     "Admin",
     "Batch",
     "Config",
@@ -33,11 +36,16 @@ __all__ = [
     "Log",
     "Problem",
     "Rate",
+    "Reload",
     "Route",
     "Secret",
     "Tls",
     "Upstream",
+    "changed_keys",
+    "contents_of",
     "effective",
     "json_schema",
     "load",
+    "under_listeners_of",
+    "waiting_for_restart",
 ]

@@ -1,4 +1,4 @@
-"""The two listeners, the access log, draining, and who a caller is: the sections about the gateway itself."""
+"""The two listeners, the log, draining, reloading, and who a caller is: the sections about the gateway itself."""
 
 from typing import Annotated, Literal
 
@@ -72,3 +72,11 @@ class Drain(Section):
 
     delay: Duration = Field(default=5.0, description="Still accepting after readiness is gone: endpoints lag.")
     timeout: Timeout = Field(default=25.0, description="How long running envelopes may take to finish.")
+
+
+class Reload(Section):
+    """How a changed configuration is noticed."""
+
+    interval: Duration = Field(
+        default=1.0, description="How often its files are looked at; 0s is never, then SIGHUP and POST /reload alone."
+    )

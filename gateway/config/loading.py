@@ -1,7 +1,8 @@
 """File, environment and flags to one configuration, or to everything that is wrong with them."""
 
+import hashlib
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -23,16 +24,21 @@ from gateway.config.tree import NOWHERE, Node, Place, find, nearest, overlay, pl
 STANDARD_INPUT = Path("-")
 # A configuration is written by hand; anything larger is the wrong file, or /dev/zero.
 _FILE_BYTES_MAX = 1024 * 1024
+_NAMES_OF_FILES = frozenset({"fromFile", "ca_file", "client_cert", "client_key"})
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration, where each of its values comes from, and a hash to tell it from others (secrets left out)."""
+    """A configuration, where each of its values comes from, and a hash to tell it from others (secrets left out).
+
+    `files` are all that it was read from, secrets and certificates among them, as `contents_of` gives them.
+    """
 
     config: Config
     sources: Mapping[str, str]
     path: Path | None
     digest: str
+    files: Mapping[Path, str | None]
 
 
 def load(
@@ -43,22 +49,53 @@ def load(
     `path` `-` reads `stdin`; `flags` maps dotted paths ("upstream.url") to values, None for a flag that was not given.
     Raises ConfigError with every problem at once.
     """
+    own = () if path is None or path == STANDARD_INPUT else (path,)
+    files = contents_of(own)  # before it is read: a change in between is then seen as one
     file, problems = _read_file(path, stdin)
     environment, unknown = read_environment(environ)
     problems = [*problems, *unknown]
     if file is None:
-        raise ConfigError(problems)
+        raise ConfigError(problems, files)
     tree = overlay(overlay(file, environment), read_flags(flags))
+    files |= contents_of(_named_files(tree))
     config, refused = _validate(tree, environ)
     problems = _in_order([*problems, *refused, *_broken_rules(tree, refused)])
     if problems or config is None:
-        raise ConfigError(problems)
-    return Loaded(config, MappingProxyType(in_force.sources_of(config, tree)), path, in_force.digest_of(config))
+        raise ConfigError(problems, files)
+    sources = MappingProxyType(in_force.sources_of(config, tree))
+    return Loaded(config, sources, path, in_force.digest_of(config), MappingProxyType(files))
 
 
 def effective(loaded: Loaded) -> str:
     """The configuration in force as YAML, a `# source` behind each value, secrets as [hidden]."""
     return in_force.render(loaded.config, loaded.sources)
+
+
+def contents_of(files: Iterable[Path]) -> dict[Path, str | None]:
+    """A hash of each file's content, None where there is none that can be read."""
+    return {file: _content(file) for file in files}
+
+
+def _content(file: Path) -> str | None:
+    try:
+        if not file.is_file():  # a pipe would wait for its other end
+            return None
+        with file.open("rb") as opened:
+            return hashlib.sha256(opened.read(_FILE_BYTES_MAX + 1)).hexdigest()
+    except (OSError, ValueError):  # ValueError: no path at all, as with a NUL in it
+        return None
+
+
+def _named_files(node: Node, name: str = "") -> Iterator[Path]:
+    """The files that values name: secrets, certificates, keys."""
+    if isinstance(node.value, Mapping):
+        for key, child in node.value.items():
+            yield from _named_files(child, key)
+    elif isinstance(node.value, tuple):
+        for child in node.value:
+            yield from _named_files(child)
+    elif name in _NAMES_OF_FILES and isinstance(node.value, str):
+        yield Path(node.value)
 
 
 def _read_file(path: Path | None, stdin: TextIO | None) -> tuple[Node | None, Iterable[Problem]]:

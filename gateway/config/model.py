@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, Strict
 
 from gateway.config.batch import Batch
 from gateway.config.limits import Limit
-from gateway.config.listeners import Admin, Drain, Identity, Listen, Log
+from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
 from gateway.config.routes import Route
 from gateway.config.section import Section
 from gateway.config.upstream import Upstream
@@ -60,6 +60,7 @@ class Config(Section):
     identity: Identity = Field(default=Identity(), description="Who a caller is.")
     log: Log = Field(default=Log(), description="What is written to standard error.")
     drain: Drain = Field(default=Drain(), description="How the gateway goes away.")
+    reload: Reload = Field(default=Reload(), description="How a changed configuration is noticed.")
 
     @property
     def all_upstreams(self) -> Mapping[str, Upstream]:

@@ -2,8 +2,9 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 KeyPath = tuple[str | int, ...]
 
@@ -27,10 +28,14 @@ class Problem:
 
 
 class ConfigError(Exception):
-    """The configuration cannot be used; `problems` holds everything that is wrong with it, in the order of the file."""
+    """The configuration cannot be used; `problems` holds everything that is wrong with it, in the order of the file.
 
-    def __init__(self, problems: Iterable[Problem]) -> None:
+    `files` are those that it was read from, as in `Loaded`: a change of one may mend it.
+    """
+
+    def __init__(self, problems: Iterable[Problem], files: Mapping[Path, str | None] | None = None) -> None:
         self.problems = tuple(problems)
+        self.files = dict(files or {})
         super().__init__("\n".join(map(str, self.problems)))
 
 

@@ -81,6 +81,12 @@ def refilled(bucket: Bucket, level: Level, now_us: int) -> Level:
     return Level(full_units if units > full_units else units, now_us)
 
 
+def redefined(before: Bucket, after: Bucket, level: Level, now_us: int) -> Level:
+    """`level` of a bucket whose definition changed: the tokens that it held, never a fresh burst."""
+    units, at_us = refilled(before, level, now_us)
+    return Level(min(units * after.per_us // before.per_us, after.full_units), at_us)
+
+
 def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -> tuple[Granted | Denied, list[Level]]:
     """Decide over all buckets at once: `levels` are refilled already, the levels after the decision come back.
 

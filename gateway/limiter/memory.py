@@ -2,25 +2,40 @@
 
 from collections.abc import Callable, Sequence
 
-from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Level, Reading, full, plan, read, refilled
+from gateway.limiter.bucket import (
+    Bucket,
+    Charge,
+    Denied,
+    Granted,
+    Level,
+    Reading,
+    full,
+    plan,
+    read,
+    redefined,
+    refilled,
+)
 
 LEVELS_MAX = 100_000  # about 20 MiB; callers choose keys, so there must be an end
 
 
 class MemoryLimiter:
-    """A `Limiter` for one process. `now_us` is a monotonic clock."""
+    """A `Limiter` for one process. `now_us` is a monotonic clock.
+
+    Each level is kept with the bucket that it was last counted for, since a reload may define the bucket anew.
+    """
 
     def __init__(self, now_us: Callable[[], int], levels_max: int = LEVELS_MAX) -> None:
         self._now_us = now_us
         self._levels_max = levels_max
-        self._levels: dict[tuple[str, str], Level] = {}
+        self._levels: dict[tuple[str, str], tuple[Bucket, Level]] = {}
 
     async def take(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
         now_us = self._now_us()
         before = [self._level(charge.bucket, charge.key, now_us) for charge in charges]
         decision, after = plan(charges, before, wait_max_us)
         for charge, level in zip(charges, after, strict=True):
-            self._levels[charge.bucket.name, charge.key] = level
+            self._levels[charge.bucket.name, charge.key] = (charge.bucket, level)
         if len(self._levels) > self._levels_max:
             self._forget()
         return decision
@@ -30,11 +45,16 @@ class MemoryLimiter:
         return [read(bucket, self._level(bucket, key, now_us)) for bucket, key in keys]
 
     def _level(self, bucket: Bucket, key: str, now_us: int) -> Level:
-        level = self._levels.get((bucket.name, key))
-        return full(bucket, now_us) if level is None else refilled(bucket, level, now_us)
+        found = self._levels.get((bucket.name, key))
+        if found is None:
+            return full(bucket, now_us)
+        counted_for, level = found
+        if counted_for is bucket:
+            return refilled(bucket, level, now_us)
+        return redefined(counted_for, bucket, level, now_us)
 
     def _forget(self) -> None:
         """Drop the half that was charged longest ago: nearly always full again by now."""
-        oldest = sorted(self._levels, key=lambda key: self._levels[key].at_us)
+        oldest = sorted(self._levels, key=lambda key: self._levels[key][1].at_us)
         for key in oldest[: len(oldest) // 2]:
             del self._levels[key]

@@ -248,17 +248,21 @@ def test_the_digest_wins_over_the_tag_and_the_tag_over_the_release(helm: Helm, i
     assert helm.template({**STANDALONE, "image": image}).gateway()["image"] == reference
 
 
-def test_a_changed_configuration_rolls_the_pods_and_nothing_else_does(helm: Helm) -> None:
-    def checksum(values: Tree) -> str | None:
-        annotations = helm.template(values).one("Deployment")["spec"]["template"]["metadata"]["annotations"]
+def test_only_what_the_gateway_cannot_reload_rolls_the_pods(helm: Helm) -> None:
+    def checksum(config: Tree, **more: object) -> str | None:
+        rendered = helm.template({**merged(STANDALONE, {"config": config}), **more})
+        annotations = rendered.one("Deployment")["spec"]["template"]["metadata"]["annotations"]
         return (annotations or {}).get("checksum/config")
 
-    before = checksum(STANDALONE)
+    off: Tree = {"reload": {"interval": "0s"}}
+    before = checksum({})
     assert before is not None
     assert len(before) == len(hashlib.sha256().hexdigest())
-    assert checksum({**STANDALONE, "replicas": 2}) == before
-    assert checksum(merged(STANDALONE, {"config": {"batch": {"concurrency": 20}}})) != before
-    assert checksum({**STANDALONE, "existingConfigMap": "theirs"}) is None
+    assert checksum({}, replicas=2) == before
+    assert checksum({"batch": {"concurrency": 20}}) == before
+    assert checksum({"listen": {"idle_timeout": "80s"}}) != before
+    assert checksum({**off, "batch": {"concurrency": 20}}) != checksum(off)
+    assert checksum({}, existingConfigMap="theirs") is None
 
 
 def test_large_numbers_are_written_out(helm: Helm) -> None:

@@ -18,10 +18,10 @@ async def test_a_defect_of_a_page_is_reported_and_answered_as_a_problem() -> Non
     registry, reported = CollectorRegistry(auto_describe=False), list[Exception]()
     registry.register(_Broken())
 
-    async def drain() -> bool:
-        return True
+    async def done() -> tuple[bool, str]:
+        return True, ""
 
-    settings = AdminSettings(registry, {}, str, dict, drain, reported.append, "/bulk")
+    settings = AdminSettings(registry, {}, str, dict, done, done, list, reported.append, lambda: "/bulk", lambda: None)
     answer = await AdminPages(settings)(make_mocked_request("GET", "/metrics"))
 
     assert [type(defect) for defect in reported] == [ZeroDivisionError]

@@ -14,7 +14,7 @@ from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import gateway
 from tests.integration.server.wire import ask, get, post, post_batch, request, until
 
-# What of EXPERIENCE 9 does not depend on a ledger, a breaker or a reload.
+# What of EXPERIENCE 9 does not depend on a ledger or a breaker.
 NAMES = {
     "envelopes": "counter",
     "envelope_operations": "histogram",
@@ -31,6 +31,8 @@ NAMES = {
     "tokens_denied": "counter",
     "event_loop_lag_seconds": "histogram",
     "draining": "gauge",
+    "config_last_reload_successful": "gauge",
+    "config_last_reload_success_timestamp_seconds": "gauge",
     "build_info": "gauge",
 }
 LIMIT = json.dumps({"limits": [{"name": "per-caller", "key": "global", "rate": "1/h", "burst": 3}]})

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from pathlib import Path
 
 import pytest
 
@@ -153,12 +154,37 @@ async def test_a_killed_gateway_leaves_its_port_to_the_next(api: Api, serve: Ser
         assert second.ports()[0] == traffic
 
 
-async def test_hangup_does_not_end_it(api: Api, serve: Serve) -> None:
-    process = serve("--upstream", api.url)
+async def test_hangup_reloads(api: Api, serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "gateway.yaml"
+    path.write_text(f"upstream: {{url: '{api.url}'}}\nreload: {{interval: 0s}}\ndrain: {{delay: 0s}}\n")
+    process = serve("--config", str(path))
+    traffic, admin = process.ports()
+    await readiness(admin, 200)
+
+    path.write_text(path.read_text() + "batch: {path: /bulk}\n")
+    process.signal(signal.SIGHUP)
+
+    async def is_moved() -> bool:
+        return "operationsMax" in (await get(traffic, "/bulk/limits")).json()
+
+    await until(is_moved)
+    process.signal(signal.SIGTERM)
+
+    assert await ended(process) == 0
+    assert '"trigger":"signal"' in process.err
+
+
+async def test_hangup_without_a_file_changes_nothing(api: Api, serve: Serve) -> None:
+    process = serve("--upstream", api.url, environ={"BATCH_GATEWAY__DRAIN__DELAY": "0s"})
     _, admin = process.ports()
     await readiness(admin, 200)
 
     process.signal(signal.SIGHUP)
+
+    async def is_told() -> bool:
+        return '"changed":[]' in process.err
+
+    await until(is_told)
     process.signal(signal.SIGTERM)
 
     assert await ended(process) == 0

@@ -98,6 +98,11 @@ class Api:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def open(self) -> int:
+        """Connections that are open now."""
+        return len(self._open)
+
+    @property
     def targets(self) -> list[str]:
         return [received.target for received in self.received]
 

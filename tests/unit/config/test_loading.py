@@ -1,6 +1,7 @@
 """Where values come from, which one wins, and what happens when there is no file."""
 
 import json
+import os
 import sys
 from collections.abc import Callable
 from io import StringIO
@@ -10,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.config import ConfigError, Loaded, load
+from gateway.config import ConfigError, Loaded, contents_of, load
 
 Read = Callable[..., Loaded]
 Refused = Callable[..., list[str]]
@@ -150,3 +151,21 @@ def test_no_tree_raises_anything_but_a_config_error(read: Read, tree: dict[str, 
         read(json.dumps(tree))
     except ConfigError as error:
         str(error).encode()
+
+
+def test_a_refusal_names_the_files_that_could_mend_it(tmp_path: Path) -> None:
+    file, token = tmp_path / "gateway.yaml", tmp_path / "token"
+    file.write_text(f"upstream: {{url: http://a}}\nadmin: {{token: {{fromFile: {token}}}}}")
+
+    with pytest.raises(ConfigError) as caught:
+        load(file, {}, {})
+
+    assert caught.value.files[token] is None
+    assert caught.value.files[file]
+
+
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    assert contents_of([pipe, Path("a\0b")]) == {pipe: None, Path("a\0b"): None}

@@ -16,6 +16,7 @@ from gateway.limiter.bucket import (
     full,
     plan,
     read,
+    redefined,
     refilled,
 )
 from tests.strategies import LAW
@@ -262,3 +263,28 @@ def test_the_bucket_that_takes_longest_is_named_when_several_are_short() -> None
 )
 def test_a_reading_rounds_against_the_caller(units: int, remaining: int, full_in_s: int) -> None:
     assert read(_bucket(), Level(units, 0))[1:] == (remaining, full_in_s)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "held", "holds"),
+    [
+        (_bucket(), _bucket(), 4, 4),
+        (_bucket(burst=10), _bucket(burst=100), 4, 4),
+        (_bucket(burst=10), _bucket(burst=3), 4, 3),
+        (_bucket(per_us=_S), _bucket(per_us=60 * _S), 4, 4),
+        (_bucket(per_us=60 * _S), _bucket(per_us=_S), 4, 4),
+        (_bucket(burst=10), _bucket(burst=100), -7, -7),
+    ],
+)
+def test_a_bucket_that_is_defined_anew_holds_the_tokens_that_it_held(
+    before: Bucket, after: Bucket, held: int, holds: int
+) -> None:
+    level = redefined(before, after, Level(held * before.per_us, 5), 5)
+
+    assert level == Level(holds * after.per_us, 5)
+
+
+def test_what_came_back_until_the_definition_changed_came_at_the_old_rate() -> None:
+    before, after = _bucket(tokens=2, burst=100), _bucket(tokens=50, burst=100)
+
+    assert redefined(before, after, Level(0, 0), 3 * _S) == Level(6 * _S, 3 * _S)

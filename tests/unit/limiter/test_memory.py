@@ -85,3 +85,14 @@ async def test_a_flood_of_keys_forgets_those_charged_longest_ago() -> None:
     remaining = [each.remaining for each in await limiter.look([(_BUCKET, key) for key in "abcde"])]
 
     assert remaining == [10, 10, 0, 0, 0]
+
+
+async def test_a_bucket_that_is_defined_anew_keeps_its_level_in_both_directions() -> None:
+    wider = _BUCKET._replace(per_us=60_000_000, burst=1000)
+    limiter = MemoryLimiter(_Clock())
+    await limiter.take(_charge(4), wait_max_us=0)
+
+    await limiter.take(_charge(1, bucket=wider), wait_max_us=0)
+    await limiter.take(_charge(1), wait_max_us=0)
+
+    assert [(await limiter.look([(bucket, "k")]))[0].remaining for bucket in (_BUCKET, wider)] == [4, 4]
