@@ -13,7 +13,7 @@ class Received:
     """One request as it stood on the wire. `body` and `trailers` are there once they have been read."""
 
     def __init__(self, head: bytes, reader: asyncio.StreamReader, connection: int) -> None:
-        lines = head.decode("latin-1").split("\r\n")[:-2]
+        lines = head.decode("latin-1").lstrip("\r\n").split("\r\n")[:-2]  # empty lines may come before
         self.method, self.target, self.version = lines[0].split(" ")
         self.fields = [(name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in lines[1:])]
         self.body = b""
