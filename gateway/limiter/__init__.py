@@ -3,4 +3,6 @@
 port     what a store of buckets promises
 bucket   the arithmetic (pure, whole microseconds)
 memory   buckets of one replica
+redis    buckets of all replicas (take.lua)
+fallback what limits do while their store is away
 """

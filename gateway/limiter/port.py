@@ -6,6 +6,10 @@ from typing import Protocol
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading
 
 
+class LimiterUnavailableError(Exception):
+    """The store of buckets does not answer: nobody knows whether something was taken."""
+
+
 class Limiter(Protocol):
     """Buckets by name and key. A bucket that was never charged is full."""
 
@@ -13,6 +17,7 @@ class Limiter(Protocol):
         """Take what all charges cost, in one atomic step over all of their buckets; or nothing at all.
 
         `charges` is not empty and every `costs` has the same length. Concurrent calls behave as if one after the other.
+        Raises `LimiterUnavailableError`, as `look` does.
         """
 
     async def look(self, keys: Sequence[tuple[Bucket, str]]) -> Sequence[Reading]:

