@@ -1,0 +1,1 @@
+"""What a port promises, held against every adapter of it."""

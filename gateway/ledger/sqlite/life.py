@@ -1,0 +1,190 @@
+"""A batch from acceptance to its end. Every change of a state asks `gateway.batch.states.advance`."""
+
+import sqlite3
+from typing import Any
+
+import msgspec
+
+from gateway.batch.states import FINAL, Event, State, advance
+from gateway.errors import GatewayError
+from gateway.ledger.port import Command, NewBatch, Part, View
+from gateway.ledger.sqlite import reading, turns
+
+FREE, HELD, DONE = 0, 1, 2  # slices.status
+
+to_bytes = msgspec.msgpack.Encoder().encode
+
+
+def accept(db: sqlite3.Connection, now_ms: int, batch: NewBatch) -> View:
+    known = reading.view(db, batch.id)
+    if known is not None:
+        return known
+    _refuse_too_many(db, batch)
+    number = _insert(db, now_ms, batch)
+    db.execute("INSERT INTO contexts (batch, sealed) VALUES (?, ?)", (number, batch.context))
+    db.executemany(
+        "INSERT INTO operations (batch, slice, sealed) VALUES (?, ?, ?)",
+        ((number, slice_, sealed) for slice_, sealed in enumerate(batch.slices)),
+    )
+    db.executemany(
+        "INSERT INTO slices (batch, slice, status, ready_ms) VALUES (?, ?, 0, 0)",
+        ((number, slice_) for slice_ in range(len(batch.slices))),
+    )
+    for part in batch.parts:
+        put(db, number, part)
+    for slice_ in {part.slice for part in batch.parts}:
+        finish_slice(db, number, slice_, batch.total, batch.slice_size)
+    turns.refresh(db, number, now_ms)
+    return reading.view_of(db, number)
+
+
+def command(db: sqlite3.Connection, now_ms: int, batch_id: str, order: Command) -> View | None:
+    row = db.execute("SELECT number, state FROM batches WHERE id = ?", (batch_id,)).fetchone()
+    if row is None:
+        return None
+    number, state = row
+    match order:
+        case "cancel":
+            settle(db, now_ms, number, happen(db, now_ms, number, state, "cancel") or state)
+            turns.refresh(db, number, now_ms)
+        case "break":
+            happen(db, now_ms, number, state, "break")
+        case "delete":
+            if state in FINAL:
+                remove(db, number)
+        case "pause" | "resume":
+            if advance(state, "lease") is not None:
+                db.execute("UPDATE batches SET paused = ? WHERE number = ?", (order == "pause", number))
+                turns.refresh(db, number, now_ms)
+    return reading.view(db, batch_id)
+
+
+def happen(db: sqlite3.Connection, now_ms: int, number: int, state: State, event: Event) -> State | None:
+    """Let the event happen to the batch; None where it may not. With its end go context, intents and its turn."""
+    after = advance(state, event)
+    if after is None:
+        return None
+    if after == state:
+        return after
+    db.execute("UPDATE batches SET state = ? WHERE number = ?", (after, number))
+    if event == "lease":
+        db.execute("UPDATE batches SET started_ms = ? WHERE number = ? AND started_ms IS NULL", (now_ms, number))
+    if after in FINAL:
+        db.execute(
+            "UPDATE batches SET paused = 0, ended_ms = :now, kept_until_ms = :now + kept_ms WHERE number = :number",
+            {"now": now_ms, "number": number},
+        )
+        _delete(db, number, "contexts", "intents", "queue")
+    return after
+
+
+def settle(db: sqlite3.Connection, now_ms: int, number: int, state: State) -> None:
+    """End the batch where nothing of it is leased and nothing is left to run."""
+    if state in FINAL or _any(db, number, HELD) or (state != "cancelling" and _any(db, number, FREE)):
+        return
+    happen(db, now_ms, number, state, "settle")
+
+
+def put(db: sqlite3.Connection, number: int, part: Part) -> None:
+    db.execute(
+        "INSERT INTO parts (batch, slice, succeeded, failed, unknown, indexes, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (number, part.slice, part.succeeded, part.failed, part.unknown, to_bytes(list(part.indexes)), part.sealed),
+    )
+
+
+def finish_slice(db: sqlite3.Connection, number: int, slice_: int, total: int, slice_size: int) -> bool:
+    """The slice is done if every operation of it has an outcome; its operations are erased if all succeeded."""
+    count = min(slice_size, total - slice_ * slice_size)
+    succeeded, failed = db.execute(
+        "SELECT coalesce(sum(succeeded), 0), coalesce(sum(failed), 0) FROM parts WHERE batch = ? AND slice = ?",
+        (number, slice_),
+    ).fetchone()
+    if succeeded + failed < count:
+        return False
+    place = (number, slice_)
+    db.execute("UPDATE slices SET status = 2 WHERE batch = ? AND slice = ?", place)
+    db.execute("DELETE FROM intents WHERE batch = ? AND slice = ?", place)
+    if succeeded == count:
+        db.execute("DELETE FROM operations WHERE batch = ? AND slice = ?", place)
+    return True
+
+
+def remove(db: sqlite3.Connection, number: int) -> None:
+    """Nobody finds the batch any more, and its key is gone; its bytes go some at a time (`remove_rubbish`)."""
+    _delete(db, number, "contexts", "intents", "queue")
+    db.execute("DELETE FROM batches WHERE number = ?", (number,))
+    db.execute("INSERT INTO rubbish (batch) VALUES (?)", (number,))
+
+
+def remove_rubbish(db: sqlite3.Connection, rows_max: int) -> bool:
+    """Remove up to `rows_max` rows of large bytes that belong to no batch. False: there were none."""
+    row = db.execute("SELECT batch FROM rubbish LIMIT 1").fetchone()
+    if row is None:
+        return False
+    number = row[0]
+    most = {"number": number, "most": rows_max}
+    removed = db.execute(
+        "DELETE FROM parts WHERE number IN (SELECT number FROM parts WHERE batch = :number LIMIT :most)", most
+    ).rowcount
+    removed += db.execute(
+        "DELETE FROM operations WHERE rowid IN (SELECT rowid FROM operations WHERE batch = :number LIMIT :most)", most
+    ).rowcount
+    if removed == 0:
+        _delete(db, number, "slices", "rubbish")
+    return True
+
+
+def _insert(db: sqlite3.Connection, now_ms: int, batch: NewBatch) -> int:
+    row: dict[str, Any] = {
+        "id": batch.id,
+        "owner": batch.owner,
+        "dialect": batch.dialect,
+        "total": batch.total,
+        "slice_size": batch.slice_size,
+        "priority": batch.priority,
+        "now": now_ms,
+        "begins": now_ms + batch.begins_after_ms,
+        "expires": now_ms + batch.lives_ms,
+        "kept": batch.kept_ms,
+        "key": batch.key,
+        "retry_of": batch.retry_of,
+        "label": msgspec.json.encode(batch.label).decode(),
+    }
+    number: int = db.execute(
+        "INSERT INTO batches (id, owner, dialect, state, total, slice_size, priority, accepted_ms, begins_ms,"
+        " expires_ms, kept_ms, key, retry_of, label) VALUES (:id, :owner, :dialect, 'accepted', :total, :slice_size,"
+        " :priority, :now, :begins, :expires, :kept, :key, :retry_of, :label)"
+        " RETURNING number",
+        row,
+    ).fetchall()[0][0]
+    return number
+
+
+def _refuse_too_many(db: sqlite3.Connection, batch: NewBatch) -> None:
+    most = batch.unfinished_max
+    unfinished = db.execute(
+        "SELECT count(*) FROM (SELECT 1 FROM batches WHERE owner = ? AND ended_ms IS NULL LIMIT ?)", (batch.owner, most)
+    ).fetchone()[0]
+    if unfinished >= most:
+        raise GatewayError(
+            "too-many-batches",
+            f"{most} batches of this caller have not ended; that is the most.",
+            headers={"Retry-After": "5"},
+            members={"max": most},
+        )
+
+
+def _any(db: sqlite3.Connection, number: int, status: int) -> bool:
+    return db.execute(_ANY[status], (number,)).fetchone() is not None
+
+
+# Written out for each status, because a partial index serves only a query that names its condition.
+_ANY = (
+    "SELECT 1 FROM slices WHERE batch = ? AND status = 0 LIMIT 1",
+    "SELECT 1 FROM slices WHERE batch = ? AND status = 1 LIMIT 1",
+)
+
+
+def _delete(db: sqlite3.Connection, number: int, *tables: str) -> None:
+    for table in tables:
+        db.execute(f"DELETE FROM {table} WHERE batch = ?", (number,))  # noqa: S608 - names from above only
