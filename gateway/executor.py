@@ -202,6 +202,7 @@ class _Run:
             index,
             upstream.answer_bytes_max,
             upstream.retries_max,
+            route.rejections,
             method in _SHAREABLE,
         )
         upstream.pool.submit(exchange)

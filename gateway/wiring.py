@@ -3,10 +3,12 @@
 import asyncio
 import resource
 import ssl
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from gateway.admission import Limit
+from gateway.batch.retry import REJECTIONS, TOO_EARLY
 from gateway.batch.routes import Route, Routes
 from gateway.batch.validation import Rules
 from gateway.config import Config, ConfigError, Listen, Problem, Tls, contents_of
@@ -34,8 +36,9 @@ def patience(listen: Listen) -> Patience:
     return Patience(listen.header_timeout, listen.rate_min, listen.rate_grace, listen.stream_idle_timeout)
 
 
-def pool(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop) -> Pool:
-    return Pool(_address(settings), _pool_limits(settings), loop)
+def pool(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop, refused: Callable[[], None]) -> Pool:
+    """`refused` is called for each repeat that the budget does not pay for."""
+    return Pool(_address(settings), _pool_limits(settings), loop, refused)
 
 
 def pool_identity(settings: UpstreamSettings) -> object:
@@ -51,6 +54,8 @@ def _pool_limits(settings: UpstreamSettings) -> PoolLimits:
         pipelining_max=settings.pipelining,
         connect_timeout_s=settings.connect_timeout,
         idle_timeout_s=settings.idle_timeout,
+        retries_percent=settings.retry_percent,
+        retries_per_s=settings.retries_per_second,
     )
 
 
@@ -88,6 +93,7 @@ def routes(config: Config) -> Routes:
                 methods=frozenset(route.methods),
                 cost=route.cost,
                 idempotent=route.idempotent,
+                rejections=REJECTIONS if route.retryable_rejection else TOO_EARLY,
                 batchable=route.batch,
                 timeout_s=route.timeout,
                 upstream=route.upstream or "default",

@@ -22,7 +22,10 @@ _SAY_NOTHING = {
 }  # fmt: skip
 _MAY_SLEEP = {"faults", "bench"}  # they wait for the real world
 _POLL_S_MAX = 0.05
-_PURE = ["batch", "dialects", "limiter/bucket.py", "upstream/headers.py", "upstream/plain.py", "upstream/request.py"]
+_PURE = [
+    "batch", "dialects", "limiter/bucket.py", "upstream/headers.py", "upstream/plain.py", "upstream/request.py",
+    "upstream/window.py", "upstream/budget.py",
+]  # fmt: skip
 _IMPURE = {"aiohttp", "redis", "sqlite3", "asyncio", "time", "random", "os", "logging", "uvloop", "httptools", "socket"}
 
 _Function = ast.FunctionDef | ast.AsyncFunctionDef

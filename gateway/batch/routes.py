@@ -9,16 +9,21 @@ from dataclasses import dataclass, field
 
 from gateway.batch.model import METHODS
 from gateway.batch.paths import decoded
+from gateway.batch.retry import TOO_EARLY
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """How requests of one template are treated. `timeout_s` None: the upstream's own; `cost` in tokens."""
+    """How requests of one template are treated. `timeout_s` None: the upstream's own; `cost` in tokens.
+
+    `rejections` are the statuses after which the retry law may send a request again.
+    """
 
     template: str
     methods: frozenset[str] = frozenset(METHODS)
     cost: int = 1
     idempotent: bool = False
+    rejections: frozenset[int] = TOO_EARLY
     batchable: bool = True
     timeout_s: float | None = None
     upstream: str = "default"

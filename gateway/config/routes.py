@@ -68,6 +68,9 @@ class Route(Section):
         default=METHODS, description="Methods that the route allows."
     )
     idempotent: bool = Field(default=False, description="PUT and DELETE may be sent again after a lost answer.")
+    retryable_rejection: bool = Field(
+        default=False, description="429 and 503 with Retry-After mean that nothing ran: any method may be sent again."
+    )
     batch: bool = Field(default=True, description="May be used in a batch; false for logins and the like.")
     cost: int = Field(default=1, ge=1, le=10_000, description="Tokens that one operation takes from each bucket.")
     timeout: Timeout | None = Field(default=None, description="In place of the upstream's timeout.", examples=["60s"])

@@ -85,6 +85,12 @@ class Upstream(Section):
     retries: int = Field(
         default=2, ge=0, le=2, description="Extra sends of one operation at most, where a retry is safe."
     )
+    retry_percent: int = Field(
+        default=10, ge=0, le=100, description="Extra sends of all operations at most, for each 100 of the last 10 s."
+    )
+    retries_per_second: int = Field(
+        default=1, ge=0, le=1000, description="Extra sends on top of that, for an upstream with little traffic."
+    )
     tls: Tls = Field(
         default=Tls(), description="TLS towards an https upstream.", examples=[{"ca_file": "/etc/gateway/ca.pem"}]
     )

@@ -54,7 +54,7 @@ class Generation:
         config = loaded.config
         self.loaded = loaded
         self._owned: Mapping[str, _Owned] = _owned_upstreams(
-            config.all_upstreams, lasting.loop, {} if before is None else before._owned
+            config.all_upstreams, lasting, {} if before is None else before._owned
         )
         self.logger: structlog.typing.FilteringBoundLogger = configure(config.log.level, config.log.format)
         access = Access(lasting.metrics, self.logger if config.log.access else None)
@@ -127,15 +127,16 @@ class Generations:
 
 
 def _owned_upstreams(
-    wanted: Mapping[str, UpstreamSettings], loop: asyncio.AbstractEventLoop, before: Mapping[str, _Owned]
+    wanted: Mapping[str, UpstreamSettings], lasting: Lasting, before: Mapping[str, _Owned]
 ) -> Mapping[str, _Owned]:
-    return {name: _owned(settings, loop, before.get(name)) for name, settings in wanted.items()}
+    return {name: _owned(settings, lasting, before.get(name)) for name, settings in wanted.items()}
 
 
-def _owned(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop, before: _Owned | None) -> _Owned:
+def _owned(settings: UpstreamSettings, lasting: Lasting, before: _Owned | None) -> _Owned:
     identity = wiring.pool_identity(settings)
     if before is None or before.pool_identity != identity:
-        return _Owned(settings, identity, wiring.upstream(settings, wiring.pool(settings, loop)))
+        pool = wiring.pool(settings, lasting.loop, lambda: lasting.metrics.retries_refused.add(()))
+        return _Owned(settings, identity, wiring.upstream(settings, pool))
     if before.settings == settings:
         return before
     return _Owned(settings, identity, wiring.upstream(settings, before.upstream.pool))

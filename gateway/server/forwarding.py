@@ -138,6 +138,7 @@ class _Forwarded:
             deadline_s=loop.time() + self._timeout_s,
             repeatable=is_repeatable(request.method, route_idempotent=route.idempotent),
             retries_max=upstream.retries_max,
+            rejections=route.rejections,
             upgrades=upgrades,
             loop=loop,
             requested=whole or not self._has_body,

@@ -133,6 +133,9 @@ class Metrics:
             "forwarded_duration_seconds", "Time of a request that is no batch.", SECONDS, "route"
         )
         self.attempts = self._counter("upstream_attempts", "Every send, retries included.", "route", "result")
+        self.retries_refused = self._counter(
+            "upstream_retries_refused", "Repeats that the retry law allowed and the retry budget did not."
+        )
         self.tokens_taken = self._counter("tokens_taken", "Cost granted, by the limit's name.", "bucket")
         self.tokens_denied = self._counter("tokens_denied", "Cost refused, by the limit's name.", "bucket")
         self.loop_lag_seconds = self._histogram("event_loop_lag_seconds", "How late a timer fires.", OVERHEAD_SECONDS)

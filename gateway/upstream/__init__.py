@@ -6,7 +6,10 @@ request     the bytes of an operation's request (pure)
 exchange    one request and its answer, collected whole
 stream      the same, streamed both ways: what a forwarded request uses
 plain       answers that need no parser (pure)
+window      how much counters have grown of late (pure)
+budget      how many extra sends the upstream gets (pure)
+repeats     requests that are sent again: the retry law and the budget at work
 http1       one connection: bytes out, llhttp's events in
-pool        connections to one upstream: reuse, limits, deadlines, the retry law
+pool        connections to one upstream: reuse, limits, deadlines
 upstream    one upstream as those who send to it see it
 """

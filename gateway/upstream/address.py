@@ -27,3 +27,5 @@ class PoolLimits:
     pipelining_max: int = 1
     connect_timeout_s: float = 2.0
     idle_timeout_s: float = 4.0
+    retries_percent: int = 10
+    retries_per_s: int = 1

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from gateway.batch.model import Failure
-from gateway.batch.retry import Loss
+from gateway.batch.retry import TOO_EARLY, Loss
 from gateway.upstream.headers import RawFields
 
 
@@ -29,6 +29,7 @@ class Exchange(msgspec.Struct, eq=False):
     index: int = 0
     answer_bytes_max: int = 10 << 20
     retries_max: int = 2
+    rejections: frozenset[int] = TOO_EARLY  # answers after which it may be sent again
     may_share: bool = False  # may stand behind others on one connection (pipelining, RFC 9112 9.3.2)
     upgrades: bool = False
     streamed: bool = False  # then `on_sent` and `on_head` are called as well

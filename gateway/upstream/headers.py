@@ -5,6 +5,7 @@ Sources: RFC 9110 7.6.1 (hop-by-hop fields), RFC 9112, CONTRACT 2 and 7, PROMISE
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
 RawFields = Sequence[tuple[bytes, bytes]]
@@ -201,6 +202,22 @@ def announced_idle_s(fields: RawFields) -> float | None:
         if name.lower() == b"keep-alive":
             found = re.search(rb"timeout=(\d{1,6})", value)
             return float(found[1]) if found else None
+    return None
+
+
+def retry_after_s(fields: RawFields, now_s: float) -> float | None:
+    """How long the upstream asks to wait, in seconds from the wall clock's `now_s`: `Retry-After` in seconds or as a
+    date (RFC 9110 10.2.3). None without the field, or where it says neither.
+    """
+    for name, value in fields:
+        if name.lower() == b"retry-after":
+            if re.fullmatch(rb"\d{1,9}", value):
+                return float(value)
+            try:
+                date = parsedate_tz(value.decode("latin-1"))
+                return None if date is None else max(0.0, mktime_tz(date) - now_s)
+            except (ValueError, OverflowError):  # a date that no calendar has
+                return None
     return None
 
 

@@ -84,9 +84,8 @@ class Connection(asyncio.Protocol):
             self._transport = None
         self._pool.forget(self)
         failed, self.exchanges = self.exchanges, deque()
-        for exchange in failed:
-            self._pool.lost(exchange, loss or Loss.RESET)
-            loss = Loss.RESET
+        for each in failed:
+            self._pool.lost(each, (loss if each is failed[0] else None) or Loss.RESET)
 
     def pause_reading(self) -> None:
         self._reading_paused = True
@@ -126,8 +125,7 @@ class Connection(asyncio.Protocol):
                 self._act()
                 return
         self._fruitless_bytes += len(data)
-        if not self.exchanges:  # llhttp would let empty lines pass
-            self._surplus = True
+        self._surplus = self._surplus or not self.exchanges  # llhttp would let empty lines pass
         self._is_recent = self._head_ended and data.startswith(b"HTTP/1.1 ")
         try:
             self._parser.feed_data(data)
@@ -234,14 +232,14 @@ class Connection(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._flush)
 
     def _flush(self) -> None:
-        if self._gathered and self._transport is not None:
-            self._transport.write(b"".join(self._gathered))
-        self._gathered.clear()
+        gathered, self._gathered = self._gathered, []
+        if gathered and self._transport is not None:
+            self._transport.write(b"".join(gathered))
 
     def _interim(self, exchange: Exchange, status: int, fields: RawFields) -> None:
+        upgrades = exchange.upgrades and self._parser.should_upgrade()
         self._interims += 1
-        is_unasked = status == 101 and not (exchange.upgrades and self._parser.should_upgrade())
-        if self._interims > INTERIM_MAX or is_unasked:
+        if self._interims > INTERIM_MAX or (status == 101 and not upgrades):
             raise MalformedAnswerError
         self._was_interim = True
         if status == 101:
@@ -268,7 +266,8 @@ class Connection(asyncio.Protocol):
                 self.resume_reading()
             self._pool.release(self)
             exchange.connection = None
-            exchange.on_end(trailers)
+            if exchange.status < 425 or not self._pool.repeats(exchange):
+                exchange.on_end(trailers)
             return
         self._answered = []
         if self._renewing:
@@ -280,7 +279,8 @@ class Connection(asyncio.Protocol):
             self._pool.release(self)
         for exchange, trailers in answered:
             exchange.connection = None
-            exchange.on_end(trailers)
+            if exchange.status < 425 or not self._pool.repeats(exchange):
+                exchange.on_end(trailers)
         if not self.is_reusable and (self._loss is not None or answered or not self.exchanges or self._surplus):
             self.close(self._loss)
 

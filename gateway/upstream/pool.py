@@ -15,20 +15,31 @@ from collections import deque
 from collections.abc import Callable
 from typing import cast
 
-from gateway.batch.retry import Again, GiveUp, Loss, decide
+from gateway.batch.retry import Loss
 from gateway.upstream.address import Address, PoolLimits
+from gateway.upstream.budget import RetryBudget
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.http1 import Connection
 from gateway.upstream.plain import Heads
+from gateway.upstream.repeats import Repeats
 
 SWEEP_S = 0.05  # deadlines are met within 250 ms (PROMISES X12)
 _ASK_AFTER_IDLE_S = 0.25  # asking costs a system call; a server's idle timeout is never this short
 
 
 class Pool:
-    """All connections to one upstream. Lives on one loop; `close` ends it."""
+    """All connections to one upstream. Lives on one loop; `close` ends it.
 
-    def __init__(self, address: Address, limits: PoolLimits, loop: asyncio.AbstractEventLoop) -> None:
+    `refused` is called for each repeat that the retry law allows and the retry budget does not.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        limits: PoolLimits,
+        loop: asyncio.AbstractEventLoop,
+        refused: Callable[[], None] = lambda: None,
+    ) -> None:
         self.address = address
         self.heads = Heads()
         self._limits = limits
@@ -40,7 +51,10 @@ class Pool:
         self._filling: Connection | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._poll = select.poll()
-        self._repeating: set[Exchange] = set()  # those that `submit` gets again, now or after a pause
+        self._budget = RetryBudget(limits.retries_percent, limits.retries_per_s)
+        self._repeats = Repeats(self.submit, self._budget, refused, loop)
+        self.lost = self._repeats.lost  # what a connection calls for an exchange that failed
+        self.repeats = self._repeats.after_rejection  # ... and for an answer from 425 on
         self._closed = False
         # No pipelining, and no idle limit so short that a connection which was just used could be past it.
         self._is_plain = limits.pipelining_max == 1 and limits.idle_timeout_s >= _ASK_AFTER_IDLE_S
@@ -65,6 +79,8 @@ class Pool:
         now_s = self._loop.time()
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
+            self._budget.note(now_s)
+        self._budget.sends += 1
         if (
             self._is_plain
             and self._idle
@@ -89,7 +105,7 @@ class Pool:
             exchange.connection.close()
         elif exchange in self._waiting:
             self._waiting.remove(exchange)
-        self._repeating.discard(exchange)
+        self._repeats.withdraw(exchange)
 
     def withdraw_waiting(self, done: Callable[[Exchange], None]) -> None:
         """Send nothing, nor again, of what would be reported to `done`; only what was sent before is still reported."""
@@ -100,26 +116,26 @@ class Pool:
         alone = [c for c in self._connections if c.exchanges and all(_may_be_left(e, done) for e in c.exchanges)]
         for connection in alone:  # what has no effect need not hold a connection until its answer comes
             connection.close()
-        withdrawn = [exchange for exchange in (*self._waiting, *self._repeating) if exchange.done == done]
+        withdrawn = [exchange for exchange in (*self._waiting, *self._repeats.waiting) if exchange.done == done]
         self._waiting = deque(exchange for exchange in self._waiting if exchange.done != done)
         for exchange in withdrawn:
             exchange.retries_max = 0
-            self._repeating.discard(exchange)
+            self._repeats.withdraw(exchange)
             if exchange.sent_s:
                 self.lost(exchange, Loss.RESET)
 
     async def close(self) -> None:
         """Close every connection; what is still in flight is lost."""
-        self._closed = True
+        self._closed = self._repeats.closed = True
         for task in list(self._connecting):
             task.cancel()
         await asyncio.gather(*self._connecting, return_exceptions=True)
         for connection in list(self._connections):
             connection.close()
-        for exchange in [*self._waiting, *self._repeating]:
+        for exchange in [*self._waiting, *self._repeats.waiting]:
             self.lost(exchange, Loss.NO_ROOM)
         self._waiting.clear()
-        self._repeating.clear()
+        self._repeats.waiting.clear()
         if self._sweeping is not None:
             self._sweeping.cancel()
 
@@ -144,32 +160,6 @@ class Pool:
             self._filling = None
         if self._waiting:
             self._connect()
-
-    def lost(self, exchange: Exchange, loss: Loss) -> None:
-        """The retry law decides what becomes of an exchange that failed."""
-        exchange.connection = None
-        remaining_s = exchange.deadline_s - self._loop.time()
-        if loss is Loss.RESET and remaining_s <= 0:
-            loss = Loss.TIMEOUT
-        exchange.may_share = False  # a repeat travels alone: it shall not be lost for another's sake again
-        match decide(
-            loss,
-            repeatable=exchange.repeatable,
-            attempt=exchange.attempt,
-            retries_max=exchange.retries_max,
-            remaining_s=0.0 if self._closed else remaining_s,
-        ):
-            case Again(delay_s):
-                exchange.begin()
-                self._repeating.add(exchange)
-                self._loop.call_later(delay_s, self._repeat, exchange)
-            case GiveUp(status, failure):
-                exchange.on_give_up(status, failure)
-
-    def _repeat(self, exchange: Exchange) -> None:
-        if exchange in self._repeating:  # nobody withdrew it
-            self._repeating.remove(exchange)
-            self.submit(exchange)
 
     # Choosing a connection.
 
@@ -266,6 +256,7 @@ class Pool:
 
     def _sweep(self) -> None:
         now_s = self._loop.time()
+        self._budget.note(now_s)
         for connection in list(self._connections):
             if connection.exchanges:
                 if any(exchange.deadline_s <= now_s for exchange in connection.exchanges):

@@ -29,6 +29,8 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
 
     `interims` collects 1xx answers as they come. With `upgrades`, a 101 turns both bodies into a tunnel. A request
     whose body is still to come starts with `requested` false.
+
+    An answer that may be asked for again (`rejections`) is held back until it is whole and the retry law has spoken.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -40,26 +42,29 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
     _arrived: asyncio.Future[None] | None = None
     _writable: asyncio.Future[None] | None = None
     _paused: bool = False
+    _held: bool = False
 
     def __post_init__(self) -> None:
         self.streamed = True
         self.chunks = []
         if not self.requested:
             self.repeatable = False  # a body that is gone cannot be sent twice
+            self.rejections = frozenset()
             self._writable = self.loop.create_future()  # until there is a connection to write to
 
     def begin(self) -> None:
         super().begin()
         self.chunks = []
         self.interims = []
-        self.has_head = self.ended = self._paused = False
+        self.has_head = self.ended = self._paused = self._held = False
         self.trailers = ()
 
     # The forwarding side.
 
     async def arrival(self) -> None:
         """Wait until there is something to take. Raises `UpstreamError` once the exchange failed."""
-        if self.failure is None and not self.chunks and not self.interims and not self.ended:
+        is_here = self.interims or self.ended or (self.chunks and not self._held)
+        if self.failure is None and not is_here:
             self._arrived = self.loop.create_future()
             await self._arrived
         if self.failure is not None:
@@ -96,15 +101,16 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         self._wake()
 
     def on_head(self) -> None:
-        self.has_head = True
-        self.deadline_s = float("inf")
-        self.retries_max = 0
-        self._wake()
+        self._held = self.status in self.rejections and self.attempt <= self.retries_max
+        if not self._held:
+            self._show()
 
     def on_data(self, data: bytes) -> Loss | None:
         if self.chunks is not None:
             self.chunks.append(data)
         self.answer_bytes += len(data)
+        if self._held and self.answer_bytes > BUFFER_BYTES:
+            self._show()
         if self.answer_bytes > BUFFER_BYTES and not self._paused and self.connection is not None:
             self._paused = True
             self.connection.pause_reading()
@@ -114,7 +120,7 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
     def on_end(self, trailers: RawFields) -> None:
         self.ended = True
         self.trailers = trailers
-        self._wake()
+        self._show()
         self.on_writable(True)
 
     def on_give_up(self, status: int, failure: Failure) -> None:
@@ -129,6 +135,15 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
             waiter, self._writable = self._writable, None
             if not waiter.done():
                 waiter.set_result(None)
+
+    def _show(self) -> None:
+        """The answer goes to the caller from here on: it cannot be asked for again."""
+        self._held = False
+        self.rejections = frozenset()
+        self.has_head = True
+        self.deadline_s = float("inf")
+        self.retries_max = 0
+        self._wake()
 
     def _wake(self) -> None:
         arrived, self._arrived = self._arrived, None

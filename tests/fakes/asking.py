@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
-from gateway.batch.retry import is_repeatable
+from gateway.batch.retry import TOO_EARLY, is_repeatable
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.pool import Pool
@@ -21,15 +21,19 @@ class Asking(AbstractAsyncContextManager["Asking"]):
     address: Address
     limits: PoolLimits = field(default_factory=PoolLimits)
     pool: Pool = field(init=False)
+    refused: int = 0  # repeats that the retry budget did not pay for
 
     async def __aenter__(self) -> Self:
-        self.pool = Pool(self.address, self.limits, asyncio.get_running_loop())
+        self.pool = Pool(self.address, self.limits, asyncio.get_running_loop(), self._note_refused)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.pool.close()
+
+    def _note_refused(self) -> None:
+        self.refused += 1
 
     async def ask(
         self,
@@ -41,6 +45,7 @@ class Asking(AbstractAsyncContextManager["Asking"]):
         idempotent: bool = False,
         answer_bytes_max: int = 10 << 20,
         retries_max: int = 2,
+        rejections: frozenset[int] = TOO_EARLY,
     ) -> Exchange:
         """Send one request; its exchange when it is over, answered or failed."""
         loop = asyncio.get_running_loop()
@@ -53,6 +58,7 @@ class Asking(AbstractAsyncContextManager["Asking"]):
             done=lambda _: over.set_result(None),
             answer_bytes_max=answer_bytes_max,
             retries_max=retries_max,
+            rejections=rejections,
             may_share=method in ("GET", "OPTIONS"),
         )
         self.pool.submit(exchange)

@@ -5,7 +5,17 @@ from itertools import product
 import pytest
 
 from gateway.batch.model import METHODS
-from gateway.batch.retry import Again, GiveUp, Loss, decide, given_up, is_repeatable
+from gateway.batch.retry import (
+    REJECTIONS,
+    TOO_EARLY,
+    Again,
+    GiveUp,
+    Loss,
+    decide,
+    decide_rejection,
+    given_up,
+    is_repeatable,
+)
 
 _NOT_SENT = {Loss.CONNECT, Loss.TLS, Loss.NO_ROOM}
 
@@ -21,7 +31,7 @@ def test_only_safe_methods_and_marked_puts_and_deletes_are_repeatable(method: st
 def test_a_request_is_sent_again_only_if_nothing_was_sent_or_it_is_repeatable(loss: Loss, repeatable: bool) -> None:
     decision = decide(loss, repeatable=repeatable, attempt=1, retries_max=2, remaining_s=10)
 
-    assert isinstance(decision, Again) is (loss is Loss.CONNECT or (loss is Loss.RESET and repeatable))
+    assert isinstance(decision, Again) is (loss in (Loss.CONNECT, Loss.TLS) or (loss is Loss.RESET and repeatable))
 
 
 @pytest.mark.parametrize("loss", list(Loss))
@@ -47,6 +57,28 @@ def test_each_refused_connect_waits_twice_as_long_as_the_one_before() -> None:
 
 def test_a_lost_connection_is_tried_again_at_once() -> None:
     assert decide(Loss.RESET, repeatable=True, attempt=1, retries_max=1, remaining_s=1) == Again(0.0)
+
+
+@pytest.mark.parametrize("status", sorted(REJECTIONS))
+@pytest.mark.parametrize("asked_s", [None, 0.0, 1.5])
+def test_a_rejection_is_repeated_after_what_it_asks_for_and_too_early_also_if_it_asks_for_nothing(
+    status: int, asked_s: float | None
+) -> None:
+    decision = decide_rejection(status, asked_s, attempt=1, retries_max=2, remaining_s=10)
+
+    expected = asked_s if asked_s is not None else 0.025 if status in TOO_EARLY else None
+    assert decision == (None if expected is None else Again(expected))
+
+
+@pytest.mark.parametrize("status", sorted(REJECTIONS))
+def test_a_rejection_is_not_repeated_more_often_than_allowed(status: int) -> None:
+    assert decide_rejection(status, 0.0, attempt=2, retries_max=2, remaining_s=10) == Again(0.0)
+    assert decide_rejection(status, 0.0, attempt=3, retries_max=2, remaining_s=10) is None
+
+
+def test_a_rejection_that_asks_for_more_time_than_is_left_is_the_answer() -> None:
+    assert decide_rejection(503, 2.0, attempt=1, retries_max=2, remaining_s=2.0) is None
+    assert decide_rejection(425, None, attempt=1, retries_max=2, remaining_s=0.025) is None
 
 
 @pytest.mark.parametrize(

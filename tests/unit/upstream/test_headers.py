@@ -22,6 +22,7 @@ from gateway.upstream.headers import (
     refusal_in_operation,
     rendered,
     requested,
+    retry_after_s,
     vouched,
 )
 from tests.strategies import LAW
@@ -334,6 +335,44 @@ def test_a_field_that_is_taken_makes_exactly_one_line(name: str, value: str) -> 
 
     assert line.count(b"\r") == line.count(b"\n") == 1
     assert line.split(b": ", 1)[0] == name.encode()
+
+
+# What the upstream asks for.
+
+
+@pytest.mark.parametrize(
+    ("value", "expected_s"),
+    [
+        (b"0", 0.0),
+        (b"120", 120.0),
+        (b"Sun, 06 Nov 1994 08:49:40 GMT", 3.0),
+        (b"Sunday, 06-Nov-94 08:49:40 GMT", 3.0),
+        (b"Sun Nov  6 08:49:40 1994", 3.0),
+        (b"Sun, 06 Nov 1994 08:49:30 GMT", 0.0),
+        (b"", None),
+        (b"-5", None),
+        (b"1.5", None),
+        (b"1, 2", None),
+        (b"soon", None),
+        (b"9999999999", None),
+        (b"\xff\xfe", None),
+        (b"Sun, 99 Nov 99999 08:49:37 GMT", None),
+        (b"6 Nov 99999999999999999999 08:49:37 GMT", None),
+    ],
+)
+def test_retry_after_is_read_in_seconds_and_as_each_form_of_date(value: bytes, expected_s: float | None) -> None:
+    assert retry_after_s([(b"Date", b"x"), (b"retry-AFTER", value)], now_s=784111777.0) == expected_s
+
+
+def test_without_the_field_nothing_is_asked_for() -> None:
+    assert retry_after_s([(b"Date", b"x")], now_s=0.0) is None
+
+
+@given(st.binary(max_size=40), st.floats(0, 4e9))
+def test_no_value_of_retry_after_breaks_the_reader(value: bytes, now_s: float) -> None:
+    found = retry_after_s([(b"Retry-After", value)], now_s)
+
+    assert found is None or found >= 0
 
 
 # What the gateway says.
