@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from gateway.batch.model import Outcome, Summary
+from gateway.batch.model import Batch, Outcome, Summary
 from gateway.errors import GatewayError
 
 
@@ -19,6 +19,49 @@ class EnvelopeLimits:
     operations_max: int = 1000
     depth_max: int = 32
     nodes_max: int = 1_000_000
+
+
+class Call(NamedTuple):
+    """A caller's request as a vendor's dialect sees it. `path` is raw and without its query."""
+
+    method: str
+    path: str
+    query: str
+    content_type: str
+    body: bytes
+
+
+class Read(NamedTuple):
+    """An envelope that was read: the batch, and what the dialect wants back when it writes the answer."""
+
+    batch: Batch
+    memo: object = None
+
+
+class Page(NamedTuple):
+    """A whole answer: `fields` without length and date."""
+
+    status: int
+    fields: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+
+class Dialect(Protocol):
+    """A vendor's format for batches that are answered in place. Made once from values; keeps nothing between calls."""
+
+    name: str
+
+    def reads(self, call: Call) -> bool:
+        """Whether the call is an envelope of this dialect; what is none passes through. Looks at no body."""
+
+    def parse(self, call: Call) -> Read:
+        """Raises `EnvelopeError` and nothing else, whatever the bytes."""
+
+    def answer(self, read: Read, outcomes: Sequence[Outcome]) -> Page:
+        """The outcomes, in the order of the operations, as the vendor would write them."""
+
+    def refusal(self, error: GatewayError, request_id: str) -> Page:
+        """An error before anything ran, in the vendor's own shape."""
 
 
 class Writer(Protocol):
