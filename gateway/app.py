@@ -19,6 +19,7 @@ from gateway.limiter.memory import MemoryLimiter
 from gateway.server.connection import CallerServer, Handler
 from gateway.server.edge import Edge
 from gateway.server.heads import HeadLimits
+from gateway.server.patience import hold_little
 from gateway.telemetry.metrics import Metrics
 from gateway.version import VERSION
 
@@ -93,6 +94,8 @@ class App:
             connections_max=wiring.connections_max(listen),
         )
         server = await self._loop.create_server(connections, host, port, backlog=_BACKLOG)
+        for listening in server.sockets:
+            hold_little(listening)
         self._servers.append((server, connections))
         bound = server.sockets[0].getsockname()
         shown = f"[{bound[0]}]" if ":" in bound[0] else bound[0]

@@ -1,6 +1,7 @@
 """The configuration's values in the shape that each object wants: nothing else ever sees `Config`."""
 
 import asyncio
+import ipaddress
 import resource
 import ssl
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from gateway.config import Upstream as UpstreamSettings
 from gateway.dialects.port import EnvelopeLimits
 from gateway.limiter.bucket import Bucket
 from gateway.server.batches import BatchSettings
+from gateway.server.origin import Origins
 from gateway.server.patience import Patience
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.headers import refusal_in_operation
@@ -30,6 +32,10 @@ def connections_max(listen: Listen) -> int:
 
 def upstream(settings: UpstreamSettings, pool: Pool) -> Upstream:
     return Upstream(pool, settings.timeout, settings.answer_max, settings.retries)
+
+
+def origins(listen: Listen) -> Origins:
+    return Origins([ipaddress.ip_network(network) for network in listen.trusted_proxies])
 
 
 def patience(listen: Listen) -> Patience:
@@ -140,5 +146,6 @@ def batch_settings(config: Config, via: bytes) -> BatchSettings:
         ),
         identity_names=identity_names(config),
         via=via,
+        origins=origins(config.listen),
         default_host=str(_address(config.all_upstreams["default"])).encode(),
     )

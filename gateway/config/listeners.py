@@ -1,11 +1,19 @@
 """The two listeners, the log, draining, reloading, and who a caller is: the sections about the gateway itself."""
 
+import ipaddress
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict
 
 from gateway.config.secret import Secret
 from gateway.config.section import Duration, HeaderName, Host, Section, Size, Timeout
+
+
+def _network(written: str) -> str:
+    try:
+        return str(ipaddress.ip_network(written))
+    except ValueError:
+        raise ValueError("must be a network such as 10.0.0.0/8 or fd00::/8, without bits behind the prefix") from None
 
 
 class Listen(Section):
@@ -20,6 +28,11 @@ class Listen(Section):
     )
     rate_min: Size = Field(default=1024, description="Slowest a body may come or an answer be read, per second.")
     rate_grace: Timeout = Field(default=10.0, description="How long a caller may stay below rate_min.")
+    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Strict(False)] = Field(
+        default=(),
+        description="Networks of the proxies in front whose X-Forwarded-For, -Proto and -Host are believed.",
+        examples=[["10.0.0.0/8"]],
+    )
     line_max: Size = Field(default=8 * 1024, description="Longest request line.")
     field_max: Size = Field(default=16 * 1024, description="Longest header field.")
     head_max: Size = Field(default=64 * 1024, description="Largest head: request line and all fields.")

@@ -66,7 +66,12 @@ class Generation:
         batches = Batches(wiring.batch_settings(config, lasting.via), admission, executor, access)
         # ... and for everything else the same admission, and the same upstream as a stream.
         forwarding = Forwarding(
-            ForwardingSettings(wiring.identity_names_for_lone(config), counts=bool(config.limits), via=lasting.via),
+            ForwardingSettings(
+                wiring.identity_names_for_lone(config),
+                counts=bool(config.limits),
+                via=lasting.via,
+                origins=wiring.origins(config.listen),
+            ),
             admission,
             upstreams,
             access,

@@ -5,6 +5,7 @@ reading      its bytes into requests: heads, bodies, trailers
 heads        the head of a request: what is one, and which problem it is else (pure)
 patience     how long a caller may be slow
 edge         the front door: what every request must obey, and which way it goes
+origin       where a request came from, and whom to believe about it
 answer       answers written as bytes, exactly as given
 problem      refusals as problem+json, and the page behind each problem type
 envelope     an envelope's head and body, read up to the limit

@@ -23,7 +23,7 @@ from gateway.server.access import Access, Served
 from gateway.server.answer import Answer, date_field, head, send
 from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of, check_head, form_of
-from gateway.upstream.headers import vouched
+from gateway.server.origin import Origins
 from gateway.upstream.request import RequestWriter
 
 Fields = list[tuple[bytes, bytes]]
@@ -52,6 +52,7 @@ class BatchSettings:
     rules: Rules
     identity_names: frozenset[bytes]
     via: bytes
+    origins: Origins
     default_host: bytes
 
 
@@ -80,7 +81,7 @@ class Batches:
     async def _post(self, request: BaseRequest, is_last: Callable[[], bool]) -> Answer:
         if request.method != "POST":
             raise GatewayError("method-not-allowed", headers={"Allow": "POST"})
-        served = Served(secrets.token_hex(16), "native", caller_of(request, self._settings.identity_names))
+        served = Served(secrets.token_hex(16), "native", self._caller(request))
         try:
             return await self._batch(request, served, is_last)
         except GatewayError as error:
@@ -129,10 +130,7 @@ class Batches:
 
     def _plan(self, request: BaseRequest, batch: Batch, admitted: Admitted, served: Served) -> Plan:
         settings = self._settings
-        host = request.headers.get("Host")
-        said = vouched(
-            None if host is None else host.encode("latin-1", "replace"), served.caller.ip, "http", settings.via
-        )
+        said = settings.origins.vouched(request, settings.via)
         writer = RequestWriter(
             request.raw_headers, said, served.batch_id, secrets.token_bytes(24), settings.default_host
         )
@@ -203,6 +201,10 @@ class Batches:
         request_id = (b"X-Request-Id", request_id_of(request, served.batch_id).encode())
         return [*_ALWAYS, request_id, *((name.encode(), value.encode()) for name, value in limits.items())]
 
+    def _caller(self, request: BaseRequest) -> Caller:
+        settings, fields = self._settings, request.raw_headers
+        return Caller(identity_of(fields, settings.identity_names), settings.origins.ip_of(request), fields)
+
     def _ran_out(self, plan: Plan, outcomes: Sequence[Outcome]) -> bool:
         if asyncio.get_running_loop().time() < plan.deadline_s:
             return False
@@ -211,7 +213,7 @@ class Batches:
     async def _limits(self, request: BaseRequest) -> Answer:
         if request.method not in ("GET", "HEAD"):
             raise GatewayError("method-not-allowed", headers={"Allow": "GET, HEAD"})
-        readings = await self._admission.readings(caller_of(request, self._settings.identity_names))
+        readings = await self._admission.readings(self._caller(request))
         limits = [
             {
                 "name": reading.bucket.name,
@@ -231,12 +233,6 @@ class Batches:
             "concurrency": self._settings.concurrency,
         }
         return Answer(200, [*_ALWAYS, (b"Content-Type", b"application/json")], msgspec.json.encode(body))
-
-
-def caller_of(request: BaseRequest, identity_names: frozenset[bytes]) -> Caller:
-    """Who sent the request."""
-    fields = request.raw_headers
-    return Caller(identity_of(fields, identity_names), request.remote or "", fields)
 
 
 def _summary_field(summary: Summary) -> tuple[bytes, bytes]:

@@ -20,10 +20,11 @@ from gateway.errors import GatewayError
 from gateway.server.access import Access
 from gateway.server.answer import Answer, date_field, head, send
 from gateway.server.connection import excuse
+from gateway.server.origin import Origins
 from gateway.server.patience import body_refusal
 from gateway.server.reading import Body
 from gateway.server.tunnel import tunnel
-from gateway.upstream.headers import RawFields, forwarded, rendered, requested, trailing, vouched
+from gateway.upstream.headers import RawFields, forwarded, rendered, requested, trailing
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 from gateway.upstream.upstream import Upstream
 
@@ -41,6 +42,7 @@ class ForwardingSettings:
     identity_names: frozenset[bytes]
     counts: bool
     via: bytes
+    origins: Origins
 
 
 class Forwarding:
@@ -56,16 +58,18 @@ class Forwarding:
 
     async def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool]) -> Answer:
         began_s = perf_counter()
+        ip = self._settings.origins.ip_of(request)
         try:
-            route = await self._admitted(request)
+            route = await self._admitted(request, ip)
         except GatewayError as refusal:
             self._access.denied(refusal)
             self._access.forwarded(
                 self._admission.route_of(request.method, request.raw_path), request.method, refusal.status,
-                began_s=began_s, client_ip=request.remote or "", slug=refusal.problem.slug, waited_s=0.0,
+                began_s=began_s, client_ip=ip, slug=refusal.problem.slug, waited_s=0.0,
             )  # fmt: skip
             raise
-        forwarding = _Forwarded(request, self._upstreams[route.upstream], route, self._settings.via, is_last)
+        said = self._settings.origins.vouched(request, self._settings.via)
+        forwarding = _Forwarded(request, self._upstreams[route.upstream], route, said, is_last)
         slug = None
         status = 499  # the caller went away
         try:
@@ -80,17 +84,17 @@ class Forwarding:
             ) from None
         finally:
             self._access.forwarded(
-                route, request.method, status, began_s=began_s, client_ip=request.remote or "", slug=slug,
+                route, request.method, status, began_s=began_s, client_ip=ip, slug=slug,
                 waited_s=forwarding.waited_s,
             )  # fmt: skip
 
-    async def _admitted(self, request: BaseRequest) -> Route:
+    async def _admitted(self, request: BaseRequest, ip: str) -> Route:
         """The same admission as an operation's; only built up where there is something to decide."""
         target = request.raw_path
         if not self._settings.counts:
             return self._admission.route_of(request.method, target)
         fields = request.raw_headers
-        caller = Caller(identity_of(fields, self._settings.identity_names), request.remote or "", fields)
+        caller = Caller(identity_of(fields, self._settings.identity_names), ip, fields)
         lone = Operation("", request.method, target)
         admitted = await self._admission.admit([lone], caller, batched=False, wait_max_us=0)
         self._access.taken(admitted.readings, admitted.tokens)
@@ -108,7 +112,7 @@ class _Forwarded:
         request: BaseRequest,
         upstream: Upstream,
         route: Route,
-        via: bytes,
+        said: RawFields,
         is_last: Callable[[], bool],
     ) -> None:
         self._request = request
@@ -126,7 +130,7 @@ class _Forwarded:
         whole = content.is_eof()
         chunked = self._has_body and "Transfer-Encoding" in request.headers
         start = _request_head(
-            request, fields, via, str(upstream.pool.address).encode(), upgrades=upgrades, chunked=chunked
+            request, fields, said, str(upstream.pool.address).encode(), upgrades=upgrades, chunked=chunked
         )
         if self._has_body and whole:
             data = content.read_nowait(-1)
@@ -253,13 +257,11 @@ def _last_chunk(content: StreamReader) -> bytes:
 
 
 def _request_head(
-    request: BaseRequest, fields: RawFields, via: bytes, default_host: bytes, *, upgrades: bool, chunked: bool
+    request: BaseRequest, fields: RawFields, said: RawFields, default_host: bytes, *, upgrades: bool, chunked: bool
 ) -> bytes:
     """The request's head for the upstream. Our own fields come last, after what the caller could have meant by them."""
     host = request.headers.get("Host")
     kept = requested(fields, keep=(_TUNNELLED if upgrades else _NOTHING) | (_TRAILED if chunked else _NOTHING))
-    authority = None if host is None else host.encode("utf-8", "surrogateescape")
-    said = vouched(authority, request.remote or "", "http", via)
     if host is None:  # HTTP/1.0 may come without; HTTP/1.1 may not go without (RFC 9112 3.2)
         kept.insert(0, (b"Host", default_host))
     lines = rendered([*kept, *said])

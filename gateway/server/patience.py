@@ -16,6 +16,7 @@ from aiohttp.web import RequestPayloadError
 from gateway.errors import GatewayError
 
 _SIOCOUTQ = 0x5411  # Linux, tcp(7): bytes that the other side has not acknowledged
+_UNSENT_BYTES_MAX = 256 * 1024  # of one connection in the kernel, which would take megabytes; a window is extra
 _NO_LINGER = struct.pack("ii", 1, 0)
 _LOOK_S_MAX = 0.5  # two looks a second end everything within a second of its limit
 
@@ -64,6 +65,12 @@ def unread_bytes(transport: Transport) -> int:
     if not ours or sock is None or sys.platform != "linux":
         return ours
     return ours + int.from_bytes(fcntl.ioctl(sock.fileno(), _SIOCOUTQ, bytes(4)), sys.byteorder)
+
+
+def hold_little(listening: socket.socket) -> None:
+    """Let the kernel keep little of what the callers of this listener do not read; connections inherit it."""
+    if sys.platform == "linux":
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES_MAX)
 
 
 def cut_off(transport: Transport) -> None:

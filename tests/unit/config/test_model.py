@@ -55,7 +55,7 @@ def test_values_are_in_seconds_bytes_and_tokens(read: Read) -> None:
 @pytest.mark.parametrize(
     ("section", "expected"),
     [
-        (Config().listen, "0.0.0.0 8207 10 75 3600 1024 10 8192 16384 65536 256 0"),
+        (Config().listen, "0.0.0.0 8207 10 75 3600 1024 10 () 8192 16384 65536 256 0"),
         (Config().admin, "127.0.0.1 9207 None"),
         (Config().batch, "/batch 1000 100 10485760 1048576 32 1000000 10 30 67108864 False False"),
         (Config().drain, "5 25"),

@@ -1,0 +1,87 @@
+"""Where a request came from, and what the upstream is told of it: from the peer, or from a proxy that is trusted.
+
+- A peer that is not trusted says nothing about itself: whatever it sent of `X-Forwarded-*` is replaced.
+- A trusted one is believed: its `X-Forwarded-For` is kept and the peer added at its end, its `-Proto` and `-Host` stay.
+  The caller is the right-most address that is not trusted: left of it everything can be made up.
+- `Forwarded` (RFC 7239) is never passed on: two lists of the same thing are two truths.
+"""
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+
+from aiohttp.web import BaseRequest
+
+from gateway.upstream.headers import vouched
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_SCHEME = re.compile(r"https?|wss?")
+_HOST = re.compile(r"[A-Za-z0-9._~-]{1,255}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
+_JUDGED_MAX = 4096
+
+
+class Origins:
+    """Tells where requests come from. `trusted`: the networks of proxies whose word counts."""
+
+    def __init__(self, trusted: Sequence[Network] = ()) -> None:
+        self._trusted = tuple(trusted)
+        self._is_trusted = lru_cache(_JUDGED_MAX)(self._judged)
+
+    def ip_of(self, request: BaseRequest) -> str:
+        """The caller's address, empty where the peer has none."""
+        peer = request.remote or ""
+        if not self._trusted or not self._is_trusted(peer):
+            return peer
+        ip = peer
+        for said in reversed(_chain(request)):
+            address = _address(said)
+            if address is None:  # not an address: who is in front of it cannot be known
+                break
+            ip = str(address)
+            if not self._is_trusted(ip):
+                break
+        return ip
+
+    def vouched(self, request: BaseRequest, via: bytes) -> list[tuple[bytes, bytes]]:
+        """The fields by which the upstream is told."""
+        peer, scheme, host = request.remote or "", "http", request.headers.get("Host")
+        chain = [peer]
+        if self._trusted and self._is_trusted(peer):
+            chain = [*_chain(request), peer]
+            scheme = _single(request, "X-Forwarded-Proto", _SCHEME) or scheme
+            host = _single(request, "X-Forwarded-Host", _HOST) or host
+        authority = None if host is None else host.encode("utf-8", "surrogateescape")
+        return vouched(authority, ", ".join(chain), scheme, via)
+
+    def _judged(self, ip: str) -> bool:
+        address = _address(ip)
+        return address is not None and any(address in network for network in self._trusted)
+
+
+def _chain(request: BaseRequest) -> list[str]:
+    """The addresses of all `X-Forwarded-For` fields, the farthest first."""
+    said = ",".join(request.headers.getall("X-Forwarded-For", ()))
+    return [address for part in said.split(",") if (address := part.strip(" \t")) and address.isascii()]
+
+
+def _address(said: str) -> Address | None:
+    """An address as proxies write it: bare, in brackets, or with a port."""
+    bare = said
+    if bare.startswith("["):
+        bare = bare[1:].partition("]")[0]
+    elif bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    try:
+        address = ipaddress.ip_address(bare)
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
+
+
+def _single(request: BaseRequest, name: str, form: re.Pattern[str]) -> str | None:
+    """The field's value where it stands once and is what it should be."""
+    said = request.headers.getall(name, ())
+    return said[0] if len(said) == 1 and form.fullmatch(said[0]) else None
