@@ -31,14 +31,18 @@ class _CallerBytes:
         self.ended.set()
 
     def stop(self) -> None:
+        """Nothing more comes; what has come still goes out."""
         if self._writing is not None:
             self._writing.cancel()
+        if self._waiting and self._exchange.connection is not None:
+            self._exchange.connection.write(b"".join(self._waiting))
 
     async def _write(self) -> None:
         transport = self._request.transport
         if transport is not None:
             transport.pause_reading()
         while self._waiting:
+            await self._exchange.write(b"")  # only waits for room: what is cancelled meanwhile is not lost
             data = b"".join(self._waiting)
             self._waiting.clear()
             await self._exchange.write(data)

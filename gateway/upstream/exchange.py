@@ -14,6 +14,10 @@ from gateway.batch.retry import TOO_EARLY, Loss
 from gateway.upstream.headers import RawFields
 
 
+class MalformedAnswerError(Exception):
+    """The upstream's bytes are no answer that may be passed on."""
+
+
 class Exchange(msgspec.Struct, eq=False):
     """A request whose bytes are all known; its answer is collected, at most `answer_bytes_max` of it.
 

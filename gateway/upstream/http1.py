@@ -19,17 +19,14 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 from gateway.batch.retry import Loss
 from gateway.upstream import headers
-from gateway.upstream.exchange import Exchange
+from gateway.upstream.exchange import Exchange, MalformedAnswerError
 from gateway.upstream.headers import RawFields
 
 if TYPE_CHECKING:
     from gateway.upstream.pool import Pool
 
 INTERIM_MAX = 10
-
-
-class MalformedAnswerError(Exception):
-    """The upstream's bytes are no answer that may be passed on."""
+LINGER_S = 30.0  # for the upstream to read the end of a tunnel
 
 
 class Connection(asyncio.Protocol):
@@ -79,9 +76,12 @@ class Connection(asyncio.Protocol):
     def close(self, loss: Loss | None = None) -> None:
         """Close at once; the oldest exchange ends with `loss`, those behind it as reset."""
         self.is_reusable = False
-        if self._transport is not None:
-            self._transport.abort()
-            self._transport = None
+        transport, self._transport = self._transport, None
+        if transport is not None and self._in_tunnel is None:
+            transport.abort()
+        elif transport is not None:
+            transport.close()  # what the caller said last still goes out
+            asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
         self._pool.forget(self)
         failed, self.exchanges = self.exchanges, deque()
         for each in failed:
