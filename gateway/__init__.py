@@ -9,6 +9,7 @@ server      the HTTP face: batches, and everything else that passes through
 dialects    wire formats: bytes into a batch, outcomes into bytes
 admission   may this operation run: the same answer alone or in a batch
 limiter     token buckets
+worker      asynchronous batches: leases them from the ledger and runs them through the executor
 executor    runs a batch; yields outcomes, keeps none
 ledger      the durable record of asynchronous batches
 upstream    the API behind us: HTTP/1.1 connections, reuse, deadlines, the retry law

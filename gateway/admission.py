@@ -52,6 +52,11 @@ class Admission:
         self._limiter = limiter
         self._strict = strict
 
+    @property
+    def counts(self) -> bool:
+        """Whether there is any limit."""
+        return bool(self._limits)
+
     def route_of(self, method: str, target: str) -> Route:
         """How a lone request is treated: routes allow-list batches only, so one always applies."""
         return self._routes.match(method, target) or EVERY_ROUTE
@@ -68,16 +73,26 @@ class Admission:
         return route
 
     async def admit(
-        self, operations: Sequence[Operation], caller: Caller, *, batched: bool, wait_max_us: int, pointer: str = ""
+        self,
+        operations: Sequence[Operation],
+        caller: Caller,
+        *,
+        batched: bool,
+        wait_max_us: int,
+        pointer: str = "",
+        always_waits: bool = False,
     ) -> Admitted:
-        """Routes for all, and tokens for all that have one, in one step. Raises 429, 413, or 422 for strict routes."""
+        """Routes for all, and tokens for all that have one, in one step. Raises 429, 413, or 422 for strict routes.
+
+        `always_waits`: a limit that is exhausted is waited for, whatever it does for others (CONTRACT 5).
+        """
         decide = self.decide
         routes = [decide(operation.method, operation.target, batched=batched) for operation in operations]
         if self._strict and batched:
             _refuse_all(operations, routes, pointer)
         if not self._limits:
             return Admitted(routes)
-        charges = self._charges(routes, caller)
+        charges = self._charges(routes, caller, always_waits=always_waits)
         if not charges:
             return Admitted(routes)
         decision = await self._limiter.take(charges, wait_max_us=wait_max_us)
@@ -89,16 +104,19 @@ class Admission:
         """What every limit has left for this caller."""
         return await self._limiter.look([(limit.bucket, _key(limit, caller)) for limit in self._limits])
 
-    def _charges(self, routes: Sequence[Route | Failure], caller: Caller) -> list[Charge]:
+    def _charges(
+        self, routes: Sequence[Route | Failure], caller: Caller, *, always_waits: bool = False
+    ) -> list[Charge]:
         charges = []
         for limit in self._limits:
+            bucket = limit.bucket._replace(on_exhausted="wait") if always_waits else limit.bucket
             costs = _costs(limit, routes)
             cost = sum(costs)
             if cost == 0:
                 continue
-            if cost > limit.bucket.burst and limit.bucket.on_exhausted != "partial":
-                raise _never_fits(limit.bucket, cost)
-            charges.append(Charge(limit.bucket, _key(limit, caller), costs))
+            if cost > bucket.burst and bucket.on_exhausted != "partial":
+                raise _never_fits(bucket, cost)
+            charges.append(Charge(bucket, _key(limit, caller), costs))
         return charges
 
 

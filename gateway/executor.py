@@ -6,7 +6,7 @@ sent; what is on its way ends by itself and is reported to `stray`: every sent o
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -65,7 +65,7 @@ class Executor:
         self._stray = stray
         self._names = Names()
 
-    async def run(self, plan: Plan) -> AsyncIterator[Sequence[Outcome]]:
+    async def run(self, plan: Plan) -> AsyncGenerator[Sequence[Outcome]]:
         """All outcomes of `plan`, each once, in the order in which they finish, grouped by turn of the loop."""
         run = _Run(plan, self._upstreams, self._loop, self._names)
         left = len(plan.batch.operations)

@@ -138,6 +138,10 @@ class Metrics:
         )
         self.tokens_taken = self._counter("tokens_taken", "Cost granted, by the limit's name.", "bucket")
         self.tokens_denied = self._counter("tokens_denied", "Cost refused, by the limit's name.", "bucket")
+        self.lease_rescues = self._counter("lease_rescues", "Slices taken over from a lost worker.")
+        self.operations_quarantined = self._counter(
+            "operations_quarantined", "Operations set aside because workers died while running them."
+        )
         self.loop_lag_seconds = self._histogram("event_loop_lag_seconds", "How late a timer fires.", OVERHEAD_SECONDS)
         info = GaugeMetricFamily("batch_gateway_build_info", "Facts of the build.", labels=("version", "python"))
         info.add_metric((version, platform.python_version()), 1)

@@ -326,7 +326,7 @@ async def test_a_caller_that_goes_stops_the_sending_and_what_was_sent_is_on_reco
             outcomes = gateway.executor.run(plan_of(operations(50), concurrency=5))
             read = list(await anext(outcomes))
             await upstream.until_requests(6)
-            await outcomes.aclose()  # type: ignore[attr-defined]  # it is an async generator
+            await outcomes.aclose()
             held.set()
             await upstream.until(lambda: upstream.in_flight == 0)
             await until_idle(gateway.pool)
@@ -363,7 +363,7 @@ async def test_outcomes_that_nobody_fetched_are_on_record() -> None:
         read = list(await anext(outcomes))
         await upstream.until_requests(20)
         await until_idle(gateway.pool)
-        await outcomes.aclose()  # type: ignore[attr-defined]  # it is an async generator
+        await outcomes.aclose()
 
     assert sorted(outcome.index for outcome in [*read, *gateway.strays]) == list(range(20))
 

@@ -1,0 +1,10 @@
+"""Runs asynchronous batches: leases slices of them, sends their operations through the executor, records what became.
+
+worker      leases, renews, sweeps; starts and stops
+running     one leased slice from its first operation to its last word
+hold        how long a lease may be trusted, by our own clock
+recorder    outcomes on their way to the ledger, in groups
+opened      what was sealed, ready to run
+decision    what to do with a lease and with an outcome (pure)
+pauses      upstreams that asked for a pause
+"""

@@ -1,0 +1,96 @@
+"""Outcomes on their way to the ledger, in groups: what came within `every_s`, or as many as fill a group.
+
+An outcome that the ledger does not take because it is unavailable is kept and offered again until it does, or until
+another worker has the slice: the upstream has acted, so forgetting it would make it unknown.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Sequence
+from typing import NamedTuple
+
+from gateway.batch.model import summarize
+from gateway.ledger.port import Lease, LedgerUnavailableError, Part, Queue
+from gateway.ledger.seal import BatchKey
+from gateway.ledger.segments import Recorded, of_outcomes, outcomes_to_bytes
+
+_GROUP = 50
+_GROUP_BYTES = 1 << 20  # what is sealed at once, on top of the last outcome
+_AT_ONCE_BYTES = 65_536  # more is sealed in a thread: the loop has others to serve
+_AGAIN_S, _AGAIN_S_MAX = 0.1, 2.0
+
+
+class Ending(NamedTuple):
+    """The last word on a lease: when the rest may run (None: at once), what is not in doubt, the count of tries."""
+
+    again_after_ms: int | None = None
+    retracts: Sequence[int] = ()
+    tries: int | None = None
+
+
+class Recorder:
+    """Of one lease. Every method that writes raises `LostLeaseError` once the slice is another's."""
+
+    def __init__(self, queue: Queue, lease: Lease, key: BatchKey) -> None:
+        self._queue = queue
+        self._lease = lease
+        self._key = key
+        self._waiting: list[Recorded] = []
+        self._bytes = 0
+        self._writing = asyncio.Lock()
+
+    def add(self, outcome: Recorded) -> None:
+        self._waiting.append(outcome)
+        self._bytes += len(outcome.body)
+
+    @property
+    def is_full(self) -> bool:
+        return len(self._waiting) >= _GROUP or self._bytes >= _GROUP_BYTES
+
+    async def while_writing(self, run: Coroutine[None, None, Ending], every_s: float) -> Ending:
+        """What `run` returns; while it runs, what it adds is written every `every_s` seconds."""
+        running = asyncio.ensure_future(run)
+        try:
+            while not running.done():
+                await asyncio.wait({running}, timeout=every_s)
+                if self._waiting:
+                    await self.write()
+        finally:
+            running.cancel()
+            await asyncio.wait({running})
+        return running.result()
+
+    async def write(self, ending: Ending | None = None) -> None:
+        """Put what waits on record; with `ending` that is the last of it and the slice is let go."""
+        async with self._writing:
+            waiting, self._waiting, self._bytes = self._waiting, [], 0
+            part = await self._part(waiting) if waiting else None
+            await self._put(part, ending)
+
+    async def _put(self, part: Part | None, ending: Ending | None) -> None:
+        wait_s = _AGAIN_S
+        while True:
+            try:
+                if ending is None:
+                    return await self._queue.record(self._lease, part, ends=False)
+                return await self._queue.record(
+                    self._lease,
+                    part,
+                    ends=True,
+                    again_after_ms=ending.again_after_ms,
+                    retracts=ending.retracts,
+                    tries=ending.tries,
+                )
+            except LedgerUnavailableError:
+                await asyncio.sleep(wait_s)
+                wait_s = min(wait_s * 2, _AGAIN_S_MAX)
+
+    async def _part(self, outcomes: list[Recorded]) -> Part:
+        outcomes.sort(key=lambda outcome: outcome.index)
+        size = sum(len(outcome.body) for outcome in outcomes)
+        sealed = self._sealed(outcomes) if size < _AT_ONCE_BYTES else await asyncio.to_thread(self._sealed, outcomes)
+        summary = summarize(outcome.outcome for outcome in outcomes)
+        indexes = [outcome.index for outcome in outcomes]
+        return Part(self._lease.slice, indexes, sealed, summary.succeeded, summary.failed, summary.unknown)
+
+    def _sealed(self, outcomes: Sequence[Recorded]) -> bytes:
+        return self._key.seal(outcomes_to_bytes(outcomes), of_outcomes(self._lease.slice))

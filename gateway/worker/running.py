@@ -1,0 +1,251 @@
+"""One leased slice, from its first operation to the last word on it.
+
+A slice runs in rounds: what was admitted in one step goes through the executor together. It is let go early, at the
+boundary of an operation, when its batch is to stop, when its turn is over (others wait), when an upstream asked for a
+pause and when there are no tokens; what was not sent then is run under a later lease.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+from typing import NamedTuple
+
+import msgspec
+import structlog
+
+from gateway.admission import Admission, Admitted, Caller
+from gateway.batch.model import Batch, Failure, Outcome
+from gateway.batch.retry import is_repeatable
+from gateway.batch.routes import Route
+from gateway.errors import PROBLEMS, GatewayError
+from gateway.executor import Executor, Gate, Plan
+from gateway.ledger.port import LedgerUnavailableError, LostLeaseError, Queue
+from gateway.ledger.segments import Recorded
+from gateway.telemetry.metrics import Metrics
+from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, judge
+from gateway.worker.hold import STOPPED, Hold
+from gateway.worker.opened import Opened
+from gateway.worker.pauses import Pauses
+from gateway.worker.recorder import Ending, Recorder
+
+_LONGEST_S = 86_400.0  # of a round: routes, upstreams and the lease bound it, not the plan
+_COME_BACK_S = 1.0  # where a refusal does not say when
+
+
+class Means(NamedTuple):
+    """What the configuration in force gives to a slice."""
+
+    admission: Admission
+    executor: Executor
+    via: bytes
+    default_host: bytes
+    answers_bytes_max: int
+
+
+class Surroundings(NamedTuple):
+    """What all slices of a worker share. `turn_s`: how long a slice may start operations while others wait for it."""
+
+    queue: Queue
+    pauses: Pauses
+    metrics: Metrics
+    logger: structlog.typing.FilteringBoundLogger
+    monotonic_s: Callable[[], float]
+    now_s: Callable[[], float]
+    jitter: Callable[[], float]
+    turn_s: float
+    tries_max: int
+
+
+class Running:
+    """Runs the operations of one lease, at most `concurrency` at a time; each outcome goes to `recorder`."""
+
+    def __init__(
+        self, around: Surroundings, means: Means, hold: Hold, opened: Opened, recorder: Recorder, concurrency: int
+    ) -> None:
+        self._around = around
+        self._means = means
+        self._hold = hold
+        self._lease = lease = hold.lease
+        self._operations = opened.operations
+        self._context = context = opened.context
+        self._recorder = recorder
+        self._concurrency = concurrency
+        self._caller = Caller(context.identity, context.ip, context.fields)
+        self._write = opened.writer(lease.batch, means.via, means.default_host).write
+        self._routes = [means.admission.decide(each.method, each.target, batched=True) for each in opened.operations]
+        self._upstreams = {route.upstream for route in self._routes if isinstance(route, Route)}
+        self._turn_ends_s = around.monotonic_s() + around.turn_s
+        self._intended = {index - lease.first for index in lease.in_doubt}
+        self._settled: set[int] = set()
+        self._halted: list[int] = []
+        self._burns = False  # something failed that is tried again, and counts as a try
+        self._postponed = False
+        self._wait_s = 0.0
+
+    async def run(self) -> Ending:
+        """Run what has no outcome; what is to be said of the lease then. Raises `LostLeaseError`."""
+        lease = self._lease
+        repeatable = [self._is_repeatable(position) for position in range(lease.count)]
+        done, in_doubt = (frozenset(index - lease.first for index in found) for found in (lease.done, lease.in_doubt))
+        beginning = begin(lease.count, done, in_doubt, lease.losses, repeatable)
+        for position, failure in beginning.settled:
+            self._keep(position, Outcome(position, PROBLEMS[failure.slug].status, failure=failure, attempts=1))
+        if beginning.careful:
+            self._around.logger.warning("careful", batch_id=lease.batch, slice=lease.slice, losses=lease.losses)
+            await self._recorder.write()  # what is in doubt after this is in doubt because of this lease
+        left = beginning.run
+        while left and self._refusal() is None:
+            left = await self._round(left, careful=beginning.careful)
+        return self._ending(whole=len(done) + len(self._settled) == lease.count)
+
+    @property
+    def has_halted(self) -> bool:
+        """Whether the rest of the batch shall not run, because an operation failed and the caller wants it so."""
+        return bool(self._halted)
+
+    def _is_repeatable(self, position: int) -> bool:
+        route = self._routes[position]
+        idempotent = isinstance(route, Route) and route.idempotent
+        return is_repeatable(self._operations[position].method, route_idempotent=idempotent)
+
+    def _refusal(self) -> Failure | None:
+        """Why no further operation may start now."""
+        around = self._around
+        if around.monotonic_s() >= self._turn_ends_s or around.pauses.left_s(self._upstreams):
+            return STOPPED
+        return self._hold.refusal()
+
+    async def _round(self, left: Sequence[int], *, careful: bool) -> Sequence[int]:
+        """Run as many of the positions `left` as are admitted together; those behind them."""
+        admission = self._means.admission
+        # Tokens are taken for what is surely sent in this turn; where nothing is counted, for all of it.
+        size = 1 if careful else self._concurrency if admission.counts else len(left)
+        taken, admitted = await self._admitted(left[:size])
+        if admitted is not None:
+            await self._execute(taken, admitted, careful=careful)
+        if careful:
+            await self._recorder.write()  # only the next operation can be in doubt
+        return left[len(taken) :]
+
+    async def _admitted(self, taken: Sequence[int]) -> tuple[Sequence[int], Admitted | None]:
+        """Routes and tokens for the first of `taken`, for half as many each time that their cost fits no bucket."""
+        while True:
+            try:
+                return taken, await self._means.admission.admit(
+                    [self._operations[position] for position in taken],
+                    self._caller,
+                    batched=True,
+                    wait_max_us=int(self._around.turn_s * 1_000_000),
+                    always_waits=True,
+                )
+            except GatewayError as refused:
+                if refused.status == 429 or refused.status >= 500:
+                    self._wait_s = float(refused.headers.get("Retry-After", _COME_BACK_S))
+                    self._turn_ends_s = 0.0
+                    return (), None
+                if len(taken) == 1:
+                    failure = Failure(refused.problem.slug, refused.detail, members=refused.members)
+                    self._keep(taken[0], Outcome(taken[0], refused.status, failure=failure))
+                    return taken, None
+                taken = taken[: len(taken) // 2]
+
+    async def _execute(self, taken: Sequence[int], admitted: Admitted, *, careful: bool) -> None:
+        holds = [careful or not self._is_repeatable(position) for position in taken]
+        plan = Plan(
+            Batch([self._operations[position] for position in taken], "halt" if self._halts else "continue"),
+            admitted.routes,
+            lambda operation, index: self._write(operation, self._lease.first + taken[index]),
+            self._concurrency,
+            asyncio.get_running_loop().time() + _LONGEST_S,
+            self._means.answers_bytes_max,
+            admitted.delays_us,
+            Gate(self._refusal, holds, lambda indexes: self._intend(taken, indexes), self._hold.stopped),
+        )
+        async with aclosing(self._means.executor.run(plan)) as groups:
+            async for finished in groups:
+                for outcome in finished:
+                    self._judge(taken[outcome.index], outcome)
+                if self._recorder.is_full:
+                    await self._recorder.write()
+        self._end_halt()
+
+    @property
+    def _halts(self) -> bool:
+        return self._context.on_failure == "halt"
+
+    def _end_halt(self) -> None:
+        """What was halted has its outcome, unless what halted it is tried again."""
+        if self._halted and self._postponed:
+            self._halted = []
+        for position in self._halted:
+            failure = Failure("halted", "an earlier operation failed and onFailure is halt; not sent")
+            self._keep(position, Outcome(position, PROBLEMS["halted"].status, failure=failure))
+        if self._halted or (self._halts and self._postponed):
+            self._turn_ends_s = 0.0
+
+    def _intend(self, taken: Sequence[int], indexes: Sequence[int]) -> asyncio.Future[Failure | None]:
+        positions = [taken[index] for index in indexes]
+        self._intended.update(positions)  # also where the ledger fails: nobody can know then
+        return asyncio.ensure_future(self._put_intent(positions))
+
+    async def _put_intent(self, positions: Sequence[int]) -> Failure | None:
+        """None when the intent is durable and the lease still ours; never raises, for nobody would hear it."""
+        try:
+            await self._around.queue.intend(self._lease, [self._lease.first + position for position in positions])
+        except (LostLeaseError, LedgerUnavailableError):
+            self._hold.stop()
+        except Exception:
+            self._around.logger.exception("defect", listener="worker", batch_id=self._lease.batch)
+            self._hold.stop()
+        return self._hold.refusal()
+
+    def _judge(self, position: int, outcome: Outcome) -> None:
+        slug = None if outcome.failure is None else outcome.failure.slug
+        if outcome.failure is STOPPED or slug == "batch-deadline":
+            return
+        if slug == "halted":
+            self._halted.append(position)
+            return
+        route = self._routes[position]
+        tries_left = self._lease.tries < self._around.tries_max
+        repeatable = self._is_repeatable(position)
+        rejections = route.rejections if isinstance(route, Route) else frozenset()
+        now_s = self._around.now_s()
+        match judge(outcome, repeatable=repeatable, rejections=rejections, tries_left=tries_left, now_s=now_s):
+            case Keep():
+                self._keep(position, outcome)
+            case Again():
+                self._burns = self._postponed = True
+            case Pause(wait_s, again):
+                if isinstance(route, Route):
+                    self._around.pauses.add(route.upstream, wait_s)
+                if again:
+                    self._postponed = True
+                else:
+                    self._keep(position, outcome)
+
+    def _keep(self, position: int, outcome: Outcome) -> None:
+        operation, route = self._operations[position], self._routes[position]
+        recorded = Recorded.of(operation.id, msgspec.structs.replace(outcome, index=self._lease.first + position))
+        self._settled.add(position)
+        self._recorder.add(recorded)
+        template = route.template if isinstance(route, Route) else "_other"
+        metrics = self._around.metrics
+        metrics.operations.add((self._lease.dialect, template, operation.method, outcome.kind))
+        if outcome.failure is not None and outcome.failure.slug == "quarantined":
+            metrics.operations_quarantined.add(())
+            self._around.logger.error(
+                "quarantined", batch_id=self._lease.batch, op_index=recorded.index, losses=self._lease.losses
+            )
+
+    def _ending(self, *, whole: bool) -> Ending:
+        if whole:
+            return Ending()
+        first, around = self._lease.first, self._around
+        retracts = [first + position for position in sorted(self._intended - self._settled)]
+        wait_s = max(self._wait_s, around.pauses.left_s(self._upstreams))
+        tries = None
+        if self._burns:
+            tries = self._lease.tries + 1
+            wait_s = max(wait_s, backoff_ms(tries, around.jitter()) / 1000)
+        return Ending(int(wait_s * 1000) if wait_s else None, retracts, tries)
