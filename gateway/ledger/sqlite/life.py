@@ -80,9 +80,13 @@ def happen(db: sqlite3.Connection, now_ms: int, number: int, state: State, event
 
 def settle(db: sqlite3.Connection, now_ms: int, number: int, state: State) -> None:
     """End the batch where nothing of it is leased and nothing is left to run."""
-    if state in FINAL or _any(db, number, HELD) or (state != "cancelling" and _any(db, number, FREE)):
-        return
-    happen(db, now_ms, number, state, "settle")
+    held, free = db.execute(
+        "SELECT EXISTS (SELECT 1 FROM slices WHERE batch = ?1 AND status = 1),"
+        " EXISTS (SELECT 1 FROM slices WHERE batch = ?1 AND status = 0)",
+        (number,),
+    ).fetchone()
+    if not held and (state == "cancelling" or not free):
+        happen(db, now_ms, number, state, "settle")
 
 
 def put(db: sqlite3.Connection, number: int, part: Part) -> None:
@@ -172,17 +176,6 @@ def _refuse_too_many(db: sqlite3.Connection, batch: NewBatch) -> None:
             headers={"Retry-After": "5"},
             members={"max": most},
         )
-
-
-def _any(db: sqlite3.Connection, number: int, status: int) -> bool:
-    return db.execute(_ANY[status], (number,)).fetchone() is not None
-
-
-# Written out for each status, because a partial index serves only a query that names its condition.
-_ANY = (
-    "SELECT 1 FROM slices WHERE batch = ? AND status = 0 LIMIT 1",
-    "SELECT 1 FROM slices WHERE batch = ? AND status = 1 LIMIT 1",
-)
 
 
 def _delete(db: sqlite3.Connection, number: int, *tables: str) -> None:

@@ -57,12 +57,12 @@ CREATE INDEX slices_free ON slices (batch, ready_ms, slice) WHERE status = 0;
 CREATE INDEX slices_held ON slices (batch, ready_ms) WHERE status = 1;
 
 CREATE TABLE intents (          -- operations, as MessagePack, that may have been sent; gone when their slice is done
-    number INTEGER PRIMARY KEY,
     batch INTEGER NOT NULL,
     slice INTEGER NOT NULL,
-    indexes BLOB NOT NULL
-);
-CREATE INDEX intents_of_slice ON intents (batch, slice);
+    number INTEGER NOT NULL,
+    indexes BLOB NOT NULL,
+    PRIMARY KEY (batch, slice, number)
+) WITHOUT ROWID;
 
 CREATE TABLE parts (
     number INTEGER PRIMARY KEY,

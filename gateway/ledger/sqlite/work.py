@@ -32,20 +32,21 @@ def _take(db: sqlite3.Connection, now_ms: int, number: int, lasts_ms: int) -> Le
     """The batch's next free slice; None where it turns out to have none, and then it is out of the queue."""
     state, expires_ms = db.execute("SELECT state, expires_ms FROM batches WHERE number = ?", (number,)).fetchone()
     free = db.execute(
-        "SELECT slice FROM slices WHERE batch = ? AND status = 0 AND ready_ms <= ? ORDER BY ready_ms, slice LIMIT 1",
+        "SELECT slice FROM slices WHERE batch = ? AND status = 0 AND ready_ms <= ? ORDER BY ready_ms, slice LIMIT 2",
         (number, now_ms),
-    ).fetchone()
-    if free is None or expires_ms <= now_ms or happen(db, now_ms, number, state, "lease") is None:
+    ).fetchall()
+    if not free or expires_ms <= now_ms or happen(db, now_ms, number, state, "lease") is None:
         db.execute("DELETE FROM queue WHERE batch = ?", (number,))  # what expired is for the sweep to end
         return None
     until_ms = now_ms + lasts_ms
     db.execute(
         "UPDATE slices SET status = 1, ready_ms = ?, epoch = epoch + 1 WHERE batch = ? AND slice = ?",
-        (until_ms, number, *free),
+        (until_ms, number, *free[0]),
     )
-    taken = _lease(db, number, free[0], until_ms)
+    taken = _lease(db, number, free[0][0], until_ms)
     turns.serve(db, taken.owner, taken.count - len(taken.done))
-    turns.refresh(db, number, now_ms)
+    if len(free) == 1:  # else the batch stays where it is in the queue
+        turns.refresh(db, number, now_ms)
     return taken
 
 
@@ -159,13 +160,15 @@ def record(db: sqlite3.Connection, now_ms: int, asked: Recording) -> None:
 
 
 def _let_go(db: sqlite3.Connection, now_ms: int, held: Lease, found: _Slice, again_after_ms: int) -> None:
-    if not finish_slice(db, found.number, held.slice, found.total, found.slice_size) and found.status == HELD:
+    done = finish_slice(db, found.number, held.slice, found.total, found.slice_size)
+    if not done and found.status == HELD:
         db.execute(
             "UPDATE slices SET status = 0, ready_ms = ? WHERE batch = ? AND slice = ?",
             (now_ms + again_after_ms if again_after_ms else 0, found.number, held.slice),
         )
     settle(db, now_ms, found.number, found.state)
-    turns.refresh(db, found.number, now_ms)
+    if not done or found.status == FREE:
+        turns.refresh(db, found.number, now_ms)
 
 
 def _refuse_lost(held: Lease, found: _Slice) -> None:
@@ -235,7 +238,11 @@ def _intended(db: sqlite3.Connection, place: tuple[int, int]) -> set[int]:
 
 
 def _add_intents(db: sqlite3.Connection, place: tuple[int, int], indexes: Sequence[int]) -> None:
-    db.execute("INSERT INTO intents (batch, slice, indexes) VALUES (?, ?, ?)", (*place, to_bytes(list(indexes))))
+    db.execute(
+        "INSERT INTO intents (batch, slice, number, indexes)"
+        " SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3 FROM intents WHERE batch = ?1 AND slice = ?2",
+        (*place, to_bytes(list(indexes))),
+    )
 
 
 def _withdraw(db: sqlite3.Connection, place: tuple[int, int], indexes: Sequence[int]) -> None:
