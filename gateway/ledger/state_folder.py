@@ -45,11 +45,14 @@ class StateFolder:
         os.close(self._lock)  # and with it goes the lock
 
 
-def claim(file: Path) -> StateFolder:
-    """Make the folder where it is missing and take its lock. Raises `StateFolderError`."""
+def claim(file: Path, mounts: str | None = None) -> StateFolder:
+    """Make the folder where it is missing and take its lock. Raises `StateFolderError`.
+
+    `mounts`: what is mounted where, in the words of `/proc/self/mountinfo`, which is read where it is None.
+    """
     try:
         file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        filesystem = filesystem_of(file.parent.resolve(), _mounts())
+        filesystem = filesystem_of(file.parent.resolve(), _mounts() if mounts is None else mounts)
         if filesystem in _NETWORK:
             raise StateFolderError(
                 f"{file.parent}: on {filesystem}, where neither locks nor SQLite's WAL are safe; use a local volume"

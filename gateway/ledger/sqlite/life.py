@@ -81,8 +81,8 @@ def happen(db: sqlite3.Connection, now_ms: int, number: int, state: State, event
 def settle(db: sqlite3.Connection, now_ms: int, number: int, state: State) -> None:
     """End the batch where nothing of it is leased and nothing is left to run."""
     held, free = db.execute(
-        "SELECT EXISTS (SELECT 1 FROM slices WHERE batch = ?1 AND status = 1),"
-        " EXISTS (SELECT 1 FROM slices WHERE batch = ?1 AND status = 0)",
+        "SELECT EXISTS (SELECT 1 FROM slices INDEXED BY slices_held WHERE batch = ?1 AND status = 1),"
+        " EXISTS (SELECT 1 FROM slices INDEXED BY slices_free WHERE batch = ?1 AND status = 0)",
         (number,),
     ).fetchone()
     if not held and (state == "cancelling" or not free):
@@ -167,7 +167,9 @@ def _insert(db: sqlite3.Connection, now_ms: int, batch: NewBatch) -> int:
 def _refuse_too_many(db: sqlite3.Connection, batch: NewBatch) -> None:
     most = batch.unfinished_max
     unfinished = db.execute(
-        "SELECT count(*) FROM (SELECT 1 FROM batches WHERE owner = ? AND ended_ms IS NULL LIMIT ?)", (batch.owner, most)
+        "SELECT count(*) FROM (SELECT 1 FROM batches INDEXED BY batches_unfinished_of_owner"
+        " WHERE owner = ? AND ended_ms IS NULL LIMIT ?)",
+        (batch.owner, most),
     ).fetchone()[0]
     if unfinished >= most:
         raise GatewayError(

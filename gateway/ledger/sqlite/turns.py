@@ -13,7 +13,7 @@ def refresh(db: sqlite3.Connection, batch: int, now_ms: int) -> None:
     """Put the batch into the queue, or out of it, as its slices and its state say."""
     row = db.execute(
         "SELECT owner, priority, state, paused, begins_ms,"
-        " (SELECT min(ready_ms) FROM slices WHERE slices.batch = batches.number AND status = 0)"
+        " (SELECT min(ready_ms) FROM slices INDEXED BY slices_free WHERE slices.batch = batches.number AND status = 0)"
         " FROM batches WHERE number = ?",
         (batch,),
     ).fetchone()

@@ -32,7 +32,8 @@ def _take(db: sqlite3.Connection, now_ms: int, number: int, lasts_ms: int) -> Le
     """The batch's next free slice; None where it turns out to have none, and then it is out of the queue."""
     state, expires_ms = db.execute("SELECT state, expires_ms FROM batches WHERE number = ?", (number,)).fetchone()
     free = db.execute(
-        "SELECT slice FROM slices WHERE batch = ? AND status = 0 AND ready_ms <= ? ORDER BY ready_ms, slice LIMIT 2",
+        "SELECT slice FROM slices INDEXED BY slices_free WHERE batch = ? AND status = 0 AND ready_ms <= ?"
+        " ORDER BY ready_ms, slice LIMIT 2",
         (number, now_ms),
     ).fetchall()
     if not free or expires_ms <= now_ms or happen(db, now_ms, number, state, "lease") is None:
@@ -195,7 +196,8 @@ def _is_on_record(db: sqlite3.Connection, place: tuple[int, int], part: Part) ->
 def rescue(db: sqlite3.Connection, now_ms: int) -> int:
     """Free the slices whose lease has expired; each of them is a loss."""
     expired = db.execute(
-        "SELECT batch, slice, state FROM slices JOIN batches ON number = batch WHERE status = 1 AND ready_ms <= ?",
+        "SELECT batch, slice, state FROM slices INDEXED BY slices_held CROSS JOIN batches ON number = batch"
+        " WHERE status = 1 AND ready_ms <= ?",  # all that is held: never much
         (now_ms,),
     ).fetchall()
     for number, slice_, _ in expired:
@@ -211,15 +213,18 @@ def rescue(db: sqlite3.Connection, now_ms: int) -> int:
 
 def sweep(db: sqlite3.Connection, now_ms: int) -> Swept:
     rescued = rescue(db, now_ms)
+    # A batch that a worker holds waits for its outcomes: what was sent shall be on record first.
     due: Sequence[tuple[Any, ...]] = db.execute(
-        "SELECT number, state FROM batches WHERE ended_ms IS NULL AND expires_ms <= ? AND NOT EXISTS"
-        " (SELECT 1 FROM slices WHERE batch = number AND status = 1) LIMIT ?",  # what was sent shall be recorded first
+        "SELECT number, state FROM batches INDEXED BY batches_to_expire WHERE ended_ms IS NULL AND expires_ms <= ?"
+        " AND NOT EXISTS (SELECT 1 FROM slices INDEXED BY slices_held WHERE batch = number AND status = 1) LIMIT ?",
         (now_ms, _AT_ONCE),
     ).fetchall()
     for number, state in due:
         happen(db, now_ms, number, state, "expire")
     old = db.execute(
-        "SELECT number FROM batches WHERE kept_until_ms IS NOT NULL AND kept_until_ms <= ? LIMIT ?", (now_ms, _AT_ONCE)
+        "SELECT number FROM batches INDEXED BY batches_to_forget"
+        " WHERE kept_until_ms IS NOT NULL AND kept_until_ms <= ? LIMIT ?",
+        (now_ms, _AT_ONCE),
     ).fetchall()
     for (number,) in old:
         remove(db, number)
