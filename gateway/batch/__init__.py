@@ -8,4 +8,5 @@ retry       may a request be sent again: a pure decision
 states      the life of an asynchronous batch, as a table
 ordering    who waits for whom, and what a failure takes with it
 references  values of earlier outcomes in a path, a field or a body
+resolution  what such an operation becomes, judged anew
 """

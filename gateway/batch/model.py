@@ -5,6 +5,8 @@ from typing import Literal
 
 import msgspec
 
+from gateway.batch.ordering import Graph
+
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 9.2.1, without TRACE
 
@@ -12,7 +14,10 @@ Fields = tuple[tuple[str, str], ...]
 
 
 class Operation(msgspec.Struct, frozen=True, gc=False):
-    """One request of a batch. `target` is the path with its query; `fields` are its own header fields, in order."""
+    """One request of a batch. `target` is the path with its query; `fields` are its own header fields, in order.
+
+    `depends_on` are the ids of operations that must have succeeded before.
+    """
 
     id: str
     method: str
@@ -21,14 +26,19 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     body: bytes = b""
     has_body: bool = False
     timeout_s: float | None = None
+    depends_on: tuple[str, ...] = ()
 
 
 class Batch(msgspec.Struct, frozen=True, gc=False):
-    """Operations that are validated, routed, counted and run together. `pointer`: where they stood on the wire."""
+    """Operations that are validated, routed, counted and run together. `pointer`: where they stood on the wire.
+
+    `graph` is there where one waits for another, by name or by a reference.
+    """
 
     operations: Sequence[Operation]
     on_failure: Literal["continue", "halt"] = "continue"
     pointer: str = "/operations"
+    graph: Graph | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):

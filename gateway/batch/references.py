@@ -9,7 +9,7 @@ Pointers are RFC 6901 in the fragment form of OpenAPI's runtime expressions, wit
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import msgspec
@@ -18,6 +18,7 @@ from jsonpointer import JsonPointer, JsonPointerException
 from gateway.batch.model import Operation, Outcome
 
 MARK = "$ops."
+_CURE = "a reference is $ops.<id of this batch>.response with .body#/pointer, .header.Name or .status"
 _INSIDE = re.compile(r"\{(\$ops\.[^{}]*)\}")
 _PARTS = re.compile(r"body(?:#(?P<pointer>(?:/.*)?))?|header\.(?P<header>[!#$%&'*+.^_`|~0-9A-Za-z-]+)|status", re.S)
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"(?P<name>\s*:)?', re.S)
@@ -33,7 +34,11 @@ class Reference(NamedTuple):
 
 
 class BadReferenceError(Exception):
-    """An expression that cannot be read, or that names no operation of the batch."""
+    """An expression in `member` that cannot be read, or that names no operation of the batch."""
+
+    def __init__(self, member: str, detail: str) -> None:
+        super().__init__(detail)
+        self.member, self.detail = member, detail
 
 
 class UnresolvedError(Exception):
@@ -56,9 +61,20 @@ def may_refer(operation: Operation) -> bool:
 def references_of(operation: Operation, known: Container[str]) -> Sequence[Reference]:
     """Every reference of the operation. Raises `BadReferenceError` with the first that is wrong."""
     found: list[Reference] = []
-    for text in _texts(operation):
-        found.extend(reference for piece in _pieces(text) if (reference := _read(piece, known)))
+    for member, text in _texts(operation):
+        for expression in _pieces(text):
+            reference = _read(expression, known)
+            if reference is None:
+                raise BadReferenceError(member, _CURE)
+            found.append(reference)
     return found
+
+
+def opaque(target: str) -> str:
+    """The target with each expression as a plain word, to judge and route what surrounds it; a whole one is `/`."""
+    if target.startswith(MARK):
+        return "/"
+    return _INSIDE.sub("x", target) if MARK in target else target
 
 
 def resolved(operation: Operation, known: Container[str], lookup: Lookup) -> Operation:
@@ -67,19 +83,21 @@ def resolved(operation: Operation, known: Container[str], lookup: Lookup) -> Ope
     The target is not judged here: what became of it must be looked at as any target is.
     """
 
-    def value_of(reference: Reference) -> Any:
+    def value_of(expression: str) -> Any:
+        reference = cast(Reference, _read(expression, known))  # `references_of` has read it before
         return _value(reference, lookup(reference.id))
 
-    target = _filled(operation.target, known, value_of, lambda text: quote(text, safe=""))
-    fields = tuple((name, _as_field(_filled(value, known, value_of, str))) for name, value in operation.fields)
-    body = _with_strings(operation, lambda text: _replaced(text, known, value_of))
+    target = _filled(operation.target, value_of, lambda text: quote(text, safe=""))
+    fields = tuple((name, _as_field(_filled(value, value_of, str))) for name, value in operation.fields)
+    body = _with_strings(operation, lambda text: _replaced(text, value_of))
     return msgspec.structs.replace(operation, target=target, fields=fields, body=body)
 
 
-def _texts(operation: Operation) -> Iterator[str]:
-    yield operation.target
+def _texts(operation: Operation) -> Iterator[tuple[str, str]]:
+    """Every string that may hold an expression, with the member that it stands in."""
+    yield "path", operation.target
     for _, value in operation.fields:
-        yield value
+        yield "headers", value
     found: list[str] = []
 
     def kept(text: str) -> str:
@@ -87,7 +105,7 @@ def _texts(operation: Operation) -> Iterator[str]:
         return text
 
     _with_strings(operation, kept)
-    yield from found
+    yield from (("body", text) for text in found)
 
 
 def _is_json(operation: Operation) -> bool:
@@ -124,8 +142,8 @@ def _pieces(text: str) -> Iterator[str]:
             yield found[1]
 
 
-def _read(expression: str, known: Container[str]) -> Reference:
-    """An id may hold dots, so the shortest id that is known is meant."""
+def _read(expression: str, known: Container[str]) -> Reference | None:
+    """An id may hold dots, so the shortest id that is known is meant. None where it cannot be read."""
     body = expression[len(MARK) :]
     start = body.find(".response.")
     while start >= 0:
@@ -134,27 +152,22 @@ def _read(expression: str, known: Container[str]) -> Reference:
             part = "header" if parts["header"] else "status" if parts[0] == "status" else "body"
             return Reference(body[:start], part, parts["header"] or parts["pointer"] or "")
         start = body.find(".response.", start + 1)
-    words = "names no operation of this batch, or not .response.body#/pointer, .response.header.Name, .response.status"
-    raise BadReferenceError(words)
+    return None
 
 
-def _replaced(text: str, known: Container[str], value_of: Callable[[Reference], Any]) -> Any:
+def _replaced(text: str, value_of: Callable[[str], Any]) -> Any:
     """A string of a JSON body: the value where all of it is one expression."""
-    if text.startswith(MARK):
-        return value_of(_read(text, known))
-    return _filled(text, known, value_of, str)
+    return value_of(text) if text.startswith(MARK) else _filled(text, value_of, str)
 
 
-def _filled(
-    text: str, known: Container[str], value_of: Callable[[Reference], Any], escape: Callable[[str], str]
-) -> str:
+def _filled(text: str, value_of: Callable[[str], Any], escape: Callable[[str], str]) -> str:
     if text.startswith(MARK):
-        return _text(value_of(_read(text, known)))
+        return _text(value_of(text))
     if text.startswith("$$ops."):
         return text[1:]
     if MARK not in text:
         return text
-    return _INSIDE.sub(lambda found: escape(_text(value_of(_read(found[1], known)))), text)
+    return _INSIDE.sub(lambda found: escape(_text(value_of(found[1]))), text)
 
 
 def _value(reference: Reference, outcome: Outcome) -> Any:

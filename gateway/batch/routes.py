@@ -46,6 +46,7 @@ class Routes:
 
     def __init__(self, routes: Sequence[Route] | None) -> None:
         self.configured = routes is not None
+        self.cost_max = max([route.cost for route in routes or ()], default=1)
         self._root = _Node()
         self._segments_max = 1
         self._count = len(routes or ())

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from gateway.batch.model import METHODS, Fields, Operation
+from gateway.batch.ordering import Graph, graph_of
 from gateway.batch.paths import are_plain, decoded, refusal
+from gateway.batch.references import BadReferenceError, may_refer, opaque, references_of
 from gateway.errors import quoted
 
 VIOLATIONS_MAX = 100
@@ -53,6 +55,29 @@ def violations(operations: Sequence[Operation], rules: Rules) -> list[Violation]
     return found
 
 
+def order_of(operations: Sequence[Operation]) -> tuple[Graph | None, list[Violation]]:
+    """Who waits for whom, by `dependsOn` or by a reference, and what of it cannot be; None where nobody waits."""
+    ids = [operation.id for operation in operations]
+    known, parents = frozenset(ids), []
+    found: list[Violation] = []
+    for index, operation in enumerate(operations):
+        names = list(operation.depends_on)
+        if may_refer(operation):
+            try:
+                names += [reference.id for reference in references_of(operation, known)]
+            except BadReferenceError as error:
+                found.append(Violation(index, error.member, "dependency-invalid", error.detail))
+        parents.append(names)
+    if not any(parents) and not found:
+        return None, []
+    graph, tangles = graph_of(ids, parents)
+    found += [
+        Violation(position, "dependsOn", "dependency-invalid", f"{quoted(parent)}: {detail}")
+        for position, parent, detail in tangles
+    ]
+    return graph, found
+
+
 def _are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> bool:
     """The quick look that nearly every batch passes whole: one expression over all ids, one over all targets.
 
@@ -81,7 +106,7 @@ class _Judged:
         judged = (
             ("id", _of_id(operation.id, self._seen)),
             ("method", _of_method(operation.method)),
-            ("path", _of_target(operation.target, self._rules.own_paths)),
+            ("path", wrong_target(operation.target, self._rules.own_paths)),
         )
         self._seen.add(operation.id)
         return [Violation(index, member, *wrong) for member, wrong in judged if wrong] + list(
@@ -121,9 +146,11 @@ def _of_method(method: str) -> tuple[str, str] | None:
     return "method", f"{quoted(method)} is not a method; {cure}"
 
 
-def _of_target(target: str, own_paths: tuple[str, ...]) -> tuple[str, str] | None:
+def wrong_target(target: str, own_paths: tuple[str, ...]) -> tuple[str, str] | None:
+    """Why an operation may not go there: a code of PROMISES D.2 and a detail with the cure."""
     if not target:
         return "missing", "write the path that the operation goes to"
+    target = opaque(target)  # what a reference becomes is judged once it is known
     reason = refusal(target)
     if reason is not None:
         return "path-ambiguous", f"{reason}: {quoted(target)}; write a path that begins with one slash and is plain"

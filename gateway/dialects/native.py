@@ -12,7 +12,7 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.batch.model import Batch, Fields, Operation, Outcome, Summary
-from gateway.batch.validation import Rules, Violation, violations
+from gateway.batch.validation import Rules, Violation, order_of, violations
 from gateway.dialects import native_shape
 from gateway.dialects.native_shape import ShapeError
 from gateway.dialects.port import EnvelopeError, EnvelopeLimits
@@ -30,6 +30,7 @@ class _Operation(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True,
     body: Raw | UnsetType = UNSET
     bodyEncoding: Literal["base64"] | UnsetType = UNSET  # noqa: N815 the wire's word
     timeoutSeconds: Raw | UnsetType = UNSET  # noqa: N815
+    dependsOn: list[str] | UnsetType = UNSET  # noqa: N815
 
 
 class _Defaults(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -62,7 +63,8 @@ def parse(data: bytes, limits: EnvelopeLimits, rules: Rules) -> Batch:
         raise too_many(len(envelope.operations), limits.operations_max)
     if not found:
         check_members_once(data, _ENCODER.encode(envelope.operations if bare else envelope), native_shape.levels)
-    return _batch(envelope, found, "" if bare else "/operations", rules)
+    is_ordered = b"$ops." in data or b"dependsOn" in data or b"\\u" in data
+    return _batch(envelope, found, "" if bare else "/operations", rules, is_ordered=is_ordered)
 
 
 def _decoded(data: bytes, limits: EnvelopeLimits, *, bare: bool) -> tuple[_Envelope, list[Violation]]:
@@ -92,17 +94,19 @@ def too_many(count: int, most: int) -> EnvelopeError:
     )
 
 
-def _batch(envelope: _Envelope, found: list[Violation], pointer: str, rules: Rules) -> Batch:
+def _batch(envelope: _Envelope, found: list[Violation], pointer: str, rules: Rules, *, is_ordered: bool) -> Batch:
     misshapen = {(violation.position, violation.member) for violation in found}
     operations = _operations(envelope, found, rules)
     if not operations:
         found.append(Violation(-1, "operations" if pointer else "", "empty", "no operations; send at least one"))
     judged = violations(operations, rules)
+    graph, tangles = order_of(operations) if is_ordered else (None, [])
+    judged += tangles
     found += [violation for violation in judged if not {(violation.position, ""), violation[:2]} & misshapen]
     if found:
         found.sort(key=lambda violation: violation.position)
         raise native_shape.invalid(found, pointer, [operation.id for operation in operations])
-    return Batch(operations, "continue" if envelope.onFailure is UNSET else envelope.onFailure, pointer)
+    return Batch(operations, "continue" if envelope.onFailure is UNSET else envelope.onFailure, pointer, graph)
 
 
 def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> list[Operation]:
@@ -117,7 +121,10 @@ def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> li
         id_ = str(index) if wire.id is UNSET else wire.id
         verb = method if wire.method is UNSET else wire.method
         target = "" if wire.path is UNSET else wire.path
-        if not headers and wire.headers is wire.body is wire.bodyEncoding is wire.timeoutSeconds is UNSET:
+        if (
+            not headers
+            and wire.headers is wire.body is wire.bodyEncoding is wire.timeoutSeconds is wire.dependsOn is UNSET
+        ):
             operations.append(Operation(id_, verb, target))
             continue
         try:
@@ -131,12 +138,13 @@ def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> li
 def _full_operation(wire: _Operation, id_: str, method: str, target: str, defaults: Fields) -> Operation:
     fields = defaults if wire.headers is UNSET else _fields(defaults, wire.headers)
     timeout_s = None if wire.timeoutSeconds is UNSET else _timeout_s(wire.timeoutSeconds)
+    parents = () if wire.dependsOn is UNSET else tuple(wire.dependsOn)
     if wire.body is UNSET or (bytes(wire.body) == b"null" and method in ("GET", "HEAD")):
         if wire.bodyEncoding is not UNSET and wire.body is UNSET:
             raise ShapeError("bodyEncoding", "body-not-allowed", "there is no body to decode; leave bodyEncoding out")
-        return Operation(id_, method, target, fields, timeout_s=timeout_s)
+        return Operation(id_, method, target, fields, timeout_s=timeout_s, depends_on=parents)
     body, implied = _body(wire.body, fields, encoded=wire.bodyEncoding is not UNSET)
-    return Operation(id_, method, target, fields + implied, body, True, timeout_s)
+    return Operation(id_, method, target, fields + implied, body, True, timeout_s, parents)
 
 
 def _fields(defaults: Fields, own: Headers) -> Fields:

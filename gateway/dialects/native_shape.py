@@ -16,7 +16,6 @@ from gateway.dialects.port import EnvelopeError
 from gateway.errors import quoted
 
 _NOT_BUILT = {
-    "dependsOn": "order between operations is not built yet; leave dependsOn out",
     "idempotencyKey": "replay is not built yet; leave idempotencyKey out",
 }
 _WORDS: Mapping[Any, str] = {
@@ -24,6 +23,7 @@ _WORDS: Mapping[Any, str] = {
     dict[str, str | list[str]]: "an object of strings, or of arrays of strings",
     Raw: "any JSON value",
     float: "a number of seconds",
+    list[str]: "an array of ids",
 }
 _MEMBERS: Mapping[str, Any] = {
     "id": str,
@@ -33,6 +33,7 @@ _MEMBERS: Mapping[str, Any] = {
     "body": Raw,
     "bodyEncoding": str,
     "timeoutSeconds": float,
+    "dependsOn": list[str],
 }
 _TOP = ("operations", "defaults", "onFailure")
 

@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.batch.model import Operation, Outcome
-from gateway.batch.references import BadReferenceError, Reference, UnresolvedError, may_refer, references_of, resolved
+from gateway.batch.references import (
+    BadReferenceError,
+    Reference,
+    UnresolvedError,
+    may_refer,
+    opaque,
+    references_of,
+    resolved,
+)
 
 JSON = (("Content-Type", "application/json"),)
 OUTCOMES: Mapping[str, Outcome] = {
@@ -66,6 +74,18 @@ def test_a_string_of_a_body_takes_the_value(written: bytes, becomes: bytes) -> N
 )
 def test_a_path_takes_the_text_percent_encoded(written: str, becomes: str) -> None:
     assert resolved(operation(written), OUTCOMES, OUTCOMES.__getitem__).target == becomes
+
+
+@pytest.mark.parametrize(
+    ("target", "judged"),
+    [
+        ("/users/{$ops.a.response.body#/x/y}?n={$ops.b.response.status}", "/users/x?n=x"),
+        ("$ops.a.response.header.Location", "/"),
+        ("/plain/{x}", "/plain/{x}"),
+    ],
+)
+def test_a_path_is_judged_by_what_surrounds_its_references(target: str, judged: str) -> None:
+    assert opaque(target) == judged
 
 
 def test_a_header_takes_the_text() -> None:

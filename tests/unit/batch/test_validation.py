@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.batch.model import METHODS, Operation
-from gateway.batch.validation import VIOLATIONS_MAX, Rules, Violation, _are_plain, _Judged, violations
+from gateway.batch.validation import VIOLATIONS_MAX, Rules, Violation, _are_plain, _Judged, order_of, violations
 from gateway.upstream.headers import refusal_in_operation
 from tests.strategies import LAW, RULES, ids, paths, targets
 
@@ -167,3 +167,32 @@ def test_credentials_of_an_operation_are_taken_where_the_configuration_allows_th
     rules = Rules((), 10, partial(refusal_in_operation, credentials_allowed=True))
 
     assert _found(Operation("a", "GET", "/", (("Authorization", "Bearer x"),)), rules=rules) == []
+
+
+def test_a_batch_in_which_nobody_waits_has_no_graph() -> None:
+    assert order_of([Operation("a", "GET", "/"), Operation("b", "POST", "/", (), b'"\\u0041"', True)]) == (None, [])
+
+
+def test_names_and_references_make_one_graph() -> None:
+    operations = [
+        Operation("a", "GET", "/"),
+        Operation("b", "GET", "/", depends_on=("a",)),
+        Operation("c", "GET", "/{$ops.a.response.status}/{$ops.b.response.status}"),
+    ]
+
+    graph, found = order_of(operations)
+
+    assert not found
+    assert graph is not None
+    assert graph.parents == [[], [0], [0, 1]]
+
+
+def test_what_cannot_be_is_told_at_its_member() -> None:
+    operations = [Operation("a", "GET", "/$ops.", depends_on=("x",)), Operation("b", "GET", "$ops.x.response.status")]
+
+    _, found = order_of(operations)
+
+    assert [(each.position, each.member, each.code) for each in found] == [
+        (1, "path", "dependency-invalid"),
+        (0, "dependsOn", "dependency-invalid"),
+    ]
