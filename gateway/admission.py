@@ -3,11 +3,13 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
-from gateway.batch.model import Failure, Operation
+from gateway.batch.model import Batch, Failure, Operation
+from gateway.batch.resolution import Resolution, route_ahead
 from gateway.batch.routes import EVERY_ROUTE, Route, Routes
-from gateway.batch.validation import VIOLATIONS_MAX
+from gateway.batch.validation import VIOLATIONS_MAX, Rules
 from gateway.errors import GatewayError
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading
 from gateway.limiter.port import Limiter
@@ -72,6 +74,13 @@ class Admission:
             return Failure("route-not-batchable", "this route is closed to batches; send the request alone")
         return route
 
+    def resolution(self, batch: Batch, routes: Sequence[Route | Failure], rules: Rules) -> Resolution | None:
+        """What resolves the references of an admitted batch; None where nobody waits."""
+        if batch.graph is None:
+            return None
+        limited = {template for limit in self._limits for template in limit.templates or ()}
+        return Resolution(batch, routes, rules, partial(self.decide, batched=True), limited)
+
     async def admit(
         self,
         operations: Sequence[Operation],
@@ -81,13 +90,18 @@ class Admission:
         wait_max_us: int,
         pointer: str = "",
         always_waits: bool = False,
+        ordered: bool = False,
     ) -> Admitted:
         """Routes for all, and tokens for all that have one, in one step. Raises 429, 413, or 422 for strict routes.
 
         `always_waits`: a limit that is exhausted is waited for, whatever it does for others (CONTRACT 5).
+        `ordered`: the operations may hold references, and are routed by what surrounds them.
         """
         decide = self.decide
-        routes = [decide(operation.method, operation.target, batched=batched) for operation in operations]
+        if ordered:
+            routes = [route_ahead(each, partial(decide, batched=batched), self._routes.cost_max) for each in operations]
+        else:
+            routes = [decide(operation.method, operation.target, batched=batched) for operation in operations]
         if self._strict and batched:
             _refuse_all(operations, routes, pointer)
         if not self._limits:

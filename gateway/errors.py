@@ -95,6 +95,13 @@ PROBLEMS = _table(
     ),
     ("response-budget-exceeded", 507, "Answers too large", "The operation ran; fetch its answer alone or batch fewer."),
     ("halted", 424, "Halted", "An earlier operation failed and onFailure is halt; this one was not sent."),
+    ("dependency-failed", 424, "Dependency failed", "An operation that this one waits for did not succeed; not sent."),
+    (
+        "reference-unresolved",
+        424,
+        "Reference unresolved",
+        "A reference found nothing that fits in the outcome that it names; not sent.",
+    ),
     ("credential-refused", 401, "Credential refused", "The upstream answered 401 to an earlier operation; not sent."),
     # Asynchronous batches.
     ("async-disabled", 422, "Asynchronous batches are off", "Send fewer operations, or configure a ledger."),

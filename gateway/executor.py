@@ -10,7 +10,9 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from typing import NamedTuple
 
+from gateway.batch.agenda import Agenda
 from gateway.batch.model import SAFE_METHODS, Batch, Failure, Operation, Outcome
+from gateway.batch.resolution import Resolution
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.errors import PROBLEMS
@@ -42,6 +44,7 @@ class Plan(NamedTuple):
     """A batch that was admitted. `routes[i]` is a `Failure` where operation i may not run; `delays_us` may be empty.
 
     `write` makes an operation's request; `deadline_s` is a time of the loop's clock. `gate` None: nothing is awaited.
+    `resolution` is there where operations may refer to others. Operations with an outcome in `earlier` are not sent.
     """
 
     batch: Batch
@@ -52,6 +55,8 @@ class Plan(NamedTuple):
     answers_bytes_max: int
     delays_us: Sequence[int] = ()
     gate: Gate | None = None
+    resolution: Resolution | None = None
+    earlier: Mapping[int, Outcome] = {}
 
 
 class Executor:
@@ -68,7 +73,7 @@ class Executor:
     async def run(self, plan: Plan) -> AsyncGenerator[Sequence[Outcome]]:
         """All outcomes of `plan`, each once, in the order in which they finish, grouped by turn of the loop."""
         run = _Run(plan, self._upstreams, self._loop, self._names)
-        left = len(plan.batch.operations)
+        left = len(plan.batch.operations) - len(plan.earlier)
         try:
             run.start()
             while left:
@@ -90,7 +95,7 @@ class _Run:
         self._upstreams = upstreams
         self._loop = loop
         self._names = names
-        self._next = 0
+        self._agenda = Agenda(self._operations, plan.batch.graph, plan.resolution, plan.earlier)
         self._in_flight = 0
         self._answers_bytes = 0
         self._finished: list[Outcome] = []
@@ -105,13 +110,15 @@ class _Run:
     def start(self) -> None:
         if self._plan.gate is not None:
             self._plan.gate.stopped.add_done_callback(lambda _: self._send())
+        for outcome in self._agenda.lost:
+            self._finish(outcome)
         self._deadline = self._loop.call_at(self._plan.deadline_s, self._send_no_more, _out_of_time())
         self._send()
 
     def stop(self, stray: Callable[[Outcome], None]) -> None:
         """Send nothing further. Outcomes that still come go to `stray`."""
         self._stray = stray
-        self._next = len(self._operations)
+        self._agenda.rest()
         for outcome in self._finished:  # nobody will fetch these
             if outcome.attempts:
                 stray(outcome)
@@ -132,17 +139,19 @@ class _Run:
 
     def _send(self) -> None:
         """Send as many operations as the concurrency allows, in their order."""
-        total, concurrency, gate = len(self._operations), self._plan.concurrency, self._plan.gate
-        if gate is not None and self._next < total:
+        ready, concurrency, gate = self._agenda.ready, self._plan.concurrency, self._plan.gate
+        if gate is not None and ready:
             refusal = gate.refusal()
             if refusal is not None:
                 self._send_no_more(refusal)
                 return
-        while self._next < total and self._in_flight < concurrency:
-            index = self._next
+        while ready and self._in_flight < concurrency:
+            index = ready[0]
             if self._plan.delays_us and self._is_early(index):
                 return
-            self._next += 1
+            ready.popleft()
+            if self._agenda.is_ordered:
+                self._agenda.begun(index)
             route = self._plan.routes[index]
             if isinstance(route, Failure):
                 self._finish(Outcome(index, PROBLEMS[route.slug].status, failure=route))
@@ -187,6 +196,14 @@ class _Run:
 
     def _submit(self, index: int, route: Route) -> None:
         operation, plan = self._operations[index], self._plan
+        if plan.resolution is not None:
+            settled = self._agenda.settled(index, plan.resolution)
+            if isinstance(settled, Failure):
+                self._in_flight -= 1
+                self._finish(Outcome(index, PROBLEMS[settled.slug].status, failure=settled))
+                self._loop.call_soon(self._send)
+                return
+            operation, route = settled
         upstream = self._upstreams[route.upstream]
         timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
         if operation.timeout_s is not None and operation.timeout_s < timeout_s:
@@ -248,6 +265,8 @@ class _Run:
             self._stray(outcome)
             return
         self._finished.append(outcome)
+        if self._agenda.is_ordered:
+            self._finished += self._agenda.finished(outcome)
         waiter, self._waiter = self._waiter, None
         if waiter is not None and not waiter.done():
             waiter.set_result(None)
@@ -257,8 +276,7 @@ class _Run:
         if self._stray is not None:
             return
         status = PROBLEMS[refusal.slug].status
-        first, self._next = self._next, len(self._operations)
-        for index in range(first, len(self._operations)):
+        for index in self._agenda.rest():
             own = self._plan.routes[index]
             if isinstance(own, Failure):
                 self._finish(Outcome(index, PROBLEMS[own.slug].status, failure=own))

@@ -96,6 +96,8 @@ _KINDS = {
     "route-not-allowed": "client_error",
     "route-not-batchable": "client_error",
     "halted": "skipped",
+    "dependency-failed": "skipped",
+    "reference-unresolved": "skipped",
     "credential-refused": "skipped",
     "batch-deadline": "timeout",
     "overloaded": "limited",

@@ -5,7 +5,7 @@ as a whole costs what the costliest route costs. What it becomes must be a path,
 allowed from the start, and may cost no more than was charged.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 
 from gateway.batch.model import Batch, Failure, Operation
 from gateway.batch.references import MARK, Lookup, UnresolvedError, may_refer, opaque, references_of, resolved
@@ -23,9 +23,19 @@ def route_ahead(operation: Operation, decide: Decide, cost_max: int) -> Route | 
 
 
 class Resolution:
-    """Resolves a batch's operations. `routes` are those that were charged for."""
+    """Resolves a batch's operations. `routes` are those that were charged for; `limited` are the templates of routes
+    with limits of their own, which a path that was charged as another's may not become.
+    """
 
-    def __init__(self, batch: Batch, routes: Sequence[Route | Failure], rules: Rules, decide: Decide) -> None:
+    def __init__(
+        self,
+        batch: Batch,
+        routes: Sequence[Route | Failure],
+        rules: Rules,
+        decide: Decide,
+        limited: Set[str] = frozenset(),
+    ) -> None:
+        self._limited = limited
         self._operations = batch.operations
         self._routes = routes
         self._rules = rules
@@ -60,6 +70,6 @@ class Resolution:
         if filled.target == operation.target:
             return filled, ahead
         route = self._decide(filled.method, filled.target)
-        if isinstance(route, Route) and route.cost > ahead.cost:
-            return Failure("route-not-allowed", "the path that was found costs more than was charged")
+        if isinstance(route, Route) and route != ahead and (route.cost > ahead.cost or route.template in self._limited):
+            return Failure("route-not-allowed", "the path that was found has another limit or cost than was charged")
         return route if isinstance(route, Failure) else (filled, route)

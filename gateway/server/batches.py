@@ -110,6 +110,7 @@ class Batches:
             batched=True,
             wait_max_us=int(settings.sync_timeout_s * 1_000_000),
             pointer=batch.pointer,
+            ordered=batch.graph is not None,
         )
         self._access.taken(admitted.readings, admitted.tokens)
         plan = self._plan(request, batch, admitted, served)
@@ -142,6 +143,7 @@ class Batches:
             asyncio.get_running_loop().time() + settings.sync_timeout_s,
             settings.answers_bytes_max,
             admitted.delays_us,
+            resolution=self._admission.resolution(batch, admitted.routes, settings.rules),
         )
 
     async def _outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
