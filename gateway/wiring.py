@@ -57,6 +57,8 @@ def pool_identity(settings: UpstreamSettings) -> object:
 def _pool_limits(settings: UpstreamSettings) -> PoolLimits:
     return PoolLimits(
         connections_max=settings.connections,
+        batched_max=settings.connections - settings.connections * (100 - settings.batch_percent) // 100,
+        waiting_max=settings.waiting_max,
         pipelining_max=settings.pipelining,
         connect_timeout_s=settings.connect_timeout,
         idle_timeout_s=settings.idle_timeout,

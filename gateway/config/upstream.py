@@ -75,6 +75,15 @@ class Upstream(Section):
         default=30.0, description="From sending an operation to its whole answer; a route may differ."
     )
     connections: int = Field(default=100, ge=1, le=10_000, description="Most connections at once.")
+    batch_percent: int = Field(
+        default=80,
+        ge=1,
+        le=100,
+        description="Most of them that batches may take, in percent; the rest is for others.",
+    )
+    waiting_max: int = Field(
+        default=10_000, ge=1, le=1_000_000, description="Most operations, and most forwarded requests, in line for one."
+    )
     pipelining: int = Field(
         default=1, ge=1, le=64, description="Safe requests in flight on one connection; 1 is no pipelining."
     )

@@ -10,6 +10,7 @@ window      how much counters have grown of late (pure)
 budget      how many extra sends the upstream gets (pure)
 repeats     requests that are sent again: the retry law and the budget at work
 http1       one connection: bytes out, llhttp's events in
+line        who waits for a connection: batches and forwarded requests each have their share
 pool        connections to one upstream: reuse, limits, deadlines
 upstream    one upstream as those who send to it see it
 """

@@ -20,9 +20,10 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """How much of everything one upstream gets; times in seconds."""
+    """How much of everything one upstream gets; times in seconds. `batched_max`: connections that batches may take."""
 
     connections_max: int = 100
+    batched_max: int = 10_000
     waiting_max: int = 10_000
     pipelining_max: int = 1
     connect_timeout_s: float = 2.0

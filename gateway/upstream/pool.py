@@ -1,8 +1,8 @@
 """Connections to one upstream: reuse, limits, deadlines and the retry law, for batches and forwarded requests alike.
 
 - An exchange takes an idle connection, the most recently used first; else a new one is opened, up to `connections_max`;
-  else it waits in line. With `pipelining_max` above 1, safe requests fill up one connection before they take another:
-  cheapest by far, at the price that a slow answer holds up those behind it.
+  else it waits in line, batches and forwarded requests each with their share. With `pipelining_max` above 1, safe
+  requests fill up one connection before they take another: cheapest, but a slow answer holds up those behind it.
 - One sweep every 50 ms looks at all deadlines: no timer an exchange, and nothing to do when there are no connections.
 - The keep-alive race (a server closes as we send): connections idle for longer than `idle_timeout_s`, or than the
   server announced, are not used; one that has been idle for a while is first asked for a waiting FIN or stray bytes.
@@ -11,7 +11,6 @@
 import asyncio
 import select
 import ssl
-from collections import deque
 from collections.abc import Callable
 from typing import cast
 
@@ -20,6 +19,7 @@ from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.budget import RetryBudget
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.http1 import Connection
+from gateway.upstream.line import Line
 from gateway.upstream.plain import Heads
 from gateway.upstream.repeats import Repeats
 
@@ -46,7 +46,8 @@ class Pool:
         self._loop = loop
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
-        self._waiting: deque[Exchange] = deque()
+        self._batched: set[Connection] = set()  # those that carry operations of batches
+        self._line = Line(limits.connections_max, limits.batched_max, limits.waiting_max)
         self._connecting: set[asyncio.Task[None]] = set()
         self._filling: Connection | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -56,13 +57,13 @@ class Pool:
         self.lost = self._repeats.lost  # what a connection calls for an exchange that failed
         self.repeats = self._repeats.after_rejection  # ... and for an answer from 425 on
         self._closed = False
-        # No pipelining, and no idle limit so short that a connection which was just used could be past it.
+        # No pipelining, no idle limit that a connection which was just used could be past.
         self._is_plain = limits.pipelining_max == 1 and limits.idle_timeout_s >= _ASK_AFTER_IDLE_S
 
     def __repr__(self) -> str:
         return (
             f"<Pool {self.address} connections={len(self._connections)} idle={len(self._idle)} "
-            f"connecting={len(self._connecting)} waiting={len(self._waiting)} in_flight={self.in_flight}>"
+            f"connecting={len(self._connecting)} waiting={len(self._line)} in_flight={self.in_flight}>"
         )
 
     @property
@@ -72,7 +73,7 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._line)
 
     def submit(self, exchange: Exchange) -> None:
         """Send `exchange` as soon as a connection is free; its `done` is called in every case, never from in here."""
@@ -86,14 +87,14 @@ class Pool:
             and self._idle
             and not exchange.attempt
             and now_s - self._idle[-1].idle_since_s < _ASK_AFTER_IDLE_S
+            and (exchange.streamed or len(self._batched) < self._line.batched_max)
         ):
-            self._idle.pop().send(exchange, now_s)  # just used, so surely alive
+            self._put(self._idle.pop(), exchange, now_s)  # just used, so surely alive
             return
         connection = self._connection_for(exchange, now_s)
         if connection is not None:
-            connection.send(exchange, now_s)
-        elif len(self._waiting) < self._limits.waiting_max and not self._closed:
-            self._waiting.append(exchange)
+            self._put(connection, exchange, now_s)
+        elif not self._closed and self._line.join(exchange):
             self._connect()
         else:
             self._loop.call_soon(self.lost, exchange, Loss.NO_ROOM)
@@ -103,8 +104,7 @@ class Pool:
         exchange.deadline_s = 0.0  # nor send it again
         if exchange.connection is not None:
             exchange.connection.close()
-        elif exchange in self._waiting:
-            self._waiting.remove(exchange)
+        self._line.leave(exchange)
         self._repeats.withdraw(exchange)
 
     def withdraw_waiting(self, done: Callable[[Exchange], None]) -> None:
@@ -116,9 +116,9 @@ class Pool:
         alone = [c for c in self._connections if c.exchanges and all(_may_be_left(e, done) for e in c.exchanges)]
         for connection in alone:  # what has no effect need not hold a connection until its answer comes
             connection.close()
-        withdrawn = [exchange for exchange in (*self._waiting, *self._repeats.waiting) if exchange.done == done]
-        self._waiting = deque(exchange for exchange in self._waiting if exchange.done != done)
+        withdrawn = [exchange for exchange in (*self._line, *self._repeats.waiting) if exchange.done == done]
         for exchange in withdrawn:
+            self._line.leave(exchange)
             exchange.retries_max = 0
             self._repeats.withdraw(exchange)
             if exchange.sent_s:
@@ -132,9 +132,9 @@ class Pool:
         await asyncio.gather(*self._connecting, return_exceptions=True)
         for connection in list(self._connections):
             connection.close()
-        for exchange in [*self._waiting, *self._repeats.waiting]:
+        for exchange in [*self._line, *self._repeats.waiting]:
             self.lost(exchange, Loss.NO_ROOM)
-        self._waiting.clear()
+        self._line.clear()
         self._repeats.waiting.clear()
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -144,29 +144,52 @@ class Pool:
     def release(self, connection: Connection) -> None:
         """`connection` has nothing to do: it takes what waits, else it is idle."""
         now_s = connection.idle_since_s = self._loop.time()
-        if not self._waiting:
+        self._batched.discard(connection)
+        if not self._line:
             self._idle.append(connection)
             return
-        while self._waiting and self._has_room(connection, self._waiting[0]):
-            connection.send(self._waiting.popleft(), now_s)
+        waiting = self._line.first(len(self._batched))
+        while waiting and self._has_room(connection, waiting[0]):
+            self._put(connection, waiting.popleft(), now_s)
         if not connection.exchanges:
             self._idle.append(connection)
 
     def forget(self, connection: Connection) -> None:
         self._connections.discard(connection)
+        self._batched.discard(connection)
         if connection in self._idle:
             self._idle.remove(connection)
         if self._filling is connection:
             self._filling = None
-        if self._waiting:
+        if self._line:
             self._connect()
+            if self._idle:  # a share that was full may have let them lie idle
+                self._loop.call_soon(self._serve)
 
     # Choosing a connection.
+
+    def _put(self, connection: Connection, exchange: Exchange, now_s: float) -> None:
+        if not exchange.streamed:
+            self._batched.add(connection)
+        connection.send(exchange, now_s)
+
+    def _serve(self) -> None:
+        """Idle connections to those that wait."""
+        now_s = self._loop.time()
+        while self._idle and (waiting := self._line.first(len(self._batched))):
+            exchange = waiting.popleft()
+            connection = self._connection_for(exchange, now_s)
+            if connection is None:
+                waiting.appendleft(exchange)
+                return self._connect()
+            self._put(connection, exchange, now_s)
 
     def _connection_for(self, exchange: Exchange, now_s: float) -> Connection | None:
         filling = self._filling
         if filling is not None and exchange.may_share and filling.exchanges and self._has_room(filling, exchange):
             return filling  # one without exchanges is in `_idle`
+        if not exchange.streamed and len(self._batched) >= self._line.batched_max:
+            return None
         if exchange.sent_s:  # lost once: idle connections may share that fate, a new one cannot
             if self._idle and len(self._connections) + len(self._connecting) >= self._limits.connections_max:
                 self._idle[0].close()
@@ -220,37 +243,40 @@ class Pool:
         opening = len(self._connecting)
         if self._closed:
             return
-        if opening < len(self._waiting) and len(self._connections) + opening < self._limits.connections_max:
+        if (
+            opening < self._line.wanted(len(self._batched))
+            and len(self._connections) + opening < self._limits.connections_max
+        ):
             task = self._loop.create_task(self._open())
             self._connecting.add(task)
             task.add_done_callback(self._connecting.discard)
 
     async def _open(self) -> None:
         connection = Connection(self, shares_writes=self._limits.pipelining_max > 1)
+        loss = await self._dial(connection)
+        # Now, not once the task is seen to be done: a request that comes in between shall open its own.
+        self._connecting.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+        if loss is None:
+            self._connections.add(connection)
+            self.release(connection)
+            return
+        if waiting := self._line.first(len(self._batched)):
+            exchange = waiting.popleft()
+            exchange.attempt += 1
+            self.lost(exchange, loss)
+        self._connect()  # those that wait behind it had no attempt of their own
+
+    async def _dial(self, connection: Connection) -> Loss | None:
+        at, make, loop = self.address, lambda: connection, self._loop
         try:
             async with asyncio.timeout(self._limits.connect_timeout_s):
-                await self._dial(connection)
-                if not connection.is_reusable:  # closed by the upstream before this task came to know of it
-                    raise ConnectionResetError
+                if at.path is not None:
+                    await loop.create_unix_connection(make, at.path)
+                else:
+                    await loop.create_connection(make, at.host, at.port, ssl=at.tls, server_hostname=at.server_name)
         except (OSError, TimeoutError) as error:  # ssl.SSLError is an OSError
-            if self._waiting:
-                exchange = self._waiting.popleft()
-                exchange.attempt += 1
-                self.lost(exchange, Loss.TLS if isinstance(error, ssl.SSLError) else Loss.CONNECT)
-            self._connecting.discard(cast("asyncio.Task[None]", asyncio.current_task()))
-            self._connect()  # those that wait behind it had no attempt of their own
-            return
-        self._connections.add(connection)
-        self.release(connection)
-
-    async def _dial(self, connection: Connection) -> None:
-        address = self.address
-        if address.path is not None:
-            await self._loop.create_unix_connection(lambda: connection, address.path)
-        else:
-            await self._loop.create_connection(
-                lambda: connection, address.host, address.port, ssl=address.tls, server_hostname=address.server_name
-            )
+            return Loss.TLS if isinstance(error, ssl.SSLError) else Loss.CONNECT
+        return None if connection.is_reusable else Loss.CONNECT  # the upstream may have closed it already
 
     # Deadlines.
 
@@ -263,11 +289,11 @@ class Pool:
                     connection.close()
             elif now_s - connection.idle_since_s > self._idle_max_s(connection):
                 connection.close()
-        late = [exchange for exchange in self._waiting if exchange.deadline_s <= now_s]
+        late = [exchange for exchange in self._line if exchange.deadline_s <= now_s]
         for exchange in late:
-            self._waiting.remove(exchange)
+            self._line.leave(exchange)
             self.lost(exchange, Loss.NO_ROOM)
-        busy = self._connections or self._waiting or self._connecting
+        busy = self._connections or self._line or self._connecting
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if busy else None
 
 
