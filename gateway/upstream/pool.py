@@ -57,8 +57,7 @@ class Pool:
         self.lost = self._repeats.lost  # what a connection calls for an exchange that failed
         self.repeats = self._repeats.after_rejection  # ... and for an answer from 425 on
         self._closed = False
-        # No pipelining, no idle limit that a connection which was just used could be past.
-        self._is_plain = limits.pipelining_max == 1 and limits.idle_timeout_s >= _ASK_AFTER_IDLE_S
+        self._is_plain = limits.pipelining_max == 1 and limits.idle_timeout_s >= _ASK_AFTER_IDLE_S  # nothing to ask
 
     def __repr__(self) -> str:
         return (
