@@ -120,6 +120,7 @@ class _Forwarded:
         self._pool = upstream.pool
         self._loop = loop = asyncio.get_running_loop()
         self.waited_s = 0.0
+        self._has_begun = False  # our answer has
         self._timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
         fields = request.raw_headers
         upgrades = bool(request._message.upgrade)  # as the reader decided, which stops behind it
@@ -156,11 +157,14 @@ class _Forwarded:
             if not exchange.requested:
                 pump = self._loop.create_task(self._pump())
             await self._head()
+            if exchange.failure is not None:  # it broke in the same read: still time to say so
+                raise UpstreamError(exchange.status, exchange.failure)
+            self._has_begun = True
             if exchange.status == 101:
                 return await tunnel(self._request, exchange)
             return await self._body()
         except UpstreamError:
-            if exchange.has_head:
+            if self._has_begun:
                 self._break_off()
                 return Answer.already_written(exchange.status, keep_alive=False)
             raise
