@@ -1,12 +1,18 @@
 """The stores that the suite runs against, each with a way to let time pass and to come back after a crash."""
 
+import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Protocol
 
+import redis
+
 from gateway.ledger.port import Ledger, Queue
+from gateway.ledger.redis import RedisLedger
 from gateway.ledger.sqlite.store import SqliteStore, open_store
+from tests.contract.stores import running
 
 START_MS = 1_800_000_000_000
 
@@ -62,7 +68,47 @@ def _sqlite_memory(folder: Path) -> AbstractAsyncContextManager[World]:
     return sqlite_world(None)
 
 
+class RedisWorld:
+    """Redis or Valkey, whose clock is its own: time passes by waiting."""
+
+    def __init__(self, ledger: RedisLedger, client: "redis.Redis") -> None:
+        self.store: Store = ledger
+        self._client = client
+
+    async def later(self, ms: int) -> None:
+        until_ms = self._now_ms() + ms
+        while self._now_ms() < until_ms:  # noqa: ASYNC110  (it is the server's clock that has to move)
+            await asyncio.sleep(0.02)
+
+    def _now_ms(self) -> int:
+        seconds, microseconds = self._client.time()
+        return seconds * 1000 + microseconds // 1000
+
+
+@asynccontextmanager
+async def redis_world(store: str) -> AsyncIterator[RedisWorld]:
+    with tempfile.TemporaryDirectory() as folder, running(store, Path(folder)) as (_, url):
+        lost: list[str] = []
+        ledger = RedisLedger(url, went_back=lost.append)
+        with redis.Redis.from_url(url) as client:
+            yield RedisWorld(ledger, client)
+        await ledger.close()
+        assert lost == []
+
+
+def _redis(folder: Path) -> AbstractAsyncContextManager[World]:
+    del folder  # too long a path for a socket
+    return redis_world("redis")
+
+
+def _valkey(folder: Path) -> AbstractAsyncContextManager[World]:
+    del folder
+    return redis_world("valkey")
+
+
 WORLDS: dict[str, Callable[[Path], AbstractAsyncContextManager[World]]] = {
     "sqlite-file": _sqlite_file,
     "sqlite-memory": _sqlite_memory,
+    "redis": _redis,
+    "valkey": _valkey,
 }

@@ -1,0 +1,252 @@
+-- What every script of a batch begins with (not a transition of its own): it is put in front of each of them.
+-- All keys stand in the batch's slot {bg:<id>}, always these eight in this order (gateway.ledger.keys.of_batch):
+--   1 meta        hash    what the batch is, its state, sums, seq
+--   2 operations  hash    slice -> sealed operations, never rewritten
+--   3 free        zset    slice -> since when it may be leased, ms; slices are six digits, so that they sort
+--   4 leased      zset    slice -> until when, ms
+--   5 slices      hash    e epoch, x losses, t tries, p parts, c outcomes, g succeeded; each followed by the slice
+--   6 done        bitmap  operations with an outcome
+--   7 intended    bitmap  operations that may have been sent
+--   8 parts       hash    slice.n -> "succeeded,failed,unknown,index,...\n" and the sealed outcomes
+-- ARGV[1] is the highest sequence of the batch that the caller knows to be on record, 0 for none.
+-- Common answers: {'gone'} no such batch; {'behind', seq} the store went back in time: nothing was changed (D8).
+-- Every change raises seq by one, in the same step; sums are raised in the same step as the part they come from.
+local META, OPERATIONS, FREE, LEASED = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local SLICES, DONE, INTENDED, PARTS = KEYS[5], KEYS[6], KEYS[7], KEYS[8]
+local TOMBSTONE_MS = 3600000 -- a deleted batch is told from a lost one for this long; also past its end of life
+
+-- Equal to gateway.batch.states.TRANSITIONS (tests/integration/ledger/test_redis_transitions.py).
+local NEXT = {
+  accepted = {lease = 'processing', cancel = 'cancelling', expire = 'expired', ['break'] = 'failed'},
+  processing = {
+    lease = 'processing', cancel = 'cancelling', settle = 'completed', expire = 'expired', ['break'] = 'failed',
+  },
+  cancelling = {cancel = 'cancelling', settle = 'cancelled', expire = 'cancelled', ['break'] = 'failed'},
+}
+local FINAL = {completed = true, failed = true, cancelled = true, expired = true}
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000) -- the store's own clock, ms
+
+local batch = {} -- the batch as it stands; nil state: there is none
+local function load()
+  local names = {
+    'state', 'seq', 'paused', 'expires', 'begins', 'kept', 'gone', 'owner', 'accepted', 'priority', 'total',
+    'slice_size', 'until', 'lasts',
+  }
+  local values = redis.call('HMGET', META, unpack(names))
+  for i, name in ipairs(names) do
+    batch[name] = values[i] or nil
+  end
+  for _, name in ipairs({'seq', 'expires', 'begins', 'kept', 'gone', 'accepted', 'total', 'slice_size', 'until', 'lasts'}) do
+    batch[name] = tonumber(batch[name] or 0)
+  end
+end
+
+-- Loads the batch; the answer to give where there is none, or an older one than the caller has seen.
+local function refusal()
+  load()
+  if batch.seq < tonumber(ARGV[1]) then
+    return {'behind', batch.seq}
+  end
+  if not batch.state or batch.state == 'deleted' then
+    return {'gone'}
+  end
+  return nil
+end
+
+local function changed()
+  batch.seq = redis.call('HINCRBY', META, 'seq', 1)
+end
+
+-- No key outlives its batch: a key that was made new gets the batch's end of life.
+local function keep(key)
+  if redis.call('PTTL', key) == -1 then
+    redis.call('PEXPIREAT', key, batch.gone)
+  end
+end
+
+local function running()
+  return (batch.state == 'accepted' or batch.state == 'processing')
+end
+
+local function field(slice)
+  return string.format('%06d', slice)
+end
+
+-- The context goes, and the operations of every slice that succeeded whole.
+local function erase()
+  redis.call('HDEL', META, 'context')
+  for slice = 0, math.ceil(batch.total / batch.slice_size) - 1 do
+    local count = math.min(batch.slice_size, batch.total - slice * batch.slice_size)
+    if tonumber(redis.call('HGET', SLICES, 'g' .. slice) or 0) == count then
+      redis.call('HDEL', OPERATIONS, slice)
+    end
+  end
+end
+
+local function finish()
+  batch['until'] = now + batch.kept
+  batch.gone = batch['until'] + TOMBSTONE_MS
+  redis.call('HSET', META, 'ended', now, 'until', batch['until'], 'gone', batch.gone)
+  erase()
+  redis.call('DEL', FREE, INTENDED)
+  for _, key in ipairs({META, OPERATIONS, LEASED, SLICES, DONE, PARTS}) do
+    redis.call('PEXPIREAT', key, batch.gone)
+  end
+end
+
+-- The state after `event`, if it may happen: false where it may not.
+local function advance(event)
+  local after = (NEXT[batch.state] or {})[event]
+  if not after then
+    return false
+  end
+  if after ~= batch.state then
+    batch.state = after
+    redis.call('HSET', META, 'state', after)
+    changed()
+    if FINAL[after] then
+      finish()
+    end
+  end
+  return true
+end
+
+local function free(slice, since)
+  redis.call('ZREM', LEASED, field(slice))
+  redis.call('ZADD', FREE, since, field(slice))
+  keep(FREE)
+end
+
+-- Leases whose time is up, or that the clock's step back has made longer than twice what was asked for, are lost.
+local function rescue()
+  local late = redis.call('ZRANGEBYSCORE', LEASED, '-inf', now)
+  for _, slice in ipairs(redis.call('ZRANGEBYSCORE', LEASED, now + 2 * batch.lasts + 1, '+inf')) do
+    late[#late + 1] = slice
+  end
+  for _, slice in ipairs(late) do
+    free(tonumber(slice), 0)
+    redis.call('HINCRBY', SLICES, 'x' .. tonumber(slice), 1)
+  end
+  if #late > 0 then
+    changed()
+  end
+  return #late
+end
+
+-- Ends the batch where nothing of it is leased and nothing is left to do, or its time is up.
+local function settle()
+  if FINAL[batch.state] or redis.call('ZCARD', LEASED) > 0 then
+    return
+  end
+  if (batch.state == 'cancelling' or redis.call('ZCARD', FREE) == 0) and advance('settle') then
+    return
+  end
+  if now >= batch.expires then
+    advance('expire')
+  end
+end
+
+-- When a slice may be leased: 0 now, else ms (a lease may be lost by then), -1 for not at all.
+local function ready_at()
+  if not running() or batch.paused == '1' or now >= batch.expires then
+    return -1
+  end
+  local first
+  for _, key in ipairs({FREE, LEASED}) do
+    local since = tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
+    if since and (not first or since < first) then
+      first = since
+    end
+  end
+  if not first then
+    return -1
+  end
+  local at = math.max(first, batch.begins)
+  return at <= now and 0 or at
+end
+
+-- When the sweep has to look at the batch again, ms.
+local function due_at()
+  if FINAL[batch.state] then
+    return batch['until']
+  end
+  local first = redis.call('ZRANGE', LEASED, 0, 0, 'WITHSCORES')
+  if batch.state == 'cancelling' or now >= batch.expires then
+    return tonumber(first[2] or now)
+  end
+  return math.min(batch.expires, tonumber(first[2] or batch.expires))
+end
+
+-- What the index of work is to know (lua/index_note.lua, ARGV 2 to 10).
+local function hint()
+  return {
+    batch.seq, batch.owner, batch.accepted, batch.priority, math.min(batch.slice_size, batch.total), batch.state,
+    ready_at(), due_at(), batch.gone,
+  }
+end
+
+local function numbers(list)
+  local found = {}
+  for number in string.gmatch(list, '%d+') do
+    found[#found + 1] = tonumber(number)
+  end
+  return found
+end
+
+-- One BITFIELD for up to 500 indexes at a time; answers what it found at each.
+local function bits(key, indexes, operation)
+  local found = {}
+  for from = 1, #indexes, 500 do
+    local command = {}
+    for i = from, math.min(from + 499, #indexes) do
+      for _, word in ipairs({operation, 'u1', indexes[i]}) do
+        command[#command + 1] = word
+      end
+      if operation == 'SET' then
+        command[#command + 1] = 1
+      end
+    end
+    for _, bit in ipairs(redis.call('BITFIELD', key, unpack(command))) do
+      found[#found + 1] = bit
+    end
+  end
+  return found
+end
+
+local function has_any(list, wanted)
+  for _, value in ipairs(list) do
+    if value == wanted then
+      return true
+    end
+  end
+  return false
+end
+
+-- A part's header: "succeeded,failed,unknown,index,...".
+local function header_of(text)
+  local values = numbers(text)
+  return {succeeded = values[1], failed = values[2], unknown = values[3], indexes = {unpack(values, 4)}}
+end
+
+-- Puts a part on record of which no index has an outcome.
+local function put(slice, text, sealed)
+  local header = header_of(text)
+  bits(DONE, header.indexes, 'SET')
+  keep(DONE)
+  local n = redis.call('HINCRBY', SLICES, 'p' .. slice, 1)
+  redis.call('HSET', PARTS, slice .. '.' .. n, text .. '\n' .. sealed)
+  redis.call('HINCRBY', SLICES, 'c' .. slice, #header.indexes)
+  redis.call('HINCRBY', SLICES, 'g' .. slice, header.succeeded)
+  redis.call('HINCRBY', META, 'succeeded', header.succeeded)
+  redis.call('HINCRBY', META, 'failed', header.failed)
+  redis.call('HINCRBY', META, 'unknown', header.unknown)
+  keep(SLICES)
+  keep(PARTS)
+end
+
+local function is_done(slice)
+  local count = math.min(batch.slice_size, batch.total - slice * batch.slice_size)
+  return tonumber(redis.call('HGET', SLICES, 'c' .. slice) or 0) == count
+end

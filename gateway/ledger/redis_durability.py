@@ -1,0 +1,88 @@
+"""Whether Redis can keep what it acknowledges: asked at the start and every few seconds (PROMISES 1.2, D10).
+
+A server that may evict, that writes no file, whose file could not be written, that is still loading, or that is only a
+replica promises nothing: the ledger then says so, with the cure, and accepts nothing.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any
+
+from gateway.ledger.port import LedgerUnavailableError
+
+Info = Mapping[str, Any]
+
+_FRESH_S = 2.0  # an answer is believed for so long
+_REFUSED_S = 0.5  # and a refusal: calls fail at once meanwhile
+
+
+def objection(info: Info, *, require_durable: bool) -> str | None:
+    """Why a server of this INFO (server, memory, persistence, replication) cannot keep batches; None where it can."""
+    if info.get("role", "master") != "master":
+        return "Redis is a read-only replica; point the ledger at the primary"
+    if int(info.get("loading", 0)):
+        return "Redis is loading its data; it comes back by itself"
+    if int(info.get("maxmemory", 0)) and info.get("maxmemory_policy") != "noeviction":
+        return f"Redis may evict batches ({info.get('maxmemory_policy')}); set maxmemory-policy noeviction"
+    if require_durable and not int(info.get("aof_enabled", 0)):
+        return "Redis keeps nothing over a restart; set appendonly yes"
+    if int(info.get("aof_enabled", 0)) and info.get("aof_last_write_status", "ok") != "ok":
+        return "Redis cannot write its append-only file; look at its disk"
+    return None
+
+
+class Durability:
+    """Asks `infos` for every primary's INFO; `came_back` is called where a server is not the process it was before."""
+
+    def __init__(
+        self,
+        infos: Callable[[], Awaitable[Sequence[Info]]],
+        came_back: Callable[[], Awaitable[None]],
+        *,
+        require_durable: bool,
+    ) -> None:
+        self._infos = infos
+        self._came_back = came_back
+        self._require_durable = require_durable
+        self._lock = asyncio.Lock()
+        self._until_s = 0.0
+        self._refusal: LedgerUnavailableError | None = None
+        self._runs: frozenset[str] = frozenset()
+        self.infos: Sequence[Info] = ()
+
+    async def ensure(self) -> None:
+        """Raises `LedgerUnavailableError` where the store cannot keep what it acknowledges."""
+        if time.monotonic() >= self._until_s:
+            async with self._lock:
+                if time.monotonic() >= self._until_s:
+                    await self._ask()
+        if self._refusal is not None:
+            raise LedgerUnavailableError(str(self._refusal.detail))
+
+    def doubt(self) -> None:
+        """Something went wrong: ask again before the next call."""
+        if self._refusal is None:
+            self._until_s = 0.0
+
+    async def _ask(self) -> None:
+        try:
+            self.infos = await self._infos()
+            await self._compare()
+            self._refusal = self._judge()
+        except LedgerUnavailableError as error:
+            self._refusal = error
+        self._until_s = time.monotonic() + (_FRESH_S if self._refusal is None else _REFUSED_S)
+
+    def _judge(self) -> LedgerUnavailableError | None:
+        for info in self.infos:
+            reason = objection(info, require_durable=self._require_durable)
+            if reason is not None:
+                return LedgerUnavailableError(reason)
+        return None
+
+    async def _compare(self) -> None:
+        runs = frozenset(str(info["run_id"]) for info in self.infos if "run_id" in info)
+        known, self._runs = self._runs, runs
+        if known and runs - known:
+            await self._came_back()

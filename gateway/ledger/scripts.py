@@ -1,0 +1,66 @@
+"""Runs the ledger's Lua scripts on Redis or Valkey, each call with a deadline and sent exactly once.
+
+A script is a constant text, known to the server by its digest; only a server that answers NOSCRIPT, which has executed
+nothing, is sent the text. Whatever else goes wrong is `LedgerUnavailableError`: the scripts are made so that the same
+call again has no further effect.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Sequence
+from importlib.resources import files
+from typing import Any
+
+from redis.asyncio import Redis, RedisCluster
+from redis.exceptions import NoScriptError, RedisError
+
+from gateway.ledger.port import LedgerUnavailableError
+
+Client = Redis | RedisCluster
+
+
+class Script:
+    """The text of a transition behind what all of its kind begin with, and its digest."""
+
+    def __init__(self, prelude: str, name: str) -> None:
+        folder = files("gateway.ledger") / "lua"
+        texts = [(folder / f"{part}.lua").read_text(encoding="utf-8") for part in (prelude, name)]
+        self.text = "\n".join(texts)
+        self.sha = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()  # as EVALSHA wants it
+
+
+OF_BATCH = ("accept", "command", "forget", "intend", "lease", "mend", "parts", "record", "renew", "tend")
+OF_INDEX = ("browse", "due", "forget", "health", "note", "pick", "reserve", "waits")
+
+
+class Scripts:
+    """`timeout_s` bounds every call, its connecting included."""
+
+    def __init__(self, client: Client, timeout_s: float) -> None:
+        self._client = client
+        self._timeout_s = timeout_s
+        self._scripts = {name: Script("batch", name) for name in OF_BATCH}
+        self._scripts |= {f"index_{name}": Script("index", f"index_{name}") for name in OF_INDEX}
+
+    async def run(self, name: str, keys: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
+        """The script's answer. Raises what redis-py raises: to be called within `within_deadline`."""
+        script = self._scripts[name]
+        try:
+            return await self._client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+        except NoScriptError:
+            return await self._client.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
+
+    async def within_deadline(self, call: Callable[[], Awaitable[Any]]) -> Any:
+        """What `call` answers. Raises `LedgerUnavailableError`, after `timeout_s` at the latest."""
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await call()
+        except TimeoutError:
+            raise LedgerUnavailableError(f"Redis did not answer within {self._timeout_s:g} s") from None
+        except (RedisError, OSError) as error:
+            raise LedgerUnavailableError(f"Redis: {_reason(error)}") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first words of an error, without what a server may have echoed of a command."""
+    return str(error).partition("\n")[0][:160] or type(error).__name__

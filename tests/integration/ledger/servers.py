@@ -1,0 +1,109 @@
+"""Servers that a test may stop, start again and reach by TCP; batches to put into them; waiting for what comes."""
+
+import asyncio
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TypeVar
+
+import redis
+
+from gateway.ledger.port import LedgerUnavailableError, NewBatch, Part
+from gateway.ledger.redis import RedisLedger
+from tests.contract.stores import start
+
+T = TypeVar("T")
+DAY_MS = 86_400_000
+_STARTS_WITHIN_S = 15.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """One server on a port of loopback, in `folder`; options given to `start` count for that start."""
+
+    def __init__(self, store: str, folder: Path, port: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port = port or free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._store = store
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self, *options: str, awaited: bool = True) -> "Server":
+        place = ("--port", str(self.port), "--bind", "127.0.0.1", "--appendfsync", "everysec")
+        self._process = start(self._store, self._folder, *place, *options)
+        if awaited:
+            self._await()
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+            self._process.kill()
+            self._process.wait(10)
+            self._process = None
+
+    def ask(self, *command: str | int | float) -> object:
+        """A command's answer, over a connection of the test's own."""
+        with redis.Redis.from_url(self.url, socket_timeout=5, decode_responses=True) as client:
+            return client.execute_command(*command)
+
+    def _await(self) -> None:
+        until_s = time.monotonic() + _STARTS_WITHIN_S
+        while time.monotonic() < until_s:
+            with suppress(redis.RedisError):
+                self.ask("PING")
+                return
+            time.sleep(0.01)
+        raise TimeoutError((self._folder / "log").read_text()[-2000:])
+
+
+@contextmanager
+def server(store: str, *options: str) -> Iterator[Server]:
+    with tempfile.TemporaryDirectory() as folder:
+        running = Server(store, Path(folder))
+        try:
+            yield running.start(*options)
+        finally:
+            running.kill()
+
+
+def ledger_at(url: str, lost: list[str] | None = None, timeout_s: float = 2.0) -> RedisLedger:
+    return RedisLedger(url, went_back=(lost if lost is not None else []).append, timeout_s=timeout_s)
+
+
+def batch(id_: str = "b1", *, owner: str = "ada", slices: int = 2, size: int = 2, lives_ms: int = DAY_MS) -> NewBatch:
+    sealed = [b"operations %d\n\0" % i for i in range(slices)]
+    return NewBatch(id_, owner, "native", slices * size, size, sealed, b"context", b"key", lives_ms, DAY_MS, 100)
+
+
+def part(slice_: int, indexes: Sequence[int], sealed: bytes = b"outcomes\n\0\xff") -> Part:
+    return Part(slice_, indexes, sealed, len(indexes), 0)
+
+
+async def until_it_works(call: Callable[[], Awaitable[T]], within_s: float = 10.0) -> tuple[T, float]:
+    """What `call` answers as soon as the ledger is available again, and after how many seconds."""
+    began_s = time.monotonic()
+    while True:
+        try:
+            async with asyncio.timeout(within_s):
+                return await call(), time.monotonic() - began_s
+        except LedgerUnavailableError:
+            if time.monotonic() - began_s > within_s:
+                raise
+            await asyncio.sleep(0.05)
