@@ -1,7 +1,8 @@
 """Everything that is no batch: through to the upstream as it came, and back (CONTRACT 7).
 
 The request's target, and the order, case and duplicates of its fields stay; bodies stream with back-pressure both ways;
-1xx, trailers, HEAD, 204, 304 and upgrades pass. What the gateway adds is `Via` and `X-Forwarded-*`.
+1xx, trailers, HEAD, 204, 304 and upgrades pass. What the gateway adds is `Via` and `X-Forwarded-*`. All that may differ
+from an exchange without it stands in the tables of tests/integration/edge/test_requests.py and test_answers.py.
 """
 
 import asyncio
