@@ -13,7 +13,7 @@ from time import perf_counter
 from aiohttp import StreamReader
 from aiohttp.web import BaseRequest, RequestPayloadError
 
-from gateway.admission import Admission, Caller, identity_of
+from gateway.admission import Admission, Caller, identity_of, rate_limit_headers
 from gateway.batch.model import Failure, Operation
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
@@ -29,6 +29,7 @@ from gateway.upstream.headers import RawFields, forwarded, rendered, requested, 
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 from gateway.upstream.upstream import Upstream
 
+_WAITING_MAX = 1000  # requests that wait for tokens; more are told to come back
 _VIA = (b"Via", b"1.1 batch-gateway")
 _CHUNKED = (b"Transfer-Encoding", b"chunked")
 _TUNNELLED = frozenset({b"upgrade"})
@@ -56,12 +57,14 @@ class Forwarding:
         self._admission = admission
         self._upstreams = upstreams
         self._access = access
+        self._waiting = 0  # for tokens
 
     async def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool]) -> Answer:
         began_s = perf_counter()
         ip = self._settings.origins.ip_of(request)
         try:
-            route = await self._admitted(request, ip)
+            route, limits = await self._admitted(request, ip)
+            waited_s = perf_counter() - began_s
         except GatewayError as refusal:
             self._access.denied(refusal)
             self._access.forwarded(
@@ -71,6 +74,7 @@ class Forwarding:
             raise
         said = self._settings.origins.vouched(request, self._settings.via)
         forwarding = _Forwarded(request, self._upstreams[route.upstream], route, said, is_last)
+        forwarding.waited_s, forwarding.limits = waited_s, [(n.encode(), v.encode()) for n, v in limits.items()]
         slug = None
         status = 499  # the caller went away
         try:
@@ -79,7 +83,7 @@ class Forwarding:
             return answer
         except UpstreamError as error:
             slug, status = error.failure.slug, error.status
-            headers = {"Retry-After": "1"} if status == 503 else None
+            headers = limits | ({"Retry-After": "1"} if status == 503 else {})
             raise GatewayError(
                 slug, error.failure.detail, status=status, headers=headers, close=status in (400, 408)
             ) from None
@@ -89,19 +93,31 @@ class Forwarding:
                 waited_s=forwarding.waited_s,
             )  # fmt: skip
 
-    async def _admitted(self, request: BaseRequest, ip: str) -> Route:
-        """The same admission as an operation's; only built up where there is something to decide."""
+    async def _admitted(self, request: BaseRequest, ip: str) -> tuple[Route, dict[str, str]]:
+        """The same admission as an operation's, and what the answer says of it; nothing where there is no limit.
+
+        Where a limit waits, so does the request, for at most its upstream's timeout.
+        """
         target = request.raw_path
+        own = self._admission.route_of(request.method, target)
         if not self._settings.counts:
-            return self._admission.route_of(request.method, target)
+            return own, {}
         fields = request.raw_headers
         caller = Caller(identity_of(fields, self._settings.identity_names), ip, fields)
         lone = Operation("", request.method, target)
-        admitted = await self._admission.admit([lone], caller, batched=False, wait_max_us=0)
+        timeout_s = self._upstreams[own.upstream].timeout_s if own.timeout_s is None else own.timeout_s
+        wait_max_us = int(timeout_s * 1_000_000) if self._waiting < _WAITING_MAX else 0
+        admitted = await self._admission.admit([lone], caller, batched=False, wait_max_us=wait_max_us)
         self._access.taken(admitted.readings, admitted.tokens)
+        if admitted.delays_us and admitted.delays_us[0]:
+            self._waiting += 1
+            try:
+                await asyncio.sleep(admitted.delays_us[0] / 1_000_000)
+            finally:
+                self._waiting -= 1
         route = admitted.routes[0]
         if isinstance(route, Route):
-            return route
+            return route, rate_limit_headers(admitted.readings)
         raise GatewayError(route.slug, route.detail, headers={"Retry-After": str(route.members.get("retryAfter", 1))})
 
 
@@ -122,6 +138,7 @@ class _Forwarded:
         self._loop = loop = asyncio.get_running_loop()
         self.waited_s = 0.0
         self._has_begun = False  # our answer has
+        self.limits: RawFields = ()  # what the buckets say
         self._timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
         fields = request.raw_headers
         upgrades = bool(request._message.upgrade)  # as the reader decided, which stops behind it
@@ -197,7 +214,7 @@ class _Forwarded:
         framed = bodiless or b"content-length" in names
         chunked = not framed and request.version == (1, 1)
         keep_alive = request.keep_alive and (framed or chunked) and not self._is_last()
-        fields = [*forwarded(exchange.fields, keep=_TRAILED), _VIA]
+        fields = [*forwarded(exchange.fields, keep=_TRAILED), _VIA, *self.limits]
         if status == 204:  # RFC 9110 8.6: it has no length
             fields = [field for field in fields if field[0].lower() != b"content-length"]
         if b"date" not in names:

@@ -188,6 +188,36 @@ async def test_a_lone_request_takes_its_own_token_of_the_same_bucket(api: Api) -
     assert len(api.received) == 2
 
 
+async def test_a_forwarded_answer_says_what_is_left(api: Api) -> None:
+    async with gateway(api.url, limit(burst=2)) as running:
+        passed = await get(running.port, "/x")
+    async with gateway(api.url) as running:
+        free = await get(running.port, "/x")
+
+    assert passed.header("RateLimit-Policy") == '"per-caller";q=2;w=7200'
+    assert (passed.header("RateLimit") or "").startswith('"per-caller";r=1;t=')
+    assert free.header("RateLimit") is None
+
+
+async def test_a_lone_request_waits_for_its_token_as_an_operation_does(api: Api) -> None:
+    async with gateway(api.url, limit(on_exhausted="wait", rate="5/s", burst=1)) as running:
+        began_s = asyncio.get_running_loop().time()
+        statuses = [(await get(running.port, "/x")).status for _ in range(3)]
+        took_s = asyncio.get_running_loop().time() - began_s
+
+    assert statuses == [200] * 3
+    assert 0.3 <= took_s < 1.5
+
+
+async def test_a_lone_request_does_not_wait_longer_than_for_its_upstream(api: Api) -> None:
+    settings = limit(on_exhausted="wait", rate="1/min", burst=1)
+    async with gateway(api.url, settings, upstream__timeout="1s") as running:
+        statuses = [(await get(running.port, "/x")).status for _ in range(2)]
+
+    assert statuses == [200, 429]
+    assert len(api.received) == 1
+
+
 async def test_ratelimit_headers_stand_on_every_answer_of_a_limited_batch(api: Api) -> None:
     async with gateway(api.url, limit()) as running:
         answered = await post_batch(running.port, gets("/x"), ("Accept", "application/x-ndjson"))
