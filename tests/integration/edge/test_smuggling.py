@@ -17,7 +17,8 @@ from tests.integration.server.wire import Answer, Wire
 
 CASES = dict(ambiguous.cases())
 TOGETHER = 100
-QUIET_S = 0.5
+QUIET_S = 1.0  # after the first words
+PATIENCE_S = 5.0
 
 _TARGET = re.compile(rb"/([0-9]{3})/(first|hidden|after)")
 
@@ -103,7 +104,7 @@ async def _told(port: int, number: int, data: bytes, free: asyncio.Semaphore) ->
         with suppress(OSError, TimeoutError):
             await wire.send(data.replace(b"NNN", b"%03d" % number))
             while True:
-                async with asyncio.timeout(QUIET_S):
+                async with asyncio.timeout(QUIET_S if said else PATIENCE_S):
                     piece = await wire.reader.read(1 << 16)
                 if not piece:
                     break
