@@ -1,6 +1,6 @@
 """`python -m gateway` and the command `batch-gateway`.
 
-`healthcheck` and `version` are answered before anything heavy is imported: probes run them every few seconds.
+What probes and hooks run (`healthcheck`, `drain`, `reload`, `version`) is answered before anything heavy is imported.
 """
 
 import sys
@@ -10,15 +10,12 @@ from collections.abc import Sequence
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line and exit with its code (CONTRACT 1)."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    match words:
-        case ["version"] | ["--version"]:
-            from gateway.cli.quick import version
+    if words and words[0] in ("version", "--version", "healthcheck", "drain", "reload"):
+        from gateway.cli.quick import main as run_quick
 
-            sys.exit(version())
-        case ["healthcheck"] | ["healthcheck", "--admin", _]:
-            from gateway.cli.quick import healthcheck
-
-            sys.exit(healthcheck(words[2] if len(words) == 3 else None))
+        code = run_quick(words)
+        if code is not None:
+            sys.exit(code)
     from gateway.cli.commands import run
 
     sys.exit(run(words))

@@ -12,7 +12,7 @@ from gateway import wiring
 from gateway.admin.pages import AdminPages, AdminSettings
 from gateway.config import Loaded
 from gateway.lifecycle import report
-from gateway.lifecycle.drain import Drain
+from gateway.lifecycle.drain import Drain, Timings
 from gateway.lifecycle.generation import Generation, Generations, Lasting
 from gateway.lifecycle.reload import Applied, Reloader
 from gateway.limiter.memory import MemoryLimiter
@@ -49,7 +49,7 @@ class App:
         self._reloading: asyncio.Task[None] | None = None
         self._pages = AdminPages(self._page_settings())
         self._servers: list[tuple[asyncio.Server, CallerServer]] = []
-        self._drain = Drain(self._edge, self._drain_timings_s, lambda: self.logger)
+        self._drain = Drain(self._edge, self._drain_timings, self._generations.drain, lambda: self.logger)
         self._watch()
 
     @property
@@ -108,9 +108,9 @@ class App:
     def _apply(self, loaded: Loaded) -> None:
         self._generations.replace(Generation(loaded, self._lasting, self._generations.current), self._edge)
 
-    def _drain_timings_s(self) -> tuple[float, float]:
+    def _drain_timings(self) -> Timings:
         drain = self._loaded.config.drain
-        return drain.delay, drain.timeout
+        return Timings(drain.delay, drain.stream_grace, drain.timeout)
 
     def _page_settings(self) -> AdminSettings:
         reloader = self._reloader

@@ -36,6 +36,7 @@ PROBLEMS = _table(
     ("expectation-failed", 417, "Expectation failed", "Send Expect: 100-continue or no Expect at all."),
     ("unsupported-encoding", 415, "Unsupported content encoding", "Send the envelope without Content-Encoding."),
     ("overloaded", 503, "Overloaded", "Come back after Retry-After; nothing was sent upstream."),
+    ("draining", 503, "Draining", "Send it again; this replica goes away, and another one answers."),
     ("loop-detected", 508, "Loop detected", "The request came back to this gateway; look at the upstream's address."),
     ("internal-error", 500, "Internal error", "A defect of the gateway; its log has the request id."),
     ("not-found", 404, "Not found", "Look at the path; the gateway owns only what stands under its batch prefix."),

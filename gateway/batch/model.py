@@ -90,6 +90,7 @@ _KINDS = {
     "outcome-unknown": "unknown",
     "upstream-timeout": "timeout",
     "upstream-connect": "unreachable",
+    "draining": "unreachable",
     "upstream-tls": "unreachable",
     "upstream-reset": "unreachable",
     "rate-limited": "limited",

@@ -19,6 +19,7 @@ class Loss(enum.Enum):
     """How an exchange with the upstream failed."""
 
     CONNECT = "no connection could be made"
+    DRAINING = "the upstream is gone while this gateway goes away; send it again, another replica answers"
     TLS = "the upstream's certificate was refused"
     NO_ROOM = "no connection became free in time"
     TIMEOUT = "no whole answer arrived in time"
@@ -85,6 +86,8 @@ def given_up(loss: Loss, *, repeatable: bool, attempt: int) -> GiveUp:
             return GiveUp(
                 503 if loss is Loss.NO_ROOM else 502, Failure(slug, f"{loss.value}; not sent", retryable=True)
             )
+        case Loss.DRAINING:
+            return GiveUp(503, Failure("draining", loss.value, retryable=True, members={"retryAfter": 1}))
         case Loss.TIMEOUT | Loss.RESET:
             status = 504 if loss is Loss.TIMEOUT else 502
             if not repeatable:

@@ -28,6 +28,9 @@ ConfigPath = Annotated[Path | None, typer.Option("--config", "-c", help="YAML fi
 UpstreamUrl = Annotated[str | None, typer.Option("--upstream", help="URL of the API behind the gateway.")]
 Listen = Annotated[str | None, typer.Option("--listen", help="HOST:PORT of the traffic listener; port 0: a free one.")]
 Admin = Annotated[str | None, typer.Option("--admin", help="HOST:PORT of the admin listener.")]
+AdminConfig = Annotated[
+    str | None, typer.Option("--config", "-c", help="YAML file whose admin section says where the listener is.")
+]
 Ledger = Annotated[str | None, typer.Option("--ledger", help="Where asynchronous batches live; today only: none.")]
 
 
@@ -89,9 +92,21 @@ def demo() -> None:
 
 
 @_commands.command()
-def healthcheck(admin: Admin = None) -> None:
+def healthcheck(admin: Admin = None, config: AdminConfig = None) -> None:
     """Exit 0 when the gateway on this host is ready, else 1."""
-    raise typer.Exit(quick.healthcheck(admin))
+    raise typer.Exit(quick.healthcheck(admin, config))
+
+
+@_commands.command()
+def drain(admin: Admin = None, config: AdminConfig = None) -> None:
+    """Let the gateway on this host finish what is running and take nothing new; wait until it has."""
+    raise typer.Exit(quick.drain(admin, config))
+
+
+@_commands.command()
+def reload(admin: Admin = None, config: AdminConfig = None) -> None:
+    """Have the gateway on this host read its configuration anew; say what has changed, or what is wrong."""
+    raise typer.Exit(quick.reload(admin, config))
 
 
 @_commands.command()

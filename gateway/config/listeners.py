@@ -84,7 +84,10 @@ class Drain(Section):
     """How the gateway goes away."""
 
     delay: Duration = Field(default=5.0, description="Still accepting after readiness is gone: endpoints lag.")
-    timeout: Timeout = Field(default=25.0, description="How long running envelopes may take to finish.")
+    stream_grace: Duration = Field(
+        default=1.0, description="How long WebSocket tunnels and event streams may go on after that."
+    )
+    timeout: Timeout = Field(default=25.0, description="How long everything that is running may take to finish.")
 
 
 class Reload(Section):

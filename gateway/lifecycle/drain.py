@@ -1,51 +1,82 @@
 """Going away without losing a request (EXPERIENCE 6). SIGTERM and `POST /drain` are this one path.
 
 1. Readiness goes, and every answer carries `Connection: close`; new connections are still taken, for endpoints lag.
-2. The listener closes, and so do connections that are between requests.
-3. What is running finishes.
+   From here on an upstream that cannot be reached is 503 `draining`: in a pod it ends at the same time.
+2. The listener closes. A connection that was taken last may still send its head; those between requests are closed.
+3. What is running finishes, to the last byte. Tunnels and event streams have no end of their own: they are closed after
+   a grace, and their callers connect again elsewhere.
 """
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
+from typing import NamedTuple
 
 import structlog
 
 from gateway.server.connection import CallerServer
 from gateway.server.edge import Edge
 
+_LAST_HEADS_S = 0.1  # a request's head follows its connection within a round trip
+
+
+class Timings(NamedTuple):
+    """In seconds: still accepting; for tunnels and event streams once that is over; for all that is running."""
+
+    delay_s: float
+    stream_grace_s: float
+    timeout_s: float
+
 
 class Drain:
-    """Drains one traffic listener once, however often it is asked to. `timings_s` are its delay and its timeout."""
+    """Drains one traffic listener once, however often it is asked to. `begun` is called when it begins."""
 
     def __init__(
         self,
         edge: Edge,
-        timings_s: Callable[[], tuple[float, float]],
+        timings: Callable[[], Timings],
+        begun: Callable[[], None],
         logger: Callable[[], structlog.typing.FilteringBoundLogger],
     ) -> None:
         self._edge = edge
-        self._timings_s = timings_s
+        self._timings = timings
+        self._begun = begun
         self._logger = logger
         self._running: asyncio.Task[bool] | None = None
 
     async def run(self, server: asyncio.Server, connections: CallerServer, *, delay_s: float | None = None) -> bool:
         """True when everything ended in time. May be called again, also while it runs."""
         if self._running is None:
-            usual_delay_s, timeout_s = self._timings_s()
-            wait_s = usual_delay_s if delay_s is None else delay_s
-            self._running = asyncio.create_task(self._drain(server, connections, wait_s, timeout_s))
+            timings = self._timings()
+            if delay_s is not None:
+                timings = timings._replace(delay_s=delay_s)
+            self._running = asyncio.create_task(self._drain(server, connections, timings))
         return await asyncio.shield(self._running)
 
-    async def _drain(self, server: asyncio.Server, connections: CallerServer, delay_s: float, timeout_s: float) -> bool:
+    async def _drain(self, server: asyncio.Server, connections: CallerServer, timings: Timings) -> bool:
         self._edge.draining = True
-        self._logger().info("draining", delay_s=delay_s, timeout_s=timeout_s)
-        await asyncio.sleep(delay_s)  # endpoints lag behind readiness, so requests still come
+        self._begun()
+        self._logger().info("draining", **timings._asdict())
+        await asyncio.sleep(timings.delay_s)
         server.close()
-        connections.pre_shutdown()
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._edge.idle.wait()
+            async with asyncio.timeout(timings.timeout_s):
+                await self._finish(connections, timings.stream_grace_s)
         except TimeoutError:
             self._logger().warning("drain timed out", active=self._edge.active)
             return False
+        self._logger().info("drained")
         return True
+
+    async def _finish(self, connections: CallerServer, stream_grace_s: float) -> None:
+        if connections.connections:
+            await asyncio.sleep(_LAST_HEADS_S)
+        connections.leave()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(stream_grace_s):
+                await connections.gone()
+                return
+        ended = connections.end_endless()
+        if ended:
+            self._logger().info("streams ended", count=ended)
+        await connections.gone()

@@ -89,6 +89,7 @@ class Generations:
     def __init__(self, first: Generation) -> None:
         self.current = first
         self._leaving: dict[Generation, asyncio.Task[None]] = {}
+        self._draining = False
 
     def __len__(self) -> int:
         return 1 + len(self._leaving)
@@ -102,8 +103,16 @@ class Generations:
     def replace(self, generation: Generation, edge: Edge) -> None:
         """From the next request on, `generation` answers."""
         before, self.current = self.current, generation
+        if self._draining:
+            self.drain()
         edge.move(generation.rooms)
         self._leaving[before] = asyncio.get_running_loop().create_task(self._leave(before))
+
+    def drain(self) -> None:
+        """From now on an upstream that is gone is no fault: it goes away with us."""
+        self._draining = True
+        for pool in self.pools:
+            pool.drain()
 
     async def close(self) -> None:
         """Close every pool at once."""

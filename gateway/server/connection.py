@@ -25,12 +25,12 @@ class CallerConnection(RequestHandler):
     """aiohttp's connection with our own reader of requests, limits on slowness and our own words for errors.
 
     Whoever answers counts `written_bytes` and says in `answering` which request's answer has begun; `excused` is a
-    request whose body need not come yet.
+    request whose body need not come yet, `endless` one whose answer has no end of its own.
     """
 
     __slots__ = (
         "_head_due_s", "_moved_bytes", "_moved_s", "_patience", "_reader", "_reading", "_render", "_sending",
-        "_watched", "answering", "excused", "received_bytes", "written_bytes",
+        "_watched", "answering", "endless", "excused", "received_bytes", "written_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +52,7 @@ class CallerConnection(RequestHandler):
         self.received_bytes = self.written_bytes = 0
         self.answering: BaseRequest | None = None
         self.excused: BaseRequest | None = None
+        self.endless: BaseRequest | None = None
         self._watched: BaseRequest | None = None  # what was in progress at the last look
         self._sending: Slack | None = None  # of that request's body
         self._reading: Slack | None = None  # of what is still to be read by the caller
@@ -98,6 +99,20 @@ class CallerConnection(RequestHandler):
             cut_off(transport)
         if self._is_silent(request, taken_bytes, now_s):
             cut_off(transport)
+
+    def leave(self) -> None:
+        """Close the connection where it is between requests. aiohttp's own `close` would leave it open and deaf."""
+        has_begun = self._head_due_s is not None and self.received_bytes > 0  # a head of which a part is there
+        if self._waiter is not None and not self._messages and not has_begun and self.transport is not None:
+            self.transport.close()
+
+    def end_endless(self) -> bool:
+        """Close the connection where what it carries would not end by itself."""
+        request = self._current_request
+        if request is None or request is not self.endless or self.transport is None:
+            return False
+        self.transport.close()
+        return True
 
     def handle_error(
         self, request: BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
@@ -154,6 +169,7 @@ class CallerServer(Server):
         self._look_s = patience.look_s
         self._looked_s = 0.0
         self._looking: asyncio.TimerHandle | None = None
+        self._nobody: asyncio.Future[None] | None = None
         self._connection_options = {"heads": Heads(limits), "access_log": None, "patience": patience, **kwargs}
 
     @property
@@ -168,6 +184,33 @@ class CallerServer(Server):
         if self._looking is None:
             self._looked_s = self._loop.time()
             self._looking = self._loop.call_later(self._look_s, self._look)
+
+    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
+        super().connection_lost(handler, exc)
+        if handler._task_handler is None:
+            self._one_has_gone()
+        else:
+            handler._task_handler.add_done_callback(self._one_has_gone)  # behind aiohttp's own, which forgets it
+
+    def _one_has_gone(self, _: object = None) -> None:
+        if self._nobody is not None and not self._connections and not self._nobody.done():
+            self._nobody.set_result(None)
+
+    def leave(self) -> None:
+        """Close the connections that are between requests."""
+        for each in self.connections:
+            if isinstance(each, CallerConnection):
+                each.leave()
+
+    async def gone(self) -> None:
+        """Wait until every connection has ended, with all that was written to it. For one waiter at a time."""
+        if self._connections:
+            self._nobody = self._loop.create_future()
+            await self._nobody
+
+    def end_endless(self) -> int:
+        """Close the connections whose answers have no end of their own; how many there were."""
+        return sum(isinstance(each, CallerConnection) and each.end_endless() for each in self.connections)
 
     async def shutdown(self, timeout: float | None = None) -> None:
         await super().shutdown(timeout)
@@ -187,3 +230,8 @@ class CallerServer(Server):
 def excuse(request: BaseRequest, excused: bool = True) -> None:
     """The body of `request` need not come yet, or from now on it must."""
     cast(CallerConnection, request.protocol).excused = request if excused else None
+
+
+def call_endless(request: BaseRequest) -> None:
+    """What answers `request` has no end of its own, so a drain does not wait for it."""
+    cast(CallerConnection, request.protocol).endless = request

@@ -20,12 +20,12 @@ from gateway.batch.routes import Route
 from gateway.errors import GatewayError
 from gateway.server.access import Access
 from gateway.server.answer import Answer, date_field, head, send
-from gateway.server.connection import excuse
+from gateway.server.connection import call_endless, excuse
 from gateway.server.origin import Origins
 from gateway.server.patience import body_refusal
 from gateway.server.reading import Body
 from gateway.server.tunnel import tunnel
-from gateway.upstream.headers import RawFields, forwarded, rendered, requested, trailing
+from gateway.upstream.headers import RawFields, forwarded, is_event_stream, rendered, requested, trailing
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 from gateway.upstream.upstream import Upstream
 
@@ -221,6 +221,8 @@ class _Forwarded:
             fields.append(date_field())  # RFC 9110 6.6.1: a recipient with a clock adds it
         if chunked or (method == "HEAD" and b"transfer-encoding" in names):
             fields.append(_CHUNKED)
+        if not framed and is_event_stream(exchange.fields):
+            call_endless(request)
         start = head(status, exchange.reason, fields, request=request, keep_alive=keep_alive)
         sent = await self._stream(start, chunked=chunked)
         return Answer.already_written(status, keep_alive=keep_alive, body_bytes=sent)

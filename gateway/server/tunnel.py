@@ -5,6 +5,7 @@ import asyncio
 from aiohttp.web import BaseRequest
 
 from gateway.server.answer import Answer, head, send
+from gateway.server.connection import call_endless
 from gateway.upstream.headers import forwarded
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 
@@ -58,6 +59,7 @@ async def tunnel(request: BaseRequest, exchange: StreamedExchange) -> Answer:
         raise ConnectionResetError
     fields = [*forwarded(exchange.fields, keep=_KEPT), (b"Connection", b"upgrade")]
     await send(request, head(101, exchange.reason, fields, request=request, keep_alive=True))
+    call_endless(request)
     caller = _CallerBytes(request, exchange)
     request.protocol.set_parser(caller)  # type: ignore[arg-type]  # it asks for feed_data and feed_eof only
     try:

@@ -191,6 +191,14 @@ def codings(fields: RawFields) -> list[bytes]:
     return [value.lower() for name, value in fields if len(name) == 17 and name.lower() == b"transfer-encoding"]
 
 
+def is_event_stream(fields: RawFields) -> bool:
+    """Whether the body has no end of its own: server-sent events, whose readers come back (WHATWG HTML)."""
+    return any(
+        name.lower() == b"content-type" and value.partition(b";")[0].strip().lower() == b"text/event-stream"
+        for name, value in fields
+    )
+
+
 def bytes_of(fields: RawFields) -> int:
     """How many bytes names and values take."""
     return sum(len(name) + len(value) for name, value in fields)

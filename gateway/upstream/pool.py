@@ -54,7 +54,7 @@ class Pool:
         self._poll = select.poll()
         self._budget = RetryBudget(limits.retries_percent, limits.retries_per_s)
         self._repeats = Repeats(self.submit, self._budget, refused, loop)
-        self.lost = self._repeats.lost  # what a connection calls for an exchange that failed
+        self.drain, self.lost = self._repeats.drain, self._repeats.lost  # the latter is for an exchange that failed
         self.repeats = self._repeats.after_rejection  # ... and for an answer from 425 on
         self._closed = False
         self._is_plain = limits.pipelining_max == 1 and limits.idle_timeout_s >= _ASK_AFTER_IDLE_S  # nothing to ask

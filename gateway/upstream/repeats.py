@@ -20,12 +20,16 @@ class Repeats:
         refused: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        self.closed = False
+        self.closed = self.draining = False
         self.waiting: set[Exchange] = set()  # those that `submit` gets again, now or after a pause
         self._submit = submit
         self._budget = budget
         self._refused = refused
         self._loop = loop
+
+    def drain(self) -> None:
+        """From now on an upstream that cannot be reached is one that goes away with us."""
+        self.draining = True
 
     def lost(self, exchange: Exchange, loss: Loss) -> None:
         """`exchange` failed: it is sent again, or given up."""
@@ -34,6 +38,8 @@ class Repeats:
         remaining_s = exchange.deadline_s - now_s
         if loss is Loss.RESET and remaining_s <= 0:
             loss = Loss.TIMEOUT
+        elif loss is Loss.CONNECT and self.draining:
+            loss = Loss.DRAINING
         exchange.may_share = False  # a repeat travels alone: it shall not be lost for another's sake again
         repeatable, attempt = exchange.repeatable, exchange.attempt
         decision = decide(

@@ -76,6 +76,12 @@ readinessProbe:
   periodSeconds: 2
   timeoutSeconds: 2
   failureThreshold: 2
+# The drain begins with the Pod's end, while the app's preStop still keeps the app alive; TERM then finds it done. A
+# native sidecar is sent TERM only once the app has ended.
+lifecycle:
+  preStop:
+    exec:
+      command: [batch-gateway, drain, --config, /etc/batch-gateway/gateway.yaml]
 {{- with .Values.resources }}
 resources:
   {{- toYaml . | nindent 2 }}

@@ -248,6 +248,16 @@ def test_the_digest_wins_over_the_tag_and_the_tag_over_the_release(helm: Helm, i
     assert helm.template({**STANDALONE, "image": image}).gateway()["image"] == reference
 
 
+def test_the_hook_before_the_end_drains_by_the_mounted_configuration(helm: Helm) -> None:
+    gateway = helm.template(STANDALONE).gateway()
+    folders = {mount["mountPath"] for mount in gateway["volumeMounts"]}
+
+    command = gateway["lifecycle"]["preStop"]["exec"]["command"]
+
+    assert command[:2] == ["batch-gateway", "drain"]
+    assert command[-1].rpartition("/")[0] in folders
+
+
 def test_only_what_the_gateway_cannot_reload_rolls_the_pods(helm: Helm) -> None:
     def checksum(config: Tree, **more: object) -> str | None:
         rendered = helm.template({**merged(STANDALONE, {"config": config}), **more})

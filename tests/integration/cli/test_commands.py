@@ -3,7 +3,9 @@
 import json
 import re
 import resource
+import signal
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jsonschema  # type: ignore[import-untyped]  # ships no types
@@ -104,7 +106,9 @@ def test_help_exits_0_on_standard_output() -> None:
     done = run("--help")
 
     assert done.returncode == 0
-    assert {"serve", "check", "demo", "config", "healthcheck", "version"} <= set(re.findall(r"\w+", done.stdout))
+    assert {"serve", "check", "demo", "config", "healthcheck", "drain", "reload", "version"} <= set(
+        re.findall(r"\w+", done.stdout)
+    )
 
 
 @pytest.mark.parametrize("command", [["check"], ["serve"], ["config", "show"], ["validate"]])
@@ -200,6 +204,75 @@ async def test_healthcheck_is_0_when_ready_and_1_when_nobody_listens(api: Api, s
     assert (by_flag.returncode, by_variable.returncode, gone.returncode) == (0, 0, 1)
     assert len(gone.stderr.splitlines()) == 1
     assert "Traceback" not in gone.stderr
+
+
+@pytest.mark.parametrize("address", ["", "host: 0.0.0.0, ", "host: 127.0.0.1, "])
+async def test_healthcheck_finds_the_listener_in_the_configuration(
+    api: Api, serve: Serve, tmp_path: Path, address: str
+) -> None:
+    _, admin = serve("--upstream", api.url).ports()
+    file = config(tmp_path, f"upstream: {{url: http://a}}\nadmin: {{{address}port: {admin}}}\n")
+
+    assert run("healthcheck", "--config", file).returncode == 0
+
+
+@pytest.mark.parametrize("text", ["[1]", "{", "admin: {port: x}", "\x00"])
+def test_a_configuration_that_is_none_is_told_in_a_line(tmp_path: Path, text: str) -> None:
+    done = run("healthcheck", "--config", config(tmp_path, text))
+
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+
+
+async def test_drain_waits_and_says_that_all_has_ended(api: Api, serve: Serve) -> None:
+    process = serve("--upstream", api.url, environ={"BATCH_GATEWAY__DRAIN__DELAY": "50ms"})
+    traffic, admin = process.ports()
+
+    done = run("drain", "--admin", f"127.0.0.1:{admin}")
+
+    assert (done.returncode, done.stdout) == (0, "drained\n")
+    with pytest.raises(ConnectionRefusedError):
+        await get(traffic, "/x")
+    process.signal(signal.SIGTERM)
+    assert process.ended() == 0
+
+
+async def test_reload_says_what_has_changed_or_what_is_wrong(api: Api, serve: Serve, tmp_path: Path) -> None:
+    text = f"upstream: {{url: '{api.url}'}}\nreload: {{interval: 0s}}\n"
+    file = config(tmp_path, text)
+    _, admin = serve("--config", file).ports()
+
+    config(tmp_path, f"{text}batch: {{concurrency: 3}}\n")
+    good = run("reload", "--admin", f"127.0.0.1:{admin}")
+    config(tmp_path, "upstream: {}\nnonsense: 1\n")
+    bad = run("reload", "--admin", f"127.0.0.1:{admin}")
+
+    assert (good.returncode, good.stdout) == (0, "reloaded\nchanged: batch.concurrency\n")
+    assert bad.returncode == 1
+    assert f"{file}:1:11: upstream.url" in bad.stderr
+    assert f"{file}:2:1: nonsense" in bad.stderr
+
+
+@pytest.mark.parametrize("how", ["value", "fromEnv", "fromFile", "variable"])
+def test_guarded_pages_are_asked_with_the_token_of_the_configuration(how: str, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("s3cret\n")
+    reference = {"value": "s3cret", "fromEnv": "ADMIN_TOKEN", "fromFile": str(tmp_path / "token"), "variable": ""}[how]
+    token = "" if how == "variable" else f", token: {{{how}: {reference}}}"
+    environ = {"BATCH_GATEWAY__ADMIN__TOKEN__VALUE": "s3cret"} if how == "variable" else {"ADMIN_TOKEN": "s3cret"}
+
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        file = config(tmp_path, f"admin: {{port: {server.getsockname()[1]}{token}}}\n")
+        running = pool.submit(run, "drain", "--config", file, environ=environ)
+        connection, _ = server.accept()
+        with connection:
+            asked = connection.recv(4096)
+            connection.sendall(b"HTTP/1.1 503 x\r\nContent-Length: 4\r\n\r\nlate")
+        done = running.result()
+
+    assert asked.startswith(b"POST /drain HTTP/1.1\r\n")
+    assert b"Authorization: Bearer s3cret\r\n" in asked
+    assert done.returncode == 1
+    assert "answered 503: late" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [["--admin"], ["--nope"], ["--admin", "nonsense"]])

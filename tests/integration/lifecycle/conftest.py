@@ -21,7 +21,6 @@ _FLAGS: dict[str, object] = {
     "listen.host": "127.0.0.1",
     "listen.port": 0,
     "admin.port": 0,
-    "drain.delay": "0s",
 }
 
 

@@ -17,7 +17,7 @@ from gateway.batch.retry import (
     is_repeatable,
 )
 
-_NOT_SENT = {Loss.CONNECT, Loss.TLS, Loss.NO_ROOM}
+_NOT_SENT = {Loss.CONNECT, Loss.DRAINING, Loss.TLS, Loss.NO_ROOM}
 
 
 @pytest.mark.parametrize(("method", "marked"), list(product(METHODS, (False, True))))
@@ -86,6 +86,8 @@ def test_a_rejection_that_asks_for_more_time_than_is_left_is_the_answer() -> Non
     [
         (Loss.CONNECT, False, 502, "upstream-connect"),
         (Loss.CONNECT, True, 502, "upstream-connect"),
+        (Loss.DRAINING, False, 503, "draining"),
+        (Loss.DRAINING, True, 503, "draining"),
         (Loss.TLS, False, 502, "upstream-tls"),
         (Loss.TLS, True, 502, "upstream-tls"),
         (Loss.NO_ROOM, False, 503, "overloaded"),

@@ -16,8 +16,8 @@ _BAD = [
     ("listen:\n  idel_timeout: 1s", '3:3: listen.idel_timeout: unknown key, did you mean "idle_timeout"?'),
     ("zebra: 1", "2:1: zebra: unknown key; known here: version, listen, admin, upstream, upstreams, routes, limits,"
                  " batch, identity, log, drain, reload"),
-    ("drain: {zebra: 1}", "2:9: drain.zebra: unknown key; known here: delay, timeout"),
-    ("drain: {5s}", "2:9: drain.(no name): unknown key; known here: delay, timeout"),
+    ("drain: {zebra: 1}", "2:9: drain.zebra: unknown key; known here: delay, stream_grace, timeout"),
+    ("drain: {5s}", "2:9: drain.(no name): unknown key; known here: delay, stream_grace, timeout"),
     ("drain: {delay:5s}", "2:9: drain.(no name): unknown key, did you mean \"delay\"?"),
     ("drain: {zzzzzzzzzz:5s}", "2:9: drain.(no name): unknown key; write a space after the colon"),
     ("admin: {token: {from_env: X}}", '2:17: admin.token.from_env: unknown key, did you mean "fromEnv"?'),

@@ -18,6 +18,7 @@ from gateway.upstream.headers import (
     ends_with_close,
     forwarded,
     inherited,
+    is_event_stream,
     is_head,
     refusal_in_operation,
     rendered,
@@ -393,3 +394,17 @@ def test_without_a_host_the_gateway_vouches_for_none() -> None:
 
 def test_field_lines_end_in_crlf() -> None:
     assert rendered([(b"A", b"1"), (b"b", b"")]) == b"A: 1\r\nb: \r\n"
+
+
+@pytest.mark.parametrize(
+    ("fields", "is_one"),
+    [
+        ([], False),
+        ([(b"X", b"text/event-stream")], False),
+        ([(b"content-type", b"text/event-stream")], True),
+        ([(b"X", b"y"), (b"Content-Type", b" Text/Event-Stream ; charset=utf-8")], True),
+        ([(b"Content-Type", b"text/event-streams")], False),
+    ],
+)
+def test_an_event_stream_is_told_by_its_media_type(fields: list[tuple[bytes, bytes]], is_one: bool) -> None:
+    assert is_event_stream(fields) is is_one
