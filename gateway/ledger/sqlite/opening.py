@@ -1,7 +1,8 @@
 """The ledger's file made ready: its connections, its schema, its process epoch; an older copy of it is refused.
 
 The process epoch grows with every start and every orderly end, in the file first and then in a note beside it. A file
-whose epoch is below the note's is a copy from before: what was sent since then would be sent again (PROMISES D8).
+whose epoch is below the note's is a copy from before: what was sent since then would be sent again (PROMISES D8). A
+copy that was taken since the last start and is put back after a crash is not told apart; after an orderly end it is.
 """
 
 import os
