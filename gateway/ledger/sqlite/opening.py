@@ -15,7 +15,7 @@ from typing import NamedTuple
 from gateway.ledger.state_folder import StateFolder, StateFolderError, claim
 
 SCHEMA_VERSION = 1
-_BUSY_S = 1.5  # how long a connection waits for a lock: a caller shall hear of trouble within 2 s (PROMISES D10)
+_BUSY_S = 1.0  # how long a connection waits for a lock: a caller shall hear of trouble within 2 s (PROMISES D10)
 
 
 class Opened(NamedTuple):
