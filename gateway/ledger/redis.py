@@ -42,6 +42,11 @@ class RedisLedger:
         self._scan = (0, 0)
         self._rescued = 0  # by leases, to be told by the next sweep
 
+    @property
+    def may_lease(self) -> bool:
+        """Whether leases are given out: not for a few seconds after a server was replaced."""
+        return self._store.may_lease
+
     async def accept(self, batch: NewBatch) -> View:
         place = await self._store.index("reserve", batch.id, batch.owner, batch.unfinished_max, _PLACE_MS)
         if place[0] == b"full":
@@ -98,7 +103,7 @@ class RedisLedger:
 
     async def lease(self, worker: str, *, most: int, lasts_ms: int) -> Sequence[Lease]:
         leases: list[Lease] = []
-        for _ in range(_ROUNDS_MAX if self._store.may_lease else 0):
+        for _ in range(_ROUNDS_MAX if self.may_lease else 0):
             if len(leases) >= most:
                 break
             picked = await self._pick(most - len(leases), leases)
@@ -185,7 +190,7 @@ class RedisLedger:
     async def wait(self, timeout_s: float) -> None:
         until_s = time.monotonic() + timeout_s
         while (left_s := until_s - time.monotonic()) > 0:
-            if self._store.may_lease and await self._store.index("waits"):
+            if self.may_lease and await self._store.index("waits"):
                 return
             self._bell.clear()
             try:

@@ -48,6 +48,12 @@ def running(store: str, folder: Path, *options: str) -> Iterator[tuple[subproces
 
 def start(store: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
     """The bare process."""
+    always: Sequence[str] = ("--dir", str(folder), "--save", "", "--logfile", str(folder / "log"))
+    return spawn(binary(store), *always, "--appendonly", "yes", *options)
+
+
+def spawn(*command: str) -> subprocess.Popen[bytes]:
+    """A process that ends with this one."""
     parent = os.getpid()
 
     def die_with_parent() -> None:
@@ -55,8 +61,7 @@ def start(store: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
         if os.getppid() != parent:
             os._exit(1)
 
-    always: Sequence[str] = ("--dir", str(folder), "--save", "", "--logfile", str(folder / "log"))
-    return subprocess.Popen([binary(store), *always, "--appendonly", "yes", *options], preexec_fn=die_with_parent)
+    return subprocess.Popen(command, preexec_fn=die_with_parent)
 
 
 def await_socket(path: Path) -> None:

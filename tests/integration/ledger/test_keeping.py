@@ -1,0 +1,64 @@
+"""No key outlives its batch (PROMISES L6), and what is deleted or over is gone."""
+
+import tempfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from gateway.ledger.redis import RedisLedger
+from tests.contract.stores import STORES, running
+from tests.integration.ledger.servers import batch, ledger_at, part
+
+LONGEST_MS = 2 * 86_400_000 + 3_600_000  # its life, its keeping, and the mark of what was deleted
+
+
+@pytest.fixture(params=STORES)
+async def both(request: pytest.FixtureRequest) -> AsyncIterator[tuple[RedisLedger, "redis.Redis"]]:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(request.param, Path(folder)) as (_, url),
+        redis.Redis.from_url(url, decode_responses=True) as client,
+    ):
+        ledger = ledger_at(url)
+        yield ledger, client
+        await ledger.close()
+
+
+def endless(client: "redis.Redis") -> list[str]:
+    return [key for key in client.scan_iter(count=1000) if not 0 < int(str(client.pttl(key))) <= LONGEST_MS]
+
+
+async def test_every_key_has_an_end_of_life_at_every_step(both: tuple[RedisLedger, "redis.Redis"]) -> None:
+    ledger, client = both
+    found = []
+    await ledger.accept(batch(slices=3))
+    found += endless(client)
+    first, second = await ledger.lease("worker", most=2, lasts_ms=15_000)
+    found += endless(client)
+    await ledger.intend(first, [0])
+    found += endless(client)
+    await ledger.record(second, part(1, [2]), ends=True)
+    found += endless(client)
+    await ledger.record(first, part(0, [0, 1]), ends=True, retracts=[0])
+    found += endless(client)
+    await ledger.command("b1", "cancel")
+    found += endless(client)
+    await ledger.sweep()
+
+    assert found + endless(client) == []
+    assert len(list(client.scan_iter())) > 5
+
+
+async def test_a_deleted_batch_leaves_only_a_mark(both: tuple[RedisLedger, "redis.Redis"]) -> None:
+    ledger, client = both
+    await ledger.accept(batch())
+    await ledger.command("b1", "cancel")
+
+    await ledger.command("b1", "delete")
+
+    assert [key for key in client.scan_iter() if "b1" in key] == ["{bg:b1}:meta"]
+    assert client.hgetall("{bg:b1}:meta").keys() == {"state", "seq"}
+    assert not any("b1" in str(entry) for entry in client.zrange("{bg:index}:due", 0, -1))
+    assert await ledger.view("b1") is None
