@@ -249,7 +249,7 @@ async def test_reload_says_what_has_changed_or_what_is_wrong(api: Api, serve: Se
 
     assert (good.returncode, good.stdout) == (0, "reloaded\nchanged: batch.concurrency\n")
     assert bad.returncode == 1
-    assert f"{file}:1:11: upstream.url" in bad.stderr
+    assert f"{file}:1:1: upstream.url" in bad.stderr
     assert f"{file}:2:1: nonsense" in bad.stderr
 
 
