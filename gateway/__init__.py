@@ -11,6 +11,7 @@ admission   may this operation run: the same answer alone or in a batch
 limiter     token buckets
 worker      asynchronous batches: leases them from the ledger and runs them through the executor
 executor    runs a batch; yields outcomes, keeps none
+plan        a batch that was admitted, with all that running it takes
 ledger      the durable record of asynchronous batches
 upstream    the API behind us: HTTP/1.1 connections, reuse, deadlines, the retry law
 batch       what a batch is and what may happen to it

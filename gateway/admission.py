@@ -1,7 +1,7 @@
 """May this operation run? The same answer alone or in a batch: its route, its cost, its caller's buckets."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -46,13 +46,25 @@ class Admitted(NamedTuple):
 
 
 class Admission:
-    """Decides for operations and lone requests alike. Charges nothing for what a route refuses."""
+    """Decides for operations and lone requests alike. Charges nothing for what a route refuses.
 
-    def __init__(self, routes: Routes, limits: Sequence[Limit], limiter: Limiter, *, strict: bool = False) -> None:
+    `away_s` tells for how many seconds batches may not ask the upstream of that name; 0 while they may.
+    """
+
+    def __init__(
+        self,
+        routes: Routes,
+        limits: Sequence[Limit],
+        limiter: Limiter,
+        *,
+        strict: bool = False,
+        away_s: Callable[[str], int] = lambda _: 0,
+    ) -> None:
         self._routes = routes
         self._limits = limits
         self._limiter = limiter
         self._strict = strict
+        self._away_s = away_s
 
     @property
     def counts(self) -> bool:
@@ -92,8 +104,9 @@ class Admission:
         always_waits: bool = False,
         ordered: bool = False,
     ) -> Admitted:
-        """Routes for all, and tokens for all that have one, in one step. Raises 429, 413, or 422 for strict routes.
+        """Routes for all, and tokens for all that have one, in one step.
 
+        Raises 429, 413, 422 for strict routes, or 503 for a batch all of whose upstreams are away: it costs nothing.
         `always_waits`: a limit that is exhausted is waited for, whatever it does for others (CONTRACT 5).
         `ordered`: the operations may hold references, and are routed by what surrounds them.
         """
@@ -104,6 +117,8 @@ class Admission:
             routes = [decide(operation.method, operation.target, batched=batched) for operation in operations]
         if self._strict and batched:
             _refuse_all(operations, routes, pointer)
+        if batched:
+            self._refuse_if_away(routes)
         if not self._limits:
             return Admitted(routes)
         charges = self._charges(routes, caller, always_waits=always_waits)
@@ -117,6 +132,11 @@ class Admission:
     async def readings(self, caller: Caller) -> Sequence[Reading]:
         """What every limit has left for this caller."""
         return await self._limiter.look([(limit.bucket, _key(limit, caller)) for limit in self._limits])
+
+    def _refuse_if_away(self, routes: Sequence[Route | Failure]) -> None:
+        waits_s = [self._away_s(name) for name in {route.upstream for route in routes if isinstance(route, Route)}]
+        if waits_s and all(waits_s):
+            raise GatewayError("upstream-unavailable", headers={"Retry-After": str(min(waits_s))})
 
     def _charges(
         self, routes: Sequence[Route | Failure], caller: Caller, *, always_waits: bool = False

@@ -21,6 +21,7 @@ from gateway.server.edge import Edge
 from gateway.server.heads import HeadLimits
 from gateway.server.patience import hold_little
 from gateway.telemetry.metrics import Metrics
+from gateway.upstream.breaker import State
 from gateway.version import VERSION
 
 _LAG_EVERY_S = 0.5
@@ -162,7 +163,11 @@ class App:
             "upstream_requests_waiting", "Requests waiting for a connection.",
             lambda: sum(pool.waiting for pool in generations.pools),
         )  # fmt: skip
-        gauge("upstream_concurrency_limit", "Connections at most, over all upstreams.", self._connections_limit)
+        gauge(
+            "upstream_concurrency_limit", "Operations of batches at once at most, over all upstreams.",
+            lambda: sum(pool.turns.limit for pool in generations.current.pools.values()),
+        )  # fmt: skip
+        self._metrics.states("upstream_circuit_state", "Upstreams whose breaker is in this state.", self._circuits)
         gauge("draining", "1 while draining.", lambda: float(self._edge.draining))
         gauge(
             "config_last_reload_successful", "1 if the configuration that was read last is in force.",
@@ -174,9 +179,9 @@ class App:
         )  # fmt: skip
         self._measure_lag(self._loop.time())
 
-    def _connections_limit(self) -> int:
-        upstreams = self._loaded.config.all_upstreams
-        return sum(upstream.connections for upstream in upstreams.values())
+    def _circuits(self) -> Mapping[str, float]:
+        states = [pool.turns.state for pool in self._generations.current.pools.values()]
+        return {state.value: states.count(state) for state in State}
 
     def _measure_lag(self, due_s: float) -> None:
         now_s = self._loop.time()

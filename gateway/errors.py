@@ -79,6 +79,12 @@ PROBLEMS = _table(
         "Upstream TLS failure",
         "The upstream's certificate was refused; the operation was not sent.",
     ),
+    (
+        "upstream-unavailable",
+        503,
+        "Upstream unavailable",
+        "The upstream fails too often; come back after Retry-After. Nothing was sent.",
+    ),
     ("upstream-reset", 502, "Upstream connection lost", "The connection broke; the operation is safe to repeat."),
     ("upstream-timeout", 504, "Upstream timeout", "No answer in time; the operation is safe to repeat."),
     (

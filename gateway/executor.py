@@ -8,55 +8,23 @@ sent; what is on its way ends by itself and is reported to `stray`: every sent o
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import cast
 
 from gateway.batch.agenda import Agenda
-from gateway.batch.model import SAFE_METHODS, Batch, Failure, Operation, Outcome
-from gateway.batch.resolution import Resolution
+from gateway.batch.model import SAFE_METHODS, Failure, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.errors import PROBLEMS
+from gateway.plan import HALTED, OUT_OF_TIME, Gate, Plan
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import Names, end_to_end
+from gateway.upstream.turns import Turn, Turns
 from gateway.upstream.upstream import Upstream
 
 # HEAD is safe too, but where its answer ends cannot be told to the parser.
 _SHAREABLE = frozenset({"GET", "OPTIONS"})
 
-Write = Callable[[Operation, int], bytes]
-
-
-class Gate(NamedTuple):
-    """What the operations of an asynchronous batch pass before they start.
-
-    `refusal()` tells why nothing may start any more, None while it may; it is asked before every group of starts, and
-    again when `stopped` is done. Operation i with `holds[i]` starts once `intend`, called for all that are about to
-    start in one turn of the loop, is done with None; a `Failure` refuses them. Neither future ever fails.
-    """
-
-    refusal: Callable[[], Failure | None]
-    holds: Sequence[bool]
-    intend: Callable[[Sequence[int]], asyncio.Future[Failure | None]]
-    stopped: asyncio.Future[None]
-
-
-class Plan(NamedTuple):
-    """A batch that was admitted. `routes[i]` is a `Failure` where operation i may not run; `delays_us` may be empty.
-
-    `write` makes an operation's request; `deadline_s` is a time of the loop's clock. `gate` None: nothing is awaited.
-    `resolution` is there where operations may refer to others. Operations with an outcome in `earlier` are not sent.
-    """
-
-    batch: Batch
-    routes: Sequence[Route | Failure]
-    write: Write
-    concurrency: int
-    deadline_s: float
-    answers_bytes_max: int
-    delays_us: Sequence[int] = ()
-    gate: Gate | None = None
-    resolution: Resolution | None = None
-    earlier: Mapping[int, Outcome] = {}
+__all__ = ["Executor", "Gate", "Plan"]
 
 
 class Executor:
@@ -112,7 +80,7 @@ class _Run:
             self._plan.gate.stopped.add_done_callback(lambda _: self._send())
         for outcome in self._agenda.lost:
             self._finish(outcome)
-        self._deadline = self._loop.call_at(self._plan.deadline_s, self._send_no_more, _out_of_time())
+        self._deadline = self._loop.call_at(self._plan.deadline_s, self._send_no_more, OUT_OF_TIME)
         self._send()
 
     def stop(self, stray: Callable[[Outcome], None]) -> None:
@@ -122,9 +90,11 @@ class _Run:
         for outcome in self._finished:  # nobody will fetch these
             if outcome.attempts:
                 stray(outcome)
-        if self._in_flight:
-            for upstream in self._upstreams.values():
-                upstream.pool.withdraw_waiting(self._done)
+        for upstream in self._upstreams.values():
+            upstream.pool.turns.leave(self)
+            if self._in_flight:
+                for exchange in upstream.pool.withdraw_waiting(self._done):
+                    self._turns_of(exchange.index).withdrawn(self, exchange.index)
         for timer in (self._timer, self._deadline):
             if timer is not None:
                 timer.cancel()
@@ -137,8 +107,20 @@ class _Run:
         finished, self._finished = self._finished, []
         return finished
 
-    def _send(self) -> None:
-        """Send as many operations as the concurrency allows, in their order."""
+    def take_turn(self) -> None:
+        """The upstream that this batch stood in line for has room for one operation."""
+        self._send(called=True)
+
+    def was_hurried(self, exchange: Exchange) -> bool:
+        """Whether the caller left `exchange` less time than the operator does: then its timeout says little."""
+        route = self._plan.routes[exchange.index]
+        if isinstance(route, Failure) or not exchange.sent_s:
+            return False
+        allowed_s = self._upstreams[route.upstream].timeout_s if route.timeout_s is None else route.timeout_s
+        return exchange.deadline_s - exchange.sent_s < 0.9 * allowed_s
+
+    def _send(self, *, called: bool = False) -> None:
+        """Send as many operations as the concurrency and the upstream's limit allow, in their order."""
         ready, concurrency, gate = self._agenda.ready, self._plan.concurrency, self._plan.gate
         if gate is not None and ready:
             refusal = gate.refusal()
@@ -149,18 +131,39 @@ class _Run:
             index = ready[0]
             if self._plan.delays_us and self._is_early(index):
                 return
-            ready.popleft()
-            if self._agenda.is_ordered:
-                self._agenda.begun(index)
             route = self._plan.routes[index]
             if isinstance(route, Failure):
+                self._begin(index)
                 self._finish(Outcome(index, PROBLEMS[route.slug].status, failure=route))
+                continue
+            turns = self._upstreams[route.upstream].pool.turns
+            if turns.in_flight >= turns.room or (turns.line and not called):
+                turn = turns.ask(self, index)
+                if turn is Turn.LATER:
+                    return
+                if isinstance(turn, Failure):
+                    self._begin(index)
+                    self._unsent(index, turn)
+                    continue
+            called = False
+            self._begin(index)
+            self._in_flight += 1
+            turns.in_flight += 1
+            if gate is not None and gate.holds[index]:
+                self._hold(index, gate)
             else:
-                self._in_flight += 1
-                if gate is not None and gate.holds[index]:
-                    self._hold(index, gate)
-                else:
-                    self._submit(index, route)
+                self._submit(index, route)
+
+    def _begin(self, index: int) -> None:
+        self._agenda.ready.popleft()
+        if self._agenda.is_ordered:
+            self._agenda.begun(index)
+
+    def _unsent(self, index: int, refusal: Failure) -> None:
+        """The upstream is away: the operation ends unsent, and what that means for those behind it."""
+        self._finish(Outcome(index, PROBLEMS[refusal.slug].status, failure=refusal))
+        if self._halts:
+            self._send_no_more(HALTED)
 
     def _hold(self, index: int, gate: Gate) -> None:
         """Start the operation with all others of this turn of the loop, once their intent is on record."""
@@ -182,13 +185,13 @@ class _Run:
             self._refuse(held, refusal)
             return
         for index in held:
-            route = self._plan.routes[index]
-            if isinstance(route, Route):
-                self._submit(index, route)
+            self._submit(index, cast(Route, self._plan.routes[index]))
 
     def _refuse(self, held: Sequence[int], refusal: Failure | None) -> None:
         """These end unsent; without words for it where nobody listens any more."""
         self._in_flight -= len(held)
+        for index in held:
+            self._turns_of(index).withdrawn(self, index)
         if refusal is not None and self._stray is None:
             for index in held:
                 self._finish(Outcome(index, PROBLEMS[refusal.slug].status, failure=refusal))
@@ -200,6 +203,7 @@ class _Run:
             settled = self._agenda.settled(index, plan.resolution)
             if isinstance(settled, Failure):
                 self._in_flight -= 1
+                self._turns_of(index).withdrawn(self, index)
                 self._finish(Outcome(index, PROBLEMS[settled.slug].status, failure=settled))
                 self._loop.call_soon(self._send)
                 return
@@ -210,6 +214,8 @@ class _Run:
             timeout_s = operation.timeout_s
         deadline_s = self._loop.time() + timeout_s
         method = operation.method
+        turns = self._turns_of(index)
+        is_probe = not turns.room and turns.is_probe(self, index)  # its first failure tells enough
         exchange = Exchange(
             method,
             plan.write(operation, index),
@@ -218,7 +224,7 @@ class _Run:
             self._done,
             index,
             upstream.answer_bytes_max,
-            upstream.retries_max,
+            0 if is_probe else upstream.retries_max,
             route.rejections,
             method in _SHAREABLE,
         )
@@ -238,16 +244,16 @@ class _Run:
             outcome = self._failed(exchange, now_s)
         self._finish(outcome)
         if self._halts and not outcome.succeeded:
-            self._send_no_more(Failure("halted", "an earlier operation failed and onFailure is halt; not sent"))
-        elif outcome.status == 401 and outcome.failure is None and self._has_one_credential():
+            self._send_no_more(HALTED)
+        elif outcome.status == 401 and outcome.failure is None and self._plan.has_one_credential:
             self._send_no_more(Failure("credential-refused", "the upstream refused this caller's credential; not sent"))
+        self._turns_of(exchange.index).left(self, exchange, now_s)
         self._send()
 
-    def _has_one_credential(self) -> bool:
-        """One caller, one credential, one upstream: what it refused once it would refuse again (PROMISES S20)."""
-        upstreams = {route.upstream for route in self._plan.routes if isinstance(route, Route)}
-        own = (name for operation in self._operations for name, _ in operation.fields)
-        return len(upstreams) == 1 and not any(name.lower() in ("authorization", "cookie") for name in own)
+    def _turns_of(self, index: int) -> Turns:
+        """Where operation `index` has taken its turn: at the upstream of the route that it was admitted for."""
+        route = self._plan.routes[index]
+        return self._upstreams[cast(Route, route).upstream].pool.turns
 
     def _failed(self, exchange: Exchange, now_s: float) -> Outcome:
         status, failure = exchange.status, exchange.failure
@@ -256,7 +262,7 @@ class _Run:
             failure = Failure("response-budget-exceeded", detail, members={"upstreamStatus": status})
             status = 507
         elif failure.slug == "overloaded" and now_s >= self._plan.deadline_s:
-            failure, status = _out_of_time(), 408
+            failure, status = OUT_OF_TIME, 408
         seconds = now_s - exchange.sent_s if exchange.sent_s else 0.0
         return Outcome(exchange.index, status, {}, b"", failure, seconds, exchange.attempt)
 
@@ -291,7 +297,3 @@ class _Run:
         if self._timer is None or self._timer.cancelled() or self._timer.when() <= self._loop.time():
             self._timer = self._loop.call_at(due_s, self._send)
         return True
-
-
-def _out_of_time() -> Failure:
-    return Failure("batch-deadline", "the batch ran out of time before this operation was sent", retryable=True)

@@ -64,6 +64,8 @@ def _pool_limits(settings: UpstreamSettings) -> PoolLimits:
         idle_timeout_s=settings.idle_timeout,
         retries_percent=settings.retry_percent,
         retries_per_s=settings.retries_per_second,
+        breaks=settings.breaker,
+        adapts=settings.adaptive_concurrency,
     )
 
 

@@ -24,7 +24,8 @@ _MAY_SLEEP = {"faults", "bench"}  # they wait for the real world
 _POLL_S_MAX = 0.05
 _PURE = [
     "batch", "dialects", "limiter/bucket.py", "upstream/headers.py", "upstream/plain.py", "upstream/request.py",
-    "upstream/window.py", "upstream/budget.py", "worker/decision.py",
+    "upstream/window.py", "upstream/budget.py", "upstream/breaker.py", "upstream/adaptive.py",
+    "worker/decision.py",
 ]  # fmt: skip
 _IMPURE = {"aiohttp", "redis", "sqlite3", "asyncio", "time", "random", "os", "logging", "uvloop", "httptools", "socket"}
 

@@ -93,6 +93,7 @@ _KINDS = {
     "draining": "unreachable",
     "upstream-tls": "unreachable",
     "upstream-reset": "unreachable",
+    "upstream-unavailable": "unreachable",
     "rate-limited": "limited",
     "route-not-allowed": "client_error",
     "route-not-batchable": "client_error",

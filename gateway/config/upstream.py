@@ -100,6 +100,12 @@ class Upstream(Section):
     retries_per_second: int = Field(
         default=1, ge=0, le=1000, description="Extra sends on top of that, for an upstream with little traffic."
     )
+    breaker: bool = Field(
+        default=True, description="Batches, never other requests, stop asking for a while when half of all fails."
+    )
+    adaptive_concurrency: bool = Field(
+        default=True, description="Fewer operations of batches at once where it slows down or says 429 or 503."
+    )
     tls: Tls = Field(
         default=Tls(), description="TLS towards an https upstream.", examples=[{"ca_file": "/etc/gateway/ca.pem"}]
     )

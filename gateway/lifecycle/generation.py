@@ -61,7 +61,13 @@ class Generation:
         # A request meets the edge, and a batch then meets admission, the executor and an upstream ...
         upstreams = {name: owned.upstream for name, owned in self._owned.items()}
         routes, limits = wiring.routes(config), wiring.limits(config)
-        admission = Admission(routes, limits, lasting.limiter, strict=config.batch.strict_routes)
+        admission = Admission(
+            routes,
+            limits,
+            lasting.limiter,
+            strict=config.batch.strict_routes,
+            away_s=lambda name: upstreams[name].pool.turns.retry_after_s(),
+        )
         executor = Executor(upstreams, lasting.loop, access.stray)
         batches = Batches(wiring.batch_settings(config, lasting.via), admission, executor, access)
         # ... and for everything else the same admission, and the same upstream as a stream.

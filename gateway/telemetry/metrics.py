@@ -6,7 +6,7 @@ one process with one loop needs no lock. Labels never come from callers: routes 
 
 import platform
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import repeat
 
 from prometheus_client import CollectorRegistry
@@ -104,6 +104,21 @@ class Gauge(Collector):
         yield GaugeMetricFamily(name, help_, value=self._read())
 
 
+class StateGauge(Collector):
+    """How many of something are in each state, asked for when it is looked at."""
+
+    def __init__(self, name: str, help_: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._family = (f"batch_gateway_{name}", help_)
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        name, help_ = self._family
+        family = GaugeMetricFamily(name, help_, labels=("state",))
+        for state, count in self._read().items():
+            family.add_metric((state,), count)
+        yield family
+
+
 class Metrics:
     """All metrics of one process, in a registry of their own."""
 
@@ -150,6 +165,10 @@ class Metrics:
     def gauge(self, name: str, help_: str, read: Callable[[], float]) -> None:
         """Expose `read()` under `name`."""
         self.registry.register(Gauge(name, help_, read))
+
+    def states(self, name: str, help_: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Expose `read()` under `name`, by the label `state`."""
+        self.registry.register(StateGauge(name, help_, read))
 
     def _counter(self, name: str, help_: str, *labels: str) -> Counter:
         counter = Counter(name, help_, labels)

@@ -9,6 +9,9 @@ plain       answers that need no parser (pure)
 window      how much counters have grown of late (pure)
 budget      how many extra sends the upstream gets (pure)
 repeats     requests that are sent again: the retry law and the budget at work
+breaker     when batches stop asking an upstream that fails (pure)
+adaptive    how many operations of batches it gets at once (pure)
+turns       whose turn it is among the batches: breaker and limit at work
 http1       one connection: bytes out, llhttp's events in
 line        who waits for a connection: batches and forwarded requests each have their share
 pool        connections to one upstream: reuse, limits, deadlines

@@ -30,3 +30,5 @@ class PoolLimits:
     idle_timeout_s: float = 4.0
     retries_percent: int = 10
     retries_per_s: int = 1
+    breaks: bool = True
+    adapts: bool = True

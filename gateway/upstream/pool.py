@@ -22,6 +22,7 @@ from gateway.upstream.http1 import Connection
 from gateway.upstream.line import Line
 from gateway.upstream.plain import Heads
 from gateway.upstream.repeats import Repeats
+from gateway.upstream.turns import Turns
 
 SWEEP_S = 0.05  # deadlines are met within 250 ms (PROMISES X12)
 _ASK_AFTER_IDLE_S = 0.25  # asking costs a system call; a server's idle timeout is never this short
@@ -56,6 +57,7 @@ class Pool:
         self._repeats = Repeats(self.submit, self._budget, refused, loop)
         self.drain, self.lost = self._repeats.drain, self._repeats.lost  # the latter is for an exchange that failed
         self.repeats = self._repeats.after_rejection  # ... and for an answer from 425 on
+        self.turns = Turns(limits, loop)  # of batches; asked by the executor
         self._closed = False
         self._is_plain = limits.pipelining_max == 1 and limits.idle_timeout_s >= _ASK_AFTER_IDLE_S  # nothing to ask
 
@@ -106,8 +108,8 @@ class Pool:
         self._line.leave(exchange)
         self._repeats.withdraw(exchange)
 
-    def withdraw_waiting(self, done: Callable[[Exchange], None]) -> None:
-        """Send nothing, nor again, of what would be reported to `done`; only what was sent before is still reported."""
+    def withdraw_waiting(self, done: Callable[[Exchange], None]) -> list[Exchange]:
+        """Send nothing, nor again, for `done`; only what was sent before is still reported. The rest comes back."""
         for connection in self._connections:
             for exchange in connection.exchanges:
                 if exchange.done == done:
@@ -122,6 +124,7 @@ class Pool:
             self._repeats.withdraw(exchange)
             if exchange.sent_s:
                 self.lost(exchange, Loss.RESET)
+        return [exchange for exchange in withdrawn if not exchange.sent_s]
 
     async def close(self) -> None:
         """Close every connection; what is still in flight is lost."""
@@ -137,8 +140,6 @@ class Pool:
         self._repeats.waiting.clear()
         if self._sweeping is not None:
             self._sweeping.cancel()
-
-    # What a connection calls.
 
     def release(self, connection: Connection) -> None:
         """`connection` has nothing to do: it takes what waits, else it is idle."""
@@ -234,8 +235,6 @@ class Pool:
         announced_s = connection.idle_max_s
         limit_s = self._limits.idle_timeout_s
         return limit_s if announced_s is None else min(limit_s, max(announced_s - 1.0, 0.0))
-
-    # Opening connections.
 
     def _connect(self) -> None:
         """Open a connection if more wait than are on their way and the limit allows it."""

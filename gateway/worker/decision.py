@@ -64,6 +64,9 @@ def judge(
 ) -> Keep | Again | Pause:
     """`rejections` are the statuses after which the route lets anything be sent again (law 2); `now_s` is wall time."""
     failure = outcome.failure
+    if failure is not None and failure.slug == "upstream-unavailable":  # the breaker is open: nothing was sent
+        retry_after = failure.members.get("retryAfter", 1)
+        return Pause(float(retry_after) if isinstance(retry_after, int) else 1.0, True)
     if failure is not None:
         may_repeat = failure.retryable and (repeatable or failure.slug in _UNSENT)
         return Again() if may_repeat and tries_left else Keep()

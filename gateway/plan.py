@@ -1,0 +1,54 @@
+"""A batch that was admitted, with all that running it takes."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.batch.model import Batch, Failure, Operation, Outcome
+from gateway.batch.resolution import Resolution
+from gateway.batch.routes import Route
+
+HALTED = Failure("halted", "an earlier operation failed and onFailure is halt; not sent")
+OUT_OF_TIME = Failure("batch-deadline", "the batch ran out of time before this operation was sent", retryable=True)
+
+Write = Callable[[Operation, int], bytes]
+
+
+class Gate(NamedTuple):
+    """What the operations of an asynchronous batch pass before they start.
+
+    `refusal()` tells why nothing may start any more, None while it may; it is asked before every group of starts, and
+    again when `stopped` is done. Operation i with `holds[i]` starts once `intend`, called for all that are about to
+    start in one turn of the loop, is done with None; a `Failure` refuses them. Neither future ever fails.
+    """
+
+    refusal: Callable[[], Failure | None]
+    holds: Sequence[bool]
+    intend: Callable[[Sequence[int]], asyncio.Future[Failure | None]]
+    stopped: asyncio.Future[None]
+
+
+class Plan(NamedTuple):
+    """A batch that was admitted. `routes[i]` is a `Failure` where operation i may not run; `delays_us` may be empty.
+
+    `write` makes an operation's request; `deadline_s` is a time of the loop's clock. `gate` None: nothing is awaited.
+    `resolution` is there where operations may refer to others. Operations with an outcome in `earlier` are not sent.
+    """
+
+    batch: Batch
+    routes: Sequence[Route | Failure]
+    write: Write
+    concurrency: int
+    deadline_s: float
+    answers_bytes_max: int
+    delays_us: Sequence[int] = ()
+    gate: Gate | None = None
+    resolution: Resolution | None = None
+    earlier: Mapping[int, Outcome] = {}
+
+    @property
+    def has_one_credential(self) -> bool:
+        """One caller, one credential, one upstream: what it refused once it would refuse again (PROMISES S20)."""
+        upstreams = {route.upstream for route in self.routes if isinstance(route, Route)}
+        own = (name for operation in self.batch.operations for name, _ in operation.fields)
+        return len(upstreams) == 1 and not any(name.lower() in ("authorization", "cookie") for name in own)
