@@ -31,9 +31,13 @@ async def submit(
     on_failure: str = "continue",
     lives_ms: int = 86_400_000,
     spoil: str = "",
+    id_: str = "",
 ) -> str:
-    """Accepted: its id. `spoil` names a part that shall not open: key, context or operations (of the first slice)."""
-    id_ = secrets.token_hex(16)
+    """Accepted: its id, a new one unless it is given.
+
+    `spoil` names a part that shall not open: key, context or operations (of the first slice).
+    """
+    id_ = id_ or secrets.token_hex(16)
     key, wrapped = sealer.new_key(id_)
     context = Context(_CALLER, "caller", "192.0.2.7", on_failure=on_failure, trace_seed=secrets.token_bytes(24))
     slices = [

@@ -1,0 +1,9 @@
+"""The kill loop: a worker's process is killed again and again; what is on record is compared with what was received.
+
+plan        the batches of a run: half of their operations unsafe
+upstream    a process that counts: what it received is on its disk before it answers
+life        a worker's process, from start to SIGKILL; may be a broken build on purpose
+broken      the broken builds
+loop        starts, kills and starts again; gathers the evidence
+checker     what the evidence says (pure)
+"""

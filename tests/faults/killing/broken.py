@@ -1,0 +1,159 @@
+"""Builds that are broken on purpose, each in one way that a kill must bring to light. In a test's process only."""
+
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+
+from gateway.batch.model import Operation, Outcome
+from gateway.ledger.port import Lease
+from gateway.ledger.segments import Recorded
+from gateway.ledger.sqlite.store import SqliteStore
+from gateway.upstream.request import RequestWriter
+from gateway.worker import running
+from gateway.worker.decision import Beginning, begin, unknown
+from gateway.worker.recorder import Recorder
+from gateway.worker.running import Running
+
+POISON = "6"  # an operation's id, of a GET
+_acknowledges_early = False
+
+
+def make(name: str) -> None:
+    """Break this process in the way `name`; not at all for the empty name."""
+    if name:
+        _BUILDS[name]()
+
+
+async def accepting(accept: Coroutine[Any, Any, object], tell: Callable[[], None]) -> None:
+    """Put a batch on record, and tell so."""
+    if _acknowledges_early:
+        tell()
+        await asyncio.sleep(0.2)
+    await accept
+    if not _acknowledges_early:
+        tell()
+
+
+def _replace(owner: object, name: str, by: object) -> None:
+    setattr(owner, name, by)
+
+
+def _intent_forgotten() -> None:
+    async def intend(store: SqliteStore, lease: Lease, indexes: Sequence[int]) -> None:
+        await asyncio.sleep(0)
+
+    _replace(SqliteStore, "intend", intend)
+
+
+def _intent_late() -> None:
+    real, late = SqliteStore.intend, set[asyncio.Task[None]]()
+
+    async def intend(store: SqliteStore, lease: Lease, indexes: Sequence[int]) -> None:
+        async def afterwards() -> None:
+            await asyncio.sleep(0.1)
+            await real(store, lease, indexes)
+
+        task = asyncio.create_task(afterwards())
+        late.add(task)
+        task.add_done_callback(late.discard)
+
+    _replace(SqliteStore, "intend", intend)
+
+
+def _intents_retracted() -> None:
+    real = SqliteStore.intend
+
+    async def intend(store: SqliteStore, lease: Lease, indexes: Sequence[int]) -> None:
+        await real(store, lease, indexes)
+        await store.record(lease, None, ends=False, retracts=indexes)
+
+    _replace(SqliteStore, "intend", intend)
+
+
+def _begin_with(
+    change: Callable[[frozenset[int], frozenset[int]], tuple[frozenset[int], frozenset[int]]],
+) -> Callable[[], None]:
+    def broken_begin(
+        count: int, done: frozenset[int], in_doubt: frozenset[int], losses: int, repeatable: Sequence[bool]
+    ) -> Beginning:
+        done, in_doubt = change(done, in_doubt)
+        return begin(count, done, in_doubt, losses, repeatable)
+
+    return lambda: _replace(running, "begin", broken_begin)
+
+
+def _everything_unknown() -> None:
+    def begins(
+        count: int, done: frozenset[int], in_doubt: frozenset[int], losses: int, repeatable: Sequence[bool]
+    ) -> Beginning:
+        beginning = begin(count, done, in_doubt, losses, repeatable)
+        if not losses:
+            return beginning
+        doubted = [position for position in beginning.run if not repeatable[position]]
+        run = [position for position in beginning.run if repeatable[position]]
+        return Beginning(run, [*beginning.settled, *((position, unknown()) for position in doubted)], False)
+
+    _replace(running, "begin", begins)
+
+
+def _success_invented() -> None:
+    real = Running._keep
+
+    def keep(self: Running, position: int, outcome: Outcome) -> None:
+        real(self, position, Outcome(position, 200) if outcome.unknown else outcome)
+
+    _replace(Running, "_keep", keep)
+
+
+def _safe_unknown() -> None:
+    _replace(Running, "_is_repeatable", lambda self, position: False)
+
+
+def _outcomes_swapped() -> None:
+    real = Recorder._sealed
+
+    def sealed(self: Recorder, outcomes: Sequence[Recorded]) -> bytes:
+        if len(outcomes) > 1:
+            first, second, *rest = outcomes
+            swapped = (first, second.body), (second, first.body)
+            outcomes = [*(msgspec.structs.replace(each, body=body) for each, body in swapped), *rest]
+        return real(self, outcomes)
+
+    _replace(Recorder, "_sealed", sealed)
+
+
+def _acknowledged_early() -> None:
+    global _acknowledges_early
+    _acknowledges_early = True
+
+
+def _poisoned() -> None:
+    """Not broken: an operation kills the process that is about to send it."""
+    real = RequestWriter.write
+
+    def write(self: RequestWriter, operation: Operation, index: int) -> bytes:
+        if operation.id == POISON:
+            os.abort()
+        return real(self, operation, index)
+
+    _replace(RequestWriter, "write", write)
+
+
+_BUILDS: dict[str, Callable[[], None]] = {
+    "intent forgotten": _intent_forgotten,
+    "intent late": _intent_late,
+    "intents retracted": _intents_retracted,
+    "doubt ignored": _begin_with(lambda done, in_doubt: (done, frozenset())),
+    "done ignored": _begin_with(lambda done, in_doubt: (frozenset(), in_doubt)),
+    "everything unknown": _everything_unknown,
+    "success invented": _success_invented,
+    "safe unknown": _safe_unknown,
+    "outcomes swapped": _outcomes_swapped,
+    "acknowledged early": _acknowledged_early,
+}
+
+NAMES = sorted(_BUILDS)
+_BUILDS["poisoned"] = _poisoned

@@ -1,0 +1,142 @@
+"""What the evidence of a kill loop says: every way in which record and receipts contradict a promise. Pure.
+
+A receipt is a line that the upstream had on its disk before it answered; its number is in the answer's body, so an
+outcome can be traced to the one receipt that it is the answer of.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from tests.faults.killing.plan import Plan, method_of, target_of
+
+
+class Receipt(NamedTuple):
+    """A request as the upstream has it in its log; `number` counts from 1."""
+
+    number: int
+    method: str
+    target: str
+
+
+class Kept(NamedTuple):
+    """An outcome on record; `place` is its operation's index, `body` the upstream's."""
+
+    place: int
+    status: int
+    slug: str | None
+    body: str
+
+
+class Seen(NamedTuple):
+    """A batch's progress at one moment."""
+
+    total: int
+    completed: int
+    succeeded: int
+    failed: int
+    unknown: int
+
+
+class Evidence(NamedTuple):
+    """`acknowledged` batches, their last `states`, all `outcomes` as found, and what was seen of them on the way."""
+
+    plan: Plan
+    kills: int
+    in_flight_max: int
+    acknowledged: Sequence[str]
+    states: Mapping[str, str]
+    outcomes: Mapping[str, Sequence[Kept]]
+    receipts: Sequence[Receipt]
+    progress: Mapping[str, Sequence[Seen]]
+
+
+_MAY_HAVE_RUN = frozenset({"outcome-unknown", "quarantined"})
+
+
+def violations(evidence: Evidence) -> list[str]:
+    """Empty for a build that keeps its promises."""
+    times = Counter(receipt.target for receipt in evidence.receipts)
+    found = [*_lost(evidence), *_repeated(evidence, times), *_strangers(evidence), *_backwards(evidence)]
+    for batch_id, outcomes in evidence.outcomes.items():
+        for kept in outcomes:
+            found += _untrue(batch_id, kept, evidence.receipts)
+    return [*found, *_too_many_unknown(evidence, times)]
+
+
+def _lost(evidence: Evidence) -> list[str]:
+    """D1: what was acknowledged reaches its end, and every operation of it has one outcome."""
+    found = []
+    for batch_id in evidence.acknowledged:
+        state = evidence.states.get(batch_id)
+        if state != "completed":
+            found.append(f"lost: {batch_id} was acknowledged and is {state}")
+            continue
+        count = Counter(kept.place for kept in evidence.outcomes.get(batch_id, ()))
+        found += [f"lost: {batch_id}/{index} has no outcome" for index in range(evidence.plan.size) if not count[index]]
+        found += [f"doubled: {batch_id}/{index} has {times} outcomes" for index, times in count.items() if times > 1]
+    return found
+
+
+def _repeated(evidence: Evidence, times: Mapping[str, int]) -> list[str]:
+    """D2: an unsafe operation is received at most once."""
+    unsafe = {receipt.target for receipt in evidence.receipts if receipt.method == "POST"}
+    return [f"repeated: POST {target} was received {times[target]} times" for target in unsafe if times[target] > 1]
+
+
+def _strangers(evidence: Evidence) -> list[str]:
+    """Nothing is sent that nobody asked for."""
+    asked = {
+        (method_of(index), target_of(batch_id, index))
+        for batch_id in evidence.plan.ids
+        for index in range(evidence.plan.size)
+    }
+    return [
+        f"stranger: {receipt.method} {receipt.target} was never asked for"
+        for receipt in evidence.receipts
+        if (receipt.method, receipt.target) not in asked
+    ]
+
+
+def _untrue(batch_id: str, kept: Kept, receipts: Sequence[Receipt]) -> list[str]:
+    """D3: an outcome is what the upstream did."""
+    target = target_of(batch_id, kept.place)
+    if kept.slug is None:
+        number = int(kept.body) if kept.body.isdigit() else 0
+        answered = 0 < number <= len(receipts) and receipts[number - 1].target == target
+        return [] if answered and kept.status == 200 else [f"untrue: {target} says {kept.status} {kept.body!r}"]
+    if kept.slug not in _MAY_HAVE_RUN:
+        return [f"untrue: {target} ended with {kept.slug}"]
+    if kept.slug == "outcome-unknown" and method_of(kept.place) == "GET":
+        return [f"untrue: {target} is safe and called unknown"]
+    return []
+
+
+def _too_many_unknown(evidence: Evidence, times: Mapping[str, int]) -> list[str]:
+    """A kill leaves no more in doubt of what never left than was about to.
+
+    What was received may be unknown as well: the answers of the last moments had not been recorded.
+    """
+    doubts = sum(
+        kept.slug in _MAY_HAVE_RUN and not times.get(target_of(batch_id, kept.place))
+        for batch_id, outcomes in evidence.outcomes.items()
+        for kept in outcomes
+    )
+    most = evidence.kills * evidence.in_flight_max
+    return [f"vague: {doubts} in doubt and never received, after {evidence.kills} kills"] if doubts > most else []
+
+
+def _backwards(evidence: Evidence) -> list[str]:
+    """D17: progress never falls, and its sums hold."""
+    found = []
+    for batch_id, seen in evidence.progress.items():
+        for before, after in pairwise(seen):
+            if after.completed < before.completed:
+                found.append(f"backwards: {batch_id} from {before.completed} to {after.completed}")
+        for each in seen:
+            if each.completed != each.succeeded + each.failed or each.completed > each.total:
+                found.append(f"sums: {batch_id} {each}")
+            if each.unknown > each.failed:
+                found.append(f"sums: {batch_id} {each}")
+    return found

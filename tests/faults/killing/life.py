@@ -1,0 +1,117 @@
+"""One life of a worker's process: `python -m tests.faults.killing.life FOLDER PORT BATCHES SIZE`.
+
+Puts the plan's batches on record, one every few milliseconds, and tells in `acknowledged` of each that was accepted;
+runs them; tells in `progress` what it sees. Ends by itself, with everything in `outcomes`, when all have ended.
+BROKEN=name makes it a broken build, LEASE_S is how long its leases last.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import structlog
+
+from gateway.admission import Admission
+from gateway.batch.routes import Routes
+from gateway.batch.states import FINAL
+from gateway.executor import Executor
+from gateway.ledger.clock import steady_clock
+from gateway.ledger.seal import Sealer
+from gateway.ledger.sqlite.store import SqliteStore, open_store
+from gateway.limiter.memory import MemoryLimiter
+from gateway.telemetry.metrics import Metrics
+from gateway.upstream.address import Address, PoolLimits
+from gateway.upstream.pool import Pool
+from gateway.upstream.upstream import Upstream
+from gateway.worker.running import Means
+from gateway.worker.worker import Pace, Store, Worker
+from tests.fakes.ledgered import outcomes_of, submit, view_of
+from tests.faults.killing import broken
+from tests.faults.killing.plan import Plan
+
+SEALER = Sealer(bytes(32))
+PACE = Pace(slices=4, concurrency=10, in_flight_max=16, poll_s=0.1, renew_every_s=0.2, record_every_s=0.1)
+_SUBMIT_EVERY_S = 0.02
+
+
+async def main() -> None:
+    folder, port, plan = Path(sys.argv[1]), int(sys.argv[2]), Plan(int(sys.argv[3]), int(sys.argv[4]))
+    broken.make(os.environ.get("BROKEN", ""))
+    store = await open_store(folder / "ledger.db", now_ms=steady_clock())
+    _worker(store, port).start()
+    print("ready", flush=True)
+    submitting = asyncio.create_task(_submit(store, folder, plan))
+    await _until_all_ended(store, folder, plan, submitting)
+    await submitting
+    await _tell_outcomes(store, folder, plan)
+
+
+def _worker(store: SqliteStore, port: int) -> Worker:
+    loop = asyncio.get_running_loop()
+    pool = Pool(Address("127.0.0.1", port), PoolLimits(), loop)
+    executor = Executor({"default": Upstream(pool, 30.0, 1 << 20, 2)}, loop, lambda _: None)
+    means = Means(Admission(Routes(None), (), MemoryLimiter(lambda: 0)), executor, b"1.1 t", b"up", 1 << 30)
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    both, pace = Store(store, store, SEALER), replace(PACE, lease_s=float(os.environ.get("LEASE_S", PACE.lease_s)))
+    return Worker(f"life-{os.getpid()}", both, pace, lambda: means, Metrics("t"), structlog.get_logger())
+
+
+async def _submit(store: SqliteStore, folder: Path, plan: Plan) -> None:
+    known = set(acknowledged(folder))
+    file = os.open(folder / "acknowledged", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    for id_ in plan.ids:
+        if id_ in known:
+            continue
+
+        def tell(id_: str = id_) -> None:
+            os.write(file, f"{id_}\n".encode())
+            os.fdatasync(file)
+
+        await broken.accepting(submit(store, SEALER, plan.operations(id_), slice_size=50, id_=id_), tell)
+        await asyncio.sleep(_SUBMIT_EVERY_S)
+
+
+async def _until_all_ended(store: SqliteStore, folder: Path, plan: Plan, submitting: asyncio.Task[None]) -> None:
+    """Looks at one batch after the other, 50 times a second."""
+    unfinished = set(plan.ids)
+    with (folder / "progress").open("a", buffering=1) as file:
+        while unfinished:
+            for id_ in sorted(unfinished):
+                await asyncio.sleep(0.02)
+                view = await store.view(id_)
+                if view is None:
+                    if submitting.done():  # it was acknowledged, and it is lost
+                        unfinished.discard(id_)
+                    continue
+                seen = [id_, view.total, view.completed, view.succeeded, view.failed, view.unknown]
+                file.write(f"{json.dumps(seen)}\n")
+                if view.state in FINAL:
+                    unfinished.discard(id_)
+
+
+async def _tell_outcomes(store: SqliteStore, folder: Path, plan: Plan) -> None:
+    told = {}
+    for id_ in plan.ids:
+        if await store.view(id_) is None:
+            continue
+        found = await outcomes_of(store, SEALER, id_)
+        kept = [
+            [index, each.status, each.failure.slug if each.failure else None, each.body.decode()]
+            for index, each in sorted(found.items())
+        ]
+        told[id_] = [(await view_of(store, id_)).state, kept]
+    part = folder / "outcomes.part"
+    part.write_text(json.dumps(told))
+    part.rename(folder / "outcomes")
+
+
+def acknowledged(folder: Path) -> list[str]:
+    file = folder / "acknowledged"
+    return file.read_text().splitlines() if file.exists() else []
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

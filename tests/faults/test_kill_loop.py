@@ -1,0 +1,81 @@
+"""No batch that was acknowledged is lost and no unsafe operation is sent twice, whenever the worker's process dies.
+
+KILL_LOOP=full runs the long one: 20 000 operations and at least 100 kills, some minutes.
+"""
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.killing import broken
+from tests.faults.killing.checker import violations
+from tests.faults.killing.loop import Loop, run, run_crashing, summary
+from tests.faults.killing.plan import Plan
+
+_SHORT = Loop(Plan(batches=24, size=200), kills=20, life_s=(0.3, 1.2), latency_ms=25)
+_FULL = Loop(Plan(batches=100, size=200), kills=400, life_s=(0.3, 2.0), latency_ms=80, quiet_s=300.0)
+_QUICK = Loop(Plan(batches=4, size=150), kills=6, life_s=(0.2, 0.5), latency_ms=15, quiet_s=30.0)
+
+_STALLED = Loop(Plan(8, 150), 0, (0.3, 0.6), latency_ms=25, quiet_s=30.0, stalls=4, stall_s=1.5, lease_s=1.0)
+_CAUGHT = {
+    "acknowledged early": "lost",
+    "done ignored": "repeated",
+    "doubt ignored": "repeated",
+    "everything unknown": "vague",
+    "intent forgotten": "repeated",
+    "intent late": "repeated",
+    "intents retracted": "repeated",
+    "outcomes swapped": "untrue",
+    "safe unknown": "untrue",
+    "success invented": "untrue",
+}
+
+
+def test_a_killed_worker_loses_nothing_and_repeats_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    full = os.environ.get("KILL_LOOP") == "full"
+    began_s = time.monotonic()
+
+    evidence = run(_FULL if full else _SHORT, tmp_path / "state")
+
+    with capsys.disabled():
+        print(f"\nkill loop: {summary(evidence, began_s)}")
+    assert violations(evidence) == []
+    assert evidence.kills >= (100 if full else 20)
+    assert len(evidence.acknowledged) == evidence.plan.batches
+
+
+def test_a_worker_that_stood_still_for_longer_than_its_lease_repeats_nothing(tmp_path: Path) -> None:
+    evidence = run(_STALLED, tmp_path / "state")._replace(kills=_STALLED.stalls)  # each may leave some in doubt
+
+    assert violations(evidence) == []
+    assert set(evidence.states.values()) == {"completed"}
+
+
+def test_an_operation_that_aborts_its_workers_is_quarantined_and_the_rest_completes(tmp_path: Path) -> None:
+    evidence = run_crashing(Plan(1, 20), tmp_path / "state", "poisoned", crashes_max=6)
+    (outcomes,) = evidence.outcomes.values()
+
+    assert {kept.place: kept.slug for kept in outcomes if kept.slug == "quarantined"} == {
+        int(broken.POISON): "quarantined"
+    }
+    assert evidence.kills == 3
+    assert list(evidence.states.values()) == ["completed"]
+    assert sum(receipt.target.endswith("/6") for receipt in evidence.receipts) == 0
+    assert all(kept.slug in (None, "outcome-unknown", "quarantined") for kept in outcomes)
+
+
+@pytest.mark.parametrize(("build", "words"), _CAUGHT.items())
+def test_the_checker_catches_a_broken_build_for_what_is_broken(build: str, words: str, tmp_path: Path) -> None:
+    found = violations(run(_QUICK, tmp_path / "state", build))
+
+    assert words in {violation.partition(":")[0] for violation in found}
+
+
+def test_the_same_short_run_of_a_sound_build_has_nothing_to_catch(tmp_path: Path) -> None:
+    assert violations(run(_QUICK, tmp_path / "state")) == []
+
+
+def test_every_broken_build_is_tried() -> None:
+    assert sorted(_CAUGHT) == broken.NAMES
