@@ -13,7 +13,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from redis.asyncio import BlockingConnectionPool, Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
-from redis.asyncio.sentinel import Sentinel
+from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
 from gateway.ledger.scripts import Client
@@ -43,6 +43,14 @@ def connect(url: str, *, timeout_s: float, connections_max: int) -> Client:
             options |= {"ssl": tls, "max_connections": connections_max, **_credentials(parts)}
             return RedisCluster(startup_nodes=nodes, **options)
     raise ValueError(f"no ledger in Redis has the scheme {parts.scheme!r}")
+
+
+async def close(client: Client) -> None:
+    """Closes the client, and the clients that it asks sentinels with, which redis-py leaves open."""
+    await client.aclose()
+    if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
+        for sentinel in client.connection_pool.sentinel_manager.sentinels:
+            await sentinel.aclose()
 
 
 def _behind_sentinels(parts: SplitResult, timeout_s: float, connections_max: int, options: dict[str, Any]) -> Client:

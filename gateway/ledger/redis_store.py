@@ -13,6 +13,7 @@ from redis.asyncio import RedisCluster
 
 from gateway.ledger import keys, redis_records
 from gateway.ledger.port import LedgerUnavailableError
+from gateway.ledger.redis_connection import close
 from gateway.ledger.redis_durability import Durability, Info
 from gateway.ledger.redis_memory import Memory
 from gateway.ledger.scripts import Client, Scripts
@@ -85,7 +86,7 @@ class Store:
         return (at, ids, node) if at else (0, ids, (node + 1) % len(nodes))
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await close(self._client)
 
     async def _run(self, script: str, names: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         return await self._guarded(lambda: self._scripts.run(script, names, arguments))
