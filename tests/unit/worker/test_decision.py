@@ -144,3 +144,12 @@ def test_retry_after_is_heard_where_it_means_a_pause(status: int, said: str | li
 def test_the_backoff_doubles_and_has_an_end() -> None:
     assert [backoff_ms(tries, 0.0) for tries in (1, 2, 3, 7, 1000)] == [1000, 2000, 4000, 60_000, 60_000]
     assert backoff_ms(1, 1.0) == 500
+
+
+@pytest.mark.parametrize("repeatable", [SAFE, UNSAFE])
+def test_an_open_breaker_pauses_the_upstream_and_burns_no_try(repeatable: bool) -> None:
+    outcome = Outcome(0, 503, failure=Failure("upstream-unavailable", "", retryable=True, members={"retryAfter": 4}))
+
+    said = judge(outcome, repeatable=repeatable, rejections=TOO_EARLY, tries_left=False, now_s=NOW_S)
+
+    assert said == Pause(4.0, True)
