@@ -129,6 +129,12 @@ class Admission:
             raise rate_limited(decision)
         return _granted(routes, decision)
 
+    def check(self, operations: Sequence[Operation], pointer: str) -> None:
+        """Raise 422 for strict routes, and charge nothing: the batch runs, and pays, later."""
+        if self._strict:
+            routes = [self.decide(operation.method, operation.target, batched=True) for operation in operations]
+            _refuse_all(operations, routes, pointer)
+
     async def readings(self, caller: Caller) -> Sequence[Reading]:
         """What every limit has left for this caller."""
         return await self._limiter.look([(limit.bucket, _key(limit, caller)) for limit in self._limits])

@@ -2,8 +2,10 @@
 
 import asyncio
 import gc
+import os
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from secrets import token_hex
 
 import structlog
@@ -49,8 +51,11 @@ class App:
         )
         self._reloading: asyncio.Task[None] | None = None
         self._pages = AdminPages(self._page_settings())
+        self._ledger = "none"
         self._servers: list[tuple[asyncio.Server, CallerServer]] = []
-        self._drain = Drain(self._edge, self._drain_timings, self._generations.drain, lambda: self.logger)
+        self._drain = Drain(
+            self._edge, self._drain_timings, self._generations.drain, lambda: self.logger, self._hand_back
+        )
         self._watch()
 
     @property
@@ -59,7 +64,11 @@ class App:
         return self._generations.current.logger
 
     async def start(self) -> tuple[str, str]:
-        """Open both listeners; the traffic and admin addresses as URLs. Raises OSError where a port is taken."""
+        """Open the ledger and both listeners; the addresses of traffic and admin as URLs.
+
+        Raises OSError where a port is taken, or where a ledger that the configuration names cannot be opened.
+        """
+        await self._open_ledger()
         listen, admin = self._listen_settings, self._admin_settings
         traffic = await self._listen(self._edge, listen.host, listen.port)
         addresses = traffic, await self._listen(self._pages, admin.host, admin.port)
@@ -82,7 +91,31 @@ class App:
         for server, connections in self._servers:
             server.close()
             await connections.shutdown(timeout=0.1)
+        if self._lasting.keeping is not None:
+            await self._lasting.keeping.close()
         await self._generations.close()
+
+    async def _open_ledger(self) -> None:
+        """From here on batches may be asynchronous; without a ledger the gateway serves all others."""
+        place = wiring.ledger_place(self._loaded.config.async_, os.environ)
+        if place is None:
+            return
+        from gateway.lifecycle.keeping import open_ledger  # SQLite, cryptography: only for who has a ledger
+
+        try:
+            keeping = await open_ledger(place, self._loaded.config, self._metrics)
+        except wiring.LedgerClosedError as error:
+            if place.is_required:
+                raise
+            self._ledger = f"off: {error}"
+            self.logger.warning(
+                "asynchronous batches are off", reason=str(error), cure="name a folder: async.state_folder"
+            )
+            return
+        self._ledger = keeping.name
+        self._lasting = replace(self._lasting, keeping=keeping)
+        self._apply(self._loaded)
+        keeping.start(lambda: self._generations.current.means, lambda: self.logger)
 
     async def _listen(self, handler: Handler, host: str, port: int) -> str:
         listen = self._listen_settings
@@ -132,6 +165,10 @@ class App:
         token = self._loaded.config.admin.token
         return None if token is None else token.reveal()
 
+    async def _hand_back(self, timeout_s: float) -> bool:
+        keeping = self._lasting.keeping
+        return keeping is None or await keeping.hand_back(timeout_s)
+
     async def _drain_page(self) -> tuple[bool, str]:
         in_time = await self.drain()
         return in_time, "drained\n" if in_time else "not drained in time\n"
@@ -148,7 +185,7 @@ class App:
             "configDigest": current.loaded.digest,
             "reload": report.facts(self._reloader.last),
             "dialects": ["native"],
-            "ledger": "none",
+            "ledger": self._ledger,
             "upstreams": {name: repr(pool) for name, pool in current.pools.items()},
         }
 
@@ -197,6 +234,9 @@ async def serve(loaded: Loaded, load: Callable[[], Loaded]) -> int:
     app = App(loaded, load)
     try:
         traffic, admin = await app.start()
+    except wiring.LedgerClosedError as error:
+        app.logger.error("cannot open the ledger", reason=str(error), cure="mend it, or choose another: async.ledger")
+        return 1
     except OSError as error:
         app.logger.error(
             "cannot listen", reason=str(error), cure="another process has the port; set listen.port or admin.port"

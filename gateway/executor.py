@@ -80,7 +80,8 @@ class _Run:
             self._plan.gate.stopped.add_done_callback(lambda _: self._send())
         for outcome in self._agenda.lost:
             self._finish(outcome)
-        self._deadline = self._loop.call_at(self._plan.deadline_s, self._send_no_more, OUT_OF_TIME)
+        last_s = min(self._plan.starts_until_s, self._plan.deadline_s)
+        self._deadline = self._loop.call_at(last_s, self._send_no_more, OUT_OF_TIME)
         self._send()
 
     def stop(self, stray: Callable[[Outcome], None]) -> None:

@@ -1,6 +1,7 @@
 """A batch that was admitted, with all that running it takes."""
 
 import asyncio
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -33,6 +34,7 @@ class Plan(NamedTuple):
 
     `write` makes an operation's request; `deadline_s` is a time of the loop's clock. `gate` None: nothing is awaited.
     `resolution` is there where operations may refer to others. Operations with an outcome in `earlier` are not sent.
+    Nothing starts after `starts_until_s`, of the same clock; what was sent by then has until the deadline.
     """
 
     batch: Batch
@@ -45,6 +47,7 @@ class Plan(NamedTuple):
     gate: Gate | None = None
     resolution: Resolution | None = None
     earlier: Mapping[int, Outcome] = {}
+    starts_until_s: float = math.inf
 
     @property
     def has_one_credential(self) -> bool:

@@ -1,20 +1,23 @@
 """The configuration's values in the shape that each object wants: nothing else ever sees `Config`."""
 
 import asyncio
+import hashlib
 import ipaddress
 import resource
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from gateway.admission import Limit
+from gateway.admission import Admission, Limit
 from gateway.batch.retry import REJECTIONS, TOO_EARLY
 from gateway.batch.routes import Route, Routes
 from gateway.batch.validation import Rules
-from gateway.config import Config, ConfigError, Listen, Problem, Tls, contents_of
+from gateway.config import Asynchronous, Config, ConfigError, Listen, Problem, Tls, contents_of
 from gateway.config import Upstream as UpstreamSettings
 from gateway.dialects.port import EnvelopeLimits
+from gateway.executor import Executor
 from gateway.limiter.bucket import Bucket
 from gateway.server.batches import BatchSettings
 from gateway.server.origin import Origins
@@ -23,6 +26,14 @@ from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.headers import refusal_in_operation
 from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
+
+if TYPE_CHECKING:
+    from gateway.server.submission import SubmissionSettings
+    from gateway.worker.running import Means
+    from gateway.worker.worker import Pace
+
+_STATE = "batch-gateway"
+_LEDGER_FILE = "ledger.db"
 
 
 def connections_max(listen: Listen) -> int:
@@ -133,16 +144,19 @@ def identity_names_for_lone(config: Config) -> frozenset[bytes]:
     return identity_names(config) if any(limit.key == "caller" for limit in config.limits) else frozenset()
 
 
-def batch_settings(config: Config, via: bytes) -> BatchSettings:
+def batch_settings(config: Config, via: bytes, *, has_ledger: bool) -> BatchSettings:
+    """Without a ledger no envelope may hold more than what is answered in place."""
     batch = config.batch
+    operations_max = batch.operations_max if has_ledger else min(batch.operations_max, batch.sync_operations_max)
     credentials = batch.operation_credentials
     return BatchSettings(
         base=batch.path,
         body_bytes_max=batch.body_max,
         concurrency=batch.concurrency,
+        sync_operations_max=batch.sync_operations_max,
         sync_timeout_s=batch.sync_timeout,
         answers_bytes_max=batch.answer_max,
-        envelope=EnvelopeLimits(min(batch.operations_max, batch.sync_operations_max), batch.depth_max, batch.nodes_max),
+        envelope=EnvelopeLimits(operations_max, batch.depth_max, batch.nodes_max),
         rules=Rules(
             own_paths=(batch.path,),
             body_bytes_max=batch.operation_body_max,
@@ -153,3 +167,69 @@ def batch_settings(config: Config, via: bytes) -> BatchSettings:
         origins=origins(config.listen),
         default_host=str(_address(config.all_upstreams["default"])).encode(),
     )
+
+
+class LedgerClosedError(OSError):
+    """A ledger cannot be opened: what is wrong with it, and the cure."""
+
+
+class LedgerPlace(NamedTuple):
+    """Where an embedded ledger is: the first of `files` whose folder can be made; in memory where there are none.
+
+    `is_required`: the operator named it, so that without it the gateway must not start.
+    """
+
+    files: tuple[Path, ...]
+    is_required: bool
+
+
+def ledger_place(settings: Asynchronous, environ: Mapping[str, str]) -> LedgerPlace | None:
+    """None: no ledger, and every batch is answered in place."""
+    kind, _, place = settings.ledger.partition(":")
+    if kind == "none":
+        return None
+    if place == ":memory:":
+        return LedgerPlace((), True)
+    if place:
+        return LedgerPlace((Path(place),), True)
+    if settings.state_folder is not None:
+        return LedgerPlace((Path(settings.state_folder) / _LEDGER_FILE,), True)
+    state_home = environ.get("XDG_STATE_HOME", "")
+    folders = [Path(state_home) / _STATE] if state_home.startswith("/") else []  # others are to be ignored (XDG 0.8)
+    folders.append(Path("/var/lib") / _STATE)
+    if environ.get("HOME", "").startswith("/"):
+        folders.append(Path(environ["HOME"]) / ".local/state" / _STATE)
+    return LedgerPlace(tuple(folder / _LEDGER_FILE for folder in folders), False)
+
+
+def master_secret(settings: Asynchronous) -> bytes | None:
+    """The key under which records are sealed; None where the state folder holds it."""
+    return None if settings.key is None else hashlib.sha256(settings.key.reveal().encode()).digest()
+
+
+def submission_settings(settings: Asynchronous) -> "SubmissionSettings":
+    from gateway.server.submission import SubmissionSettings  # with it comes cryptography, which not everybody needs
+
+    return SubmissionSettings(settings.expiry, settings.retention, settings.unfinished_max, settings.slice)
+
+
+def pace(config: Config) -> "Pace":
+    from gateway.worker.worker import Pace  # as above
+
+    settings = config.async_
+    return Pace(
+        slices=settings.slices,
+        concurrency=config.batch.concurrency,
+        in_flight_max=settings.concurrency,
+        tries_max=settings.retry.attempts,
+        lease_s=settings.lease,
+        renew_every_s=min(1.0, settings.lease / 5),
+        poll_s=settings.poll,
+    )
+
+
+def means(config: Config, admission: Admission, executor: Executor, via: bytes) -> "Means":
+    from gateway.worker.running import Means  # as above
+
+    default_host = str(_address(config.all_upstreams["default"])).encode()
+    return Means(admission, executor, via, default_host, config.batch.answer_max)

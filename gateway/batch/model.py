@@ -29,6 +29,24 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     depends_on: tuple[str, ...] = ()
 
 
+class Schedule(msgspec.Struct, frozen=True, gc=False):
+    """When an asynchronous batch may begin: `delay_s` from acceptance, or at `not_before_s` (seconds since 1970).
+
+    `priority` 0 to 9: higher ones go first among batches of one caller.
+    """
+
+    priority: int = 5
+    delay_s: float = 0.0
+    not_before_s: float = 0.0
+
+    @property
+    def waits(self) -> bool:
+        return self.delay_s > 0 or self.not_before_s > 0
+
+
+AT_ONCE = Schedule()
+
+
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """Operations that are validated, routed, counted and run together. `pointer`: where they stood on the wire.
 
@@ -39,6 +57,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     on_failure: Literal["continue", "halt"] = "continue"
     pointer: str = "/operations"
     graph: Graph | None = None
+    schedule: Schedule = AT_ONCE
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):

@@ -31,7 +31,7 @@ Admin = Annotated[str | None, typer.Option("--admin", help="HOST:PORT of the adm
 AdminConfig = Annotated[
     str | None, typer.Option("--config", "-c", help="YAML file whose admin section says where the listener is.")
 ]
-Ledger = Annotated[str | None, typer.Option("--ledger", help="Where asynchronous batches live; today only: none.")]
+Ledger = Annotated[str | None, typer.Option("--ledger", help="sqlite, sqlite:PATH, sqlite::memory: or none.")]
 
 
 @_commands.command()
@@ -40,11 +40,9 @@ def serve(
     ledger: Ledger = None,
 ) -> None:  # fmt: skip
     """Serve until SIGTERM; then drain and exit 0."""
-    if ledger not in (None, "none"):
-        raise typer.BadParameter(
-            "asynchronous batches are not built yet; the only ledger is none", param_hint="--ledger"
-        )
-    flags = {"upstream.url": upstream, **_address("listen", listen), **_address("admin", admin)}
+    flags = {
+        "upstream.url": upstream, "async.ledger": ledger, **_address("listen", listen), **_address("admin", admin),
+    }  # fmt: skip
     loaded = _loaded(config, flags)
     import uvloop
 

@@ -3,12 +3,14 @@
 Rooms, in the order a setting travels:
 
 - `document` YAML with positions · `overrides` variables and flags · `tree` values that know their place
-- `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`; those of `section`, `units`, `secret`
+- `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`, `asynchronous`;
+  those of `section`, `units`, `secret`
 - `refusals` what pydantic refused, in our words · `rules`, `route_rules` what does not fit together, read off a `draft`
 - `loading` all of it in turn · `effective` what is in force, with sources · `schema`, `shape` what may be written
 - `changes` what a reload changes, and what only a restart can
 """
 
+from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
 from gateway.config.changes import changed_keys, under_listeners_of, waiting_for_restart
 from gateway.config.limits import Limit
@@ -25,6 +27,7 @@ from gateway.config.upstream import Tls, Upstream
 __all__ = [
     "STANDARD_INPUT",
     "Admin",
+    "Asynchronous",
     "Batch",
     "Config",
     "ConfigError",

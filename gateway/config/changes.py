@@ -1,4 +1,4 @@
-"""What differs between two configurations, and what of it only a restart can change: the listeners."""
+"""What differs between two configurations, and what of it only a restart can change: listeners and ledger."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -25,29 +25,30 @@ def changed_keys(before: Loaded, after: Loaded) -> list[str]:
 
 
 def waiting_for_restart(before: Loaded, after: Loaded) -> list[str]:
-    """Those of the changed keys that the listeners keep until the process is started anew."""
-    return [key for key in changed_keys(before, after) if _is_listener(key)]
+    """Those of the changed keys that listeners and ledger keep until the process is started anew."""
+    return [key for key in changed_keys(before, after) if _is_lasting(key)]
 
 
 def under_listeners_of(before: Loaded, after: Loaded) -> Loaded:
-    """`after` with the listeners of `before`: what can be in force now."""
+    """`after` with the listeners and the ledger of `before`: what can be in force now."""
     admin = before.config.admin.model_copy(update={"token": after.config.admin.token})
-    config = after.config.model_copy(update={"listen": before.config.listen, "admin": admin})
+    lasting = {"listen": before.config.listen, "admin": admin, "async_": before.config.async_}
+    config = after.config.model_copy(update=lasting)
     sources = {
-        **{key: source for key, source in after.sources.items() if not _is_listener(key)},
-        **{key: source for key, source in before.sources.items() if _is_listener(key)},
+        **{key: source for key, source in after.sources.items() if not _is_lasting(key)},
+        **{key: source for key, source in before.sources.items() if _is_lasting(key)},
     }
     return replace(after, config=config, sources=MappingProxyType(sources), digest=digest_of(config))
 
 
-def _is_listener(key: str) -> bool:
-    return key.startswith("listen.") or (key.startswith("admin.") and key != "admin.token")
+def _is_lasting(key: str) -> bool:
+    return key.startswith(("listen.", "async.")) or (key.startswith("admin.") and key != "admin.token")
 
 
 def _values(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, object]]:
     if isinstance(value, Section):
-        for name in type(value).model_fields:
-            yield from _values(getattr(value, name), (*path, name))
+        for name, info in type(value).model_fields.items():
+            yield from _values(getattr(value, name), (*path, info.alias or name))
     elif isinstance(value, Mapping):
         for name, each in value.items():
             yield from _values(each, (*path, name))

@@ -20,7 +20,7 @@ _BROAD = yaml.resolver.Resolver()
 
 def dump(config: Config) -> dict[str, object]:
     """The configuration in the file's words: units as text, secrets hidden, what is absent left out."""
-    return config.model_dump(mode="json", exclude_none=True)
+    return config.model_dump(mode="json", exclude_none=True, by_alias=True)
 
 
 def digest_of(config: Config) -> str:

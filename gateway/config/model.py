@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PlainSerializer, Strict
 
+from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
 from gateway.config.limits import Limit
 from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
@@ -57,6 +58,11 @@ class Config(Section):
         examples=[[{"name": "per-caller", "key": "caller", "rate": "100/s"}]],
     )
     batch: Batch = Field(default=Batch(), description="The batch endpoint.")
+    async_: Asynchronous = Field(
+        default=Asynchronous(),
+        alias="async",
+        description="Batches that are answered with 202 and run in the background.",
+    )
     identity: Identity = Field(default=Identity(), description="Who a caller is.")
     log: Log = Field(default=Log(), description="What is written to standard error.")
     drain: Drain = Field(default=Drain(), description="How the gateway goes away.")

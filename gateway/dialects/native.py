@@ -16,6 +16,7 @@ from gateway.batch.validation import Rules, Violation, order_of, violations
 from gateway.dialects import native_shape
 from gateway.dialects.native_shape import ShapeError
 from gateway.dialects.port import EnvelopeError, EnvelopeLimits
+from gateway.dialects.schedule import schedule_of
 from gateway.dialects.strictness import check_members_once, check_structure, check_syntax, check_text
 from gateway.errors import PROBLEMS
 
@@ -42,6 +43,8 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
     operations: list[_Operation]
     defaults: _Defaults | UnsetType = UNSET
     onFailure: Literal["continue", "halt"] | UnsetType = UNSET  # noqa: N815
+    priority: Raw | UnsetType = UNSET
+    notBefore: Raw | UnsetType = UNSET  # noqa: N815
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
@@ -99,6 +102,7 @@ def _batch(envelope: _Envelope, found: list[Violation], pointer: str, rules: Rul
     operations = _operations(envelope, found, rules)
     if not operations:
         found.append(Violation(-1, "operations" if pointer else "", "empty", "no operations; send at least one"))
+    schedule = schedule_of(envelope.priority, envelope.notBefore, found)
     judged = violations(operations, rules)
     graph, tangles = order_of(operations) if is_ordered else (None, [])
     judged += tangles
@@ -106,7 +110,8 @@ def _batch(envelope: _Envelope, found: list[Violation], pointer: str, rules: Rul
     if found:
         found.sort(key=lambda violation: violation.position)
         raise native_shape.invalid(found, pointer, [operation.id for operation in operations])
-    return Batch(operations, "continue" if envelope.onFailure is UNSET else envelope.onFailure, pointer, graph)
+    on_failure = "continue" if envelope.onFailure is UNSET else envelope.onFailure
+    return Batch(operations, on_failure, pointer, graph, schedule)
 
 
 def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> list[Operation]:

@@ -35,7 +35,7 @@ _MEMBERS: Mapping[str, Any] = {
     "timeoutSeconds": float,
     "dependsOn": list[str],
 }
-_TOP = ("operations", "defaults", "onFailure")
+_TOP = ("operations", "defaults", "onFailure", "priority", "notBefore")
 
 
 class ShapeError(Exception):
@@ -60,6 +60,7 @@ def cleaned(data: bytes) -> tuple[list[Violation], bytes]:
     kept: dict[str, Any] = {"operations": _operations_of(top.get("operations"), found)}
     if "defaults" in top:
         kept["defaults"] = _good_members(top["defaults"], ("headers", "method"), -1, "defaults", found)
+    kept |= {name: top[name] for name in ("priority", "notBefore") if name in top}  # judged where they are read
     if (on_failure := top.get("onFailure")) is not None:
         if bytes(on_failure) in (b'"continue"', b'"halt"'):
             kept["onFailure"] = on_failure

@@ -1,6 +1,8 @@
 """The durable record of asynchronous batches.
 
 port        what a store promises to callers and to workers
+metered     its calls timed
+names       who owns a batch, and what it is called
 segments    operations and outcomes as bytes (pure)
 seal        compressed and encrypted at rest
 sqlite      the embedded store: one file, one process

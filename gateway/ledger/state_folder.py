@@ -7,6 +7,7 @@ with mode 0700 where it is missing; files are made with mode 0600.
 import fcntl
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 KEY_BYTES = 32
@@ -72,13 +73,14 @@ def claim(file: Path, mounts: str | None = None) -> StateFolder:
 
 
 def master_key(ledger: Path) -> bytes:
-    """The key beside the ledger's file, 32 bytes; made when there is neither key nor ledger. The folder is claimed."""
+    """The key beside the ledger's file, 32 bytes; made, once for all who ask, when there is neither key nor ledger."""
     path = _beside(ledger, "key")
     try:
+        ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             if ledger.exists() and ledger.stat().st_size:
                 raise StateFolderError(f"{path}: the key of {ledger.name} is gone; put it back, or move both away")
-            _write(path, os.urandom(KEY_BYTES))
+            _make_once(path, os.urandom(KEY_BYTES))
         key = path.read_bytes()
     except OSError as error:
         raise StateFolderError(f"{path}: cannot be used: {error.strerror}") from None
@@ -110,6 +112,15 @@ def _mounts() -> str:
 
 def _beside(file: Path, ending: str) -> Path:
     return file.with_name(f"{file.name}.{ending}")
+
+
+def _make_once(path: Path, content: bytes) -> None:
+    """The file with this content, durably, unless somebody else has made it meanwhile."""
+    mine = _beside(path, str(os.getpid()))
+    _write(mine, content)
+    with suppress(FileExistsError):
+        os.link(mine, path)
+    mine.unlink()
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -5,10 +5,11 @@
 2. The listener closes. A connection that was taken last may still send its head; those between requests are closed.
 3. What is running finishes, to the last byte. Tunnels and event streams have no end of their own: they are closed after
    a grace, and their callers connect again elsewhere.
+4. Meanwhile the worker stops at an operation boundary and hands its leases back.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -29,7 +30,10 @@ class Timings(NamedTuple):
 
 
 class Drain:
-    """Drains one traffic listener once, however often it is asked to. `begun` is called when it begins."""
+    """Drains one traffic listener once, however often it is asked to. `begun` is called when it begins.
+
+    `hand_back` stops the worker within so many seconds and says whether that sufficed.
+    """
 
     def __init__(
         self,
@@ -37,11 +41,13 @@ class Drain:
         timings: Callable[[], Timings],
         begun: Callable[[], None],
         logger: Callable[[], structlog.typing.FilteringBoundLogger],
+        hand_back: Callable[[float], Awaitable[bool]],
     ) -> None:
         self._edge = edge
         self._timings = timings
         self._begun = begun
         self._logger = logger
+        self._hand_back = hand_back
         self._running: asyncio.Task[bool] | None = None
 
     async def run(self, server: asyncio.Server, connections: CallerServer, *, delay_s: float | None = None) -> bool:
@@ -57,6 +63,12 @@ class Drain:
         self._edge.draining = True
         self._begun()
         self._logger().info("draining", **timings._asdict())
+        finished, handed_back = await asyncio.gather(
+            self._finished(server, connections, timings), self._hand_back(timings.timeout_s)
+        )
+        return finished and handed_back
+
+    async def _finished(self, server: asyncio.Server, connections: CallerServer, timings: Timings) -> bool:
         await asyncio.sleep(timings.delay_s)
         server.close()
         try:

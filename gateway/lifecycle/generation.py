@@ -7,7 +7,7 @@ Upstreams whose settings are the same are handed on, and with them their connect
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
 
@@ -26,17 +26,23 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
 
+if TYPE_CHECKING:  # it brings the ledger and cryptography with it
+    from gateway.lifecycle.keeping import Keeping
+    from gateway.worker.running import Means
+
 _LOOK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Lasting:
-    """What outlives every configuration. `via` tells this replica from others, so that a loop is seen."""
+    """What outlives every configuration. `via` tells this replica from others, so that a loop is seen; without
+    `keeping` there are no asynchronous batches."""
 
     loop: asyncio.AbstractEventLoop
     metrics: Metrics
     limiter: Limiter
     via: bytes
+    keeping: "Keeping | None" = None
 
 
 class _Owned(NamedTuple):
@@ -53,6 +59,7 @@ class Generation:
     def __init__(self, loaded: Loaded, lasting: Lasting, before: "Generation | None" = None) -> None:
         config = loaded.config
         self.loaded = loaded
+        self._via = lasting.via
         self._owned: Mapping[str, _Owned] = _owned_upstreams(
             config.all_upstreams, lasting, {} if before is None else before._owned
         )
@@ -69,7 +76,12 @@ class Generation:
             away_s=lambda name: upstreams[name].pool.turns.retry_after_s(),
         )
         executor = Executor(upstreams, lasting.loop, access.stray)
-        batches = Batches(wiring.batch_settings(config, lasting.via), admission, executor, access)
+        # ... at once, or put on record for the worker, who takes the same way.
+        keeping = lasting.keeping
+        asynchronous = None if keeping is None else keeping.calls(config)
+        batch_settings = wiring.batch_settings(config, lasting.via, has_ledger=keeping is not None)
+        batches = Batches(batch_settings, admission, executor, access, asynchronous)
+        self.admission, self.executor = admission, executor
         # ... and for everything else the same admission, and the same upstream as a stream.
         forwarding = Forwarding(
             ForwardingSettings(
@@ -83,6 +95,11 @@ class Generation:
             access,
         )
         self.rooms = Rooms(config.batch.path, batches, forwarding, self.logger)
+
+    @property
+    def means(self) -> "Means":
+        """What a worker runs slices with."""
+        return wiring.means(self.loaded.config, self.admission, self.executor, self._via)
 
     @property
     def pools(self) -> Mapping[str, Pool]:

@@ -9,7 +9,19 @@ origin       where a request came from, and whom to believe about it
 answer       answers written as bytes, exactly as given
 problem      refusals as problem+json, and the page behind each problem type
 envelope     an envelope's head and body, read up to the limit
+preferences  what a caller prefers of the answer (pure)
 batches      POST /batch and what stands under it
+deadline     a batch whose time is up (pure)
+limits_page  every limit of a caller (pure)
+asynchronous the calls about batches on record
+submission   putting a batch on record
+records      batches on record, read for their callers
+retrying     which operations a retry runs again
+batch_status a batch on record as callers see it (pure)
+results      the results of a batch on record, in three forms
+events       server-sent events of a batch on record
+chunks       a body that is written piece by piece
+clock        the two clocks that these calls read
 forwarding   everything else: through to the upstream as it came
 tunnel       after a 101: bytes both ways
 access       the access line and the numbers of a request

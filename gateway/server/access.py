@@ -7,7 +7,7 @@ from time import perf_counter
 import structlog
 
 from gateway.admission import Caller
-from gateway.batch.model import METHODS, Outcome, Summary, kind_of
+from gateway.batch.model import METHODS, Batch, Outcome, Summary, kind_of
 from gateway.batch.routes import EVERY_ROUTE, Route
 from gateway.errors import GatewayError
 from gateway.executor import Plan
@@ -69,11 +69,42 @@ class Access:
                 bytes_out=served.bytes_out,
             )
 
+    def accepted(self, served: Served, total: int) -> None:
+        """A batch that was put on record; its operations are counted where they run."""
+        duration_s = perf_counter() - served.began_s
+        metrics, dialect = self._metrics, served.dialect
+        metrics.envelopes.add((dialect, "async", "accepted"))
+        metrics.envelope_operations.observe((dialect,), total)
+        metrics.envelope_seconds.observe((dialect, "async"), duration_s)
+        if self._log is not None:
+            self._log(
+                "batch",
+                batch_id=served.batch_id,
+                dialect=dialect,
+                mode="async",
+                caller=served.caller.identity[:9],
+                client_ip=served.caller.ip,
+                status=202,
+                operations_total=total,
+                duration_s=round(duration_s, 6),
+                bytes_in=served.bytes_in,
+            )
+
+    def promoted(self, plan: Plan, finished: Sequence[Outcome], served: Served) -> None:
+        """A batch that ran out of time and was put on record with what had finished."""
+        operations = [plan.batch.operations[outcome.index] for outcome in finished]
+        routes = [plan.routes[outcome.index] for outcome in finished]
+        self._operations(plan._replace(batch=Batch(operations), routes=routes), finished, served.dialect)
+        self.accepted(served, len(plan.batch.operations))
+
     def refused(self, served: Served, slug: str, status: int) -> None:
         """An envelope that was refused as a whole."""
         if slug == "batch-deadline":
             return  # it ran, and `batch` has told so
-        self._metrics.envelopes.add((served.dialect, "sync", "rejected"))
+        reason = _SHED.get(slug)
+        if reason is not None:
+            self._metrics.shed.add((reason,))
+        self._metrics.envelopes.add((served.dialect, "sync", "rejected" if reason is None else "shed"))
         if self._log is not None:
             self._log(
                 "refused",
@@ -165,4 +196,11 @@ class Access:
 
 _METHOD, _STATUS, _ATTEMPTS = attrgetter("method"), attrgetter("status"), attrgetter("attempts")
 _ANSWERED = frozenset({"ok", "client_error", "server_error"})
+# Refused at once for want of room, and why (EXPERIENCE 9).
+_SHED = {
+    "overloaded": "overload",
+    "draining": "draining",
+    "ledger-unavailable": "ledger",
+    "too-many-batches": "quota",
+}
 _KNOWN_METHODS = frozenset(METHODS)

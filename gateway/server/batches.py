@@ -1,16 +1,16 @@
 """What stands under the batch prefix: POST /batch itself, the pages of problems, and the caller's limits."""
 
 import asyncio
+import math
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import msgspec
 from aiohttp.web import BaseRequest
 
-from gateway.admission import Admission, Admitted, Caller, identity_of, rate_limit_headers
+from gateway.admission import Admission, Admitted, Caller, rate_limit_headers
 from gateway.batch.model import Batch, Outcome, Summary, summarize
 from gateway.batch.validation import Rules
 from gateway.dialects import native
@@ -20,13 +20,21 @@ from gateway.errors import GatewayError, quoted
 from gateway.executor import Executor, Plan
 from gateway.server import problem
 from gateway.server.access import Access, Served
-from gateway.server.answer import Answer, date_field, head, send
+from gateway.server.answer import Answer
+from gateway.server.chunks import Chunks
+from gateway.server.deadline import is_left, ran_out
 from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of, check_head, form_of
-from gateway.server.origin import Origins
+from gateway.server.limits_page import limits_page
+from gateway.server.origin import Origins, caller_of
+from gateway.server.preferences import Preferences, goes_on_record, preferences_of
 from gateway.upstream.request import RequestWriter
 
+if TYPE_CHECKING:  # it brings cryptography with it, which a gateway without a ledger never needs
+    from gateway.server.asynchronous import Asynchronous
+
 Fields = list[tuple[bytes, bytes]]
+_RESPOND_ASYNC = (b"Preference-Applied", b"respond-async")
 
 _JSON, _LINES, _XML = native.JsonWriter(), native.LinesWriter(), XmlWriter()
 _WRITERS: dict[str, Writer] = {
@@ -35,8 +43,6 @@ _WRITERS: dict[str, Writer] = {
     "text/xml": _XML,
 }
 _ALWAYS: Fields = [(b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff")]
-# What may have run when the batch's time was up, or surely did not.
-_OUT_OF_TIME = frozenset({"batch-deadline", "outcome-unknown", "upstream-timeout"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,7 @@ class BatchSettings:
     base: str
     body_bytes_max: int
     concurrency: int
+    sync_operations_max: int
     sync_timeout_s: float
     answers_bytes_max: int
     envelope: EnvelopeLimits
@@ -57,33 +64,47 @@ class BatchSettings:
 
 
 class Batches:
-    """Answers what is under the batch prefix."""
+    """Answers what is under the batch prefix. Without `asynchronous` there is no ledger, and no batch is a 202."""
 
-    def __init__(self, settings: BatchSettings, admission: Admission, executor: Executor, access: Access) -> None:
+    def __init__(
+        self,
+        settings: BatchSettings,
+        admission: Admission,
+        executor: Executor,
+        access: Access,
+        asynchronous: "Asynchronous | None" = None,
+    ) -> None:
         self._settings = settings
         self._admission = admission
         self._executor = executor
         self._access = access
+        self._asynchronous = asynchronous
 
-    async def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool]) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, is_draining: Callable[[], bool]) -> Answer:
         base = self._settings.base
         if path == base:
-            return await self._post(request, is_last)
+            if self._asynchronous is not None and request.method in ("GET", "HEAD"):
+                return await self._asynchronous.browse(request)
+            return await self._post(request, is_draining)
         if path == f"{base}/limits":
             return await self._limits(request)
-        if path.startswith(f"{base}/problems/") and request.method in ("GET", "HEAD"):
+        if path.startswith(f"{base}/problems/"):
             slug = path.removeprefix(f"{base}/problems/")
             found = problem.page(slug, accept=request.headers.get("Accept", ""), base=base)
-            if found is not None:
+            if found is not None and request.method in ("GET", "HEAD"):
                 return found
+        elif self._asynchronous is not None:
+            return await self._asynchronous(request, path.removeprefix(f"{base}/"), is_draining)
         raise GatewayError("not-found", f"nothing stands at {quoted(path)}; batches go to POST {base}")
 
-    async def _post(self, request: BaseRequest, is_last: Callable[[], bool]) -> Answer:
+    async def _post(self, request: BaseRequest, is_draining: Callable[[], bool]) -> Answer:
         if request.method != "POST":
-            raise GatewayError("method-not-allowed", headers={"Allow": "POST"})
+            raise GatewayError(
+                "method-not-allowed", headers={"Allow": "POST" if self._asynchronous is None else "GET, HEAD, POST"}
+            )
         served = Served(secrets.token_hex(16), "native", self._caller(request))
         try:
-            return await self._batch(request, served, is_last)
+            return await self._batch(request, served, is_draining)
         except GatewayError as error:
             error.request_id = request_id_of(request, served.batch_id)  # what the log line says, the answer says
             self._access.denied(error)
@@ -93,7 +114,7 @@ class Batches:
             self._access.aborted(served)
             raise
 
-    async def _batch(self, request: BaseRequest, served: Served, is_last: Callable[[], bool]) -> Answer:
+    async def _batch(self, request: BaseRequest, served: Served, is_draining: Callable[[], bool]) -> Answer:
         """The path of a batch: read, judged, admitted, run, answered."""
         settings = self._settings
         form = form_of(request.headers.getall("Accept", ()))
@@ -103,7 +124,13 @@ class Batches:
         served.waited_s += perf_counter() - began_s
         served.bytes_in = len(data)
         batch = native.parse(data, settings.envelope, settings.rules)
-        self._check_not_built(request)
+        _check_not_built(request)
+        preferences = preferences_of(request.headers.getall("Prefer", ()))
+        if goes_on_record(batch, preferences, settings.sync_operations_max):
+            if self._asynchronous is not None:
+                return await self._accept(self._asynchronous, request, batch, served, preferences, is_draining())
+            if batch.schedule.waits:
+                raise GatewayError("async-disabled", "notBefore needs a ledger, and this gateway has none")
         admitted = await self._admission.admit(
             batch.operations,
             served.caller,
@@ -113,37 +140,75 @@ class Batches:
             ordered=batch.graph is not None,
         )
         self._access.taken(admitted.readings, admitted.tokens)
-        plan = self._plan(request, batch, admitted, served)
+        wait_s = None if self._asynchronous is None else preferences.wait_s
+        plan = self._plan(request, batch, admitted, served, wait_s)
         fields = self._answer_fields(request, admitted, served)
+        if wait_s is not None:
+            fields.append((b"Preference-Applied", b"wait=%d" % wait_s))
         if form == _LINES.media_type:
-            keep_alive = request.keep_alive and request.version == (1, 1) and not is_last()
-            return await self._stream(request, plan, fields, served, keep_alive=keep_alive)
+            return await self._stream(request, plan, fields, served, keep_alive=not is_draining())
         outcomes = await self._outcomes(plan, served)
+        if self._asynchronous is not None and ran_out(plan, outcomes, asyncio.get_running_loop().time()):
+            promoted = await self._promoted(self._asynchronous, request, plan, outcomes, served)
+            if promoted is not None:
+                return promoted
         return self._answer(plan, outcomes, fields, form, served)
 
-    def _check_not_built(self, request: BaseRequest) -> None:
-        """Refuse what asks for work that is not built."""
-        if request.query_string and request.query.get("dryRun", "false") != "false":
-            errors = [
-                {"pointer": "", "code": "not-built-yet", "detail": "the dry run is not built yet; leave dryRun out"}
-            ]
-            raise GatewayError("validation-failed", "the dry run is not built yet", members={"errors": errors})
+    async def _accept(
+        self,
+        asynchronous: "Asynchronous",
+        request: BaseRequest,
+        batch: Batch,
+        served: Served,
+        preferences: Preferences,
+        is_draining: bool,
+    ) -> Answer:
+        """202 once the batch is durable. The worker admits its operations: routes, then tokens as they come."""
+        if is_draining:
+            raise GatewayError("draining", headers={"Retry-After": "5"})
+        if batch.graph is not None:
+            raise _not_built(
+                "/operations", "order is kept in batches that are answered in place; send fewer operations"
+            )
+        self._admission.check(batch.operations, batch.pointer)
+        view = await asynchronous.accept(batch, request, served.caller, dialect=served.dialect)
+        served.batch_id = view.id
+        self._access.accepted(served, view.total)
+        return asynchronous.accepted(request, view, [_RESPOND_ASYNC] if preferences.respond_async else ())
 
-    def _plan(self, request: BaseRequest, batch: Batch, admitted: Admitted, served: Served) -> Plan:
+    async def _promoted(
+        self, there: "Asynchronous", request: BaseRequest, plan: Plan, outcomes: Sequence[Outcome], served: Served
+    ) -> Answer | None:
+        """202 for a batch whose time is up: what has an outcome keeps it, the rest runs in the background (PROMISES
+        2.3, rule 6). None where nothing is left to run, or where the ledger cannot take it."""
+        finished = tuple(outcome for outcome in outcomes if not is_left(outcome))
+        if len(finished) == len(outcomes) or plan.batch.graph is not None:
+            return None
+        try:
+            view = await there.accept(plan.batch, request, served.caller, dialect=served.dialect, finished=finished)
+        except GatewayError:
+            return None  # some of it ran: the answer that tells what became of each is worth more than a 503
+        served.batch_id = view.id
+        self._access.promoted(plan, finished, served)
+        return there.accepted(request, view)
+
+    def _plan(self, request: BaseRequest, batch: Batch, admitted: Admitted, served: Served, wait_s: int | None) -> Plan:
         settings = self._settings
         said = settings.origins.vouched(request, settings.via)
         writer = RequestWriter(
             request.raw_headers, said, served.batch_id, secrets.token_bytes(24), settings.default_host
         )
+        now_s = asyncio.get_running_loop().time()
         return Plan(
             batch,
             admitted.routes,
             writer.write,
             settings.concurrency,
-            asyncio.get_running_loop().time() + settings.sync_timeout_s,
+            now_s + settings.sync_timeout_s,
             settings.answers_bytes_max,
             admitted.delays_us,
             resolution=self._admission.resolution(batch, admitted.routes, settings.rules),
+            starts_until_s=math.inf if wait_s is None else now_s + wait_s,
         )
 
     async def _outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
@@ -160,7 +225,9 @@ class Batches:
         summary = summarize(outcomes)
         ids = [operation.id for operation in plan.batch.operations]
         base = self._settings.base
-        if self._ran_out(plan, outcomes):
+        if ran_out(plan, outcomes, asyncio.get_running_loop().time()) and (
+            self._asynchronous is None or any(map(is_left, outcomes))
+        ):
             self._access.batch(plan, outcomes, summary, served, status=408)
             raise GatewayError(
                 "batch-deadline",
@@ -179,24 +246,22 @@ class Batches:
         self, request: BaseRequest, plan: Plan, fields: Fields, served: Served, *, keep_alive: bool
     ) -> Answer:
         """One line an outcome as it finishes; the head goes out at once, so no later problem can change the status."""
-        framing = [(b"Transfer-Encoding", b"chunked")] if request.version == (1, 1) else []
-        start = [date_field(), (b"Content-Type", _LINES.media_type.encode()), *fields, *framing]
-        write = _Chunks(request, chunked=bool(framing)).write
-        await write(head(207, b"Multi-Status", start, request=request, keep_alive=keep_alive), framed=False)
+        chunks = Chunks(request)
+        await chunks.begin(207, [(b"Content-Type", _LINES.media_type.encode()), *fields], keep_alive=keep_alive)
         outcomes: list[Any] = [None] * len(plan.batch.operations)
         began_s = perf_counter()
         async for finished in self._executor.run(plan):
             lines = [_LINES.piece(plan.batch.operations[each.index].id, each, self._settings.base) for each in finished]
             for outcome in finished:
                 outcomes[outcome.index] = outcome
-            served.bytes_out += await write(b"".join(lines))
+            await chunks.piece(b"".join(lines))
         served.waited_s += perf_counter() - began_s
         summary = summarize(outcomes)
-        served.bytes_out += await write(_LINES.last(summary))
-        if framing:
-            await write(b"0\r\n\r\n", framed=False)
+        await chunks.piece(_LINES.last(summary))
+        answer = await chunks.end(207)
+        served.bytes_out = chunks.bytes_out
         self._access.batch(plan, outcomes, summary, served, status=207)
-        return Answer.already_written(207, keep_alive=keep_alive)
+        return answer
 
     def _answer_fields(self, request: BaseRequest, admitted: Admitted, served: Served) -> Fields:
         limits = rate_limit_headers(admitted.readings)
@@ -204,51 +269,32 @@ class Batches:
         return [*_ALWAYS, request_id, *((name.encode(), value.encode()) for name, value in limits.items())]
 
     def _caller(self, request: BaseRequest) -> Caller:
-        settings, fields = self._settings, request.raw_headers
-        return Caller(identity_of(fields, settings.identity_names), settings.origins.ip_of(request), fields)
-
-    def _ran_out(self, plan: Plan, outcomes: Sequence[Outcome]) -> bool:
-        if asyncio.get_running_loop().time() < plan.deadline_s:
-            return False
-        return any(outcome.failure is not None and outcome.failure.slug in _OUT_OF_TIME for outcome in outcomes)
+        return caller_of(request, self._settings.origins, self._settings.identity_names)
 
     async def _limits(self, request: BaseRequest) -> Answer:
         if request.method not in ("GET", "HEAD"):
             raise GatewayError("method-not-allowed", headers={"Allow": "GET, HEAD"})
         readings = await self._admission.readings(self._caller(request))
-        limits = [
-            {
-                "name": reading.bucket.name,
-                "tokens": reading.bucket.tokens,
-                "perSeconds": reading.bucket.per_us / 1_000_000,
-                "burst": reading.bucket.burst,
-                "onExhausted": reading.bucket.on_exhausted,
-                "remaining": reading.remaining,
-                "fullInSeconds": reading.full_in_s,
-            }
-            for reading in readings
-        ]
-        body = {
-            "limits": limits,
-            "operationsMax": self._settings.envelope.operations_max,
-            "envelopeBytesMax": self._settings.body_bytes_max,
-            "concurrency": self._settings.concurrency,
+        settings = self._settings
+        figures = {
+            "operationsMax": settings.envelope.operations_max,
+            "envelopeBytesMax": settings.body_bytes_max,
+            "concurrency": settings.concurrency,
         }
-        return Answer(200, [*_ALWAYS, (b"Content-Type", b"application/json")], msgspec.json.encode(body))
+        return Answer(200, [*_ALWAYS, (b"Content-Type", b"application/json")], limits_page(readings, figures))
+
+
+def _check_not_built(request: BaseRequest) -> None:
+    """Refuse what asks for work that is not built."""
+    if request.query_string and request.query.get("dryRun", "false") != "false":
+        raise _not_built("", "the dry run is not built yet; leave dryRun out")
+
+
+def _not_built(pointer: str, detail: str) -> GatewayError:
+    errors = [{"pointer": pointer, "code": "not-built-yet", "detail": detail}]
+    return GatewayError("validation-failed", detail, members={"errors": errors})
 
 
 def _summary_field(summary: Summary) -> tuple[bytes, bytes]:
     counts = native.shown(summary)
     return b"Batch-Summary", ", ".join(f"{name}={count}" for name, count in counts.items()).encode()
-
-
-class _Chunks:
-    """Writes pieces of a streamed answer, chunked where the caller speaks HTTP/1.1; waits for a slow reader."""
-
-    def __init__(self, request: BaseRequest, *, chunked: bool) -> None:
-        self._request = request
-        self._chunked = chunked
-
-    async def write(self, data: bytes, *, framed: bool = True) -> int:
-        await send(self._request, b"%x\r\n%b\r\n" % (len(data), data) if framed and self._chunked else data)
-        return len(data)

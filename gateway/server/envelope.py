@@ -1,6 +1,6 @@
 """An envelope's head and body: what it must declare, which form of answer it accepts, its bytes up to the limit."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from aiohttp.web import BaseRequest, RequestPayloadError
 
@@ -54,7 +54,7 @@ async def body_of(request: BaseRequest, body_bytes_max: int) -> bytes:
 
 def form_of(accept: Sequence[str]) -> str:
     """The media type to answer in (RFC 9110 12.5.1): the most wanted of `FORMS`, JSON where nothing is said."""
-    weights = dict(_weighed(part) for value in accept for part in value.split(",") if part.strip())
+    weights = weights_of(accept)
     if not accept or accept == ["*/*"]:
         return FORMS[0]
     best, best_weight = "", 0.0
@@ -67,6 +67,11 @@ def form_of(accept: Sequence[str]) -> str:
     if weights and not best:
         raise GatewayError("not-acceptable")
     return best or FORMS[0]
+
+
+def weights_of(lines: Iterable[str]) -> dict[str, float]:
+    """What a caller accepts, each with its weight (RFC 9110 12.4.2)."""
+    return dict(_weighed(part) for line in lines for part in line.split(",") if part.strip())
 
 
 def _weighed(part: str) -> tuple[str, float]:

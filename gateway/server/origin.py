@@ -13,6 +13,7 @@ from functools import lru_cache
 
 from aiohttp.web import BaseRequest
 
+from gateway.admission import Caller, identity_of
 from gateway.upstream.headers import vouched
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -59,6 +60,12 @@ class Origins:
     def _judged(self, ip: str) -> bool:
         address = _address(ip)
         return address is not None and any(address in network for network in self._trusted)
+
+
+def caller_of(request: BaseRequest, origins: Origins, identity_names: frozenset[bytes]) -> Caller:
+    """Who sent the request."""
+    fields = request.raw_headers
+    return Caller(identity_of(fields, identity_names), origins.ip_of(request), fields)
 
 
 def _chain(request: BaseRequest) -> list[str]:

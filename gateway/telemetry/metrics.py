@@ -158,6 +158,10 @@ class Metrics:
             "operations_quarantined", "Operations set aside because workers died while running them."
         )
         self.loop_lag_seconds = self._histogram("event_loop_lag_seconds", "How late a timer fires.", OVERHEAD_SECONDS)
+        self.shed = self._counter("shed", "Envelopes refused at once, by reason.", "reason")
+        self.ledger_seconds = self._histogram(
+            "ledger_call_duration_seconds", "Time of a call to the ledger.", SECONDS, "call"
+        )
         info = GaugeMetricFamily("batch_gateway_build_info", "Facts of the build.", labels=("version", "python"))
         info.add_metric((version, platform.python_version()), 1)
         self.registry.register(_Constant(info))

@@ -31,7 +31,8 @@ class Process:
         self._out, self._err = folder / "stdout", folder / "stderr"
         with self._out.open("wb") as out, self._err.open("wb") as err:
             self.process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT, env=_environ(environ),
+                arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=ROOT,
+                env=_environ({"XDG_STATE_HOME": str(folder / "state")} | dict(environ or {})),
                 preexec_fn=_die_with_parent,
             )  # fmt: skip
 

@@ -86,8 +86,6 @@ def test_a_taken_port_is_named_with_its_setting(taken: str) -> None:
         ["serve", "--nope"],
         ["serve", "--listen", "8207"],
         ["serve", "--listen", "127.0.0.1:http"],
-        ["serve", "--ledger", "redis://x", "--upstream", "http://127.0.0.1:1"],
-        ["serve", "--ledger", "sqlite::memory:", "--upstream", "http://127.0.0.1:1"],
         ["serve", "--upstream"],
         ["config"],
         ["config", "shw"],

@@ -32,6 +32,7 @@ async def gateway(upstream: str | None, settings: str = "", **flags: object) -> 
         "admin.port": 0,
         "log.access": False,
         "drain.delay": "0s",
+        "async.ledger": "none",
     }
     given |= {name.replace("__", "."): value for name, value in flags.items()}
     app = App(load(Path("-"), {}, given, StringIO(settings)))

@@ -50,7 +50,8 @@ def test_the_schema_accepts_it_as_it_stands_and_each_setting_that_is_off() -> No
     variants = [yaml.safe_load(_TEXT)]
     for upstreams, secret in product(("upstream", "upstreams"), token):
         admin = {**everything["admin"], "token": {secret: token[secret]}}
-        variants.append({**everything, "admin": admin})
+        asynchronous = {**everything["async"], "key": {secret: everything["async"]["key"][secret]}}
+        variants.append({**everything, "admin": admin, "async": asynchronous})
         del variants[-1][upstreams]
 
     assert [error.message for each in variants for error in validator.iter_errors(each)] == []

@@ -77,7 +77,7 @@ def test_every_key_has_a_variable(path: tuple[str, ...]) -> None:
         ("ZZZ", "x", "unknown variable; see `batch-gateway config schema` for the names"),
         ("ROUTES__0__PATH", "/", "routes: a list has one variable, BATCH_GATEWAY__ROUTES, and is JSON"),
         ("LISTEN__PORT__X", "1", 'unknown variable, did you mean "BATCH_GATEWAY__LISTEN__PORT"?'),
-        ("ASYNC__LEDGER", "none", "async: not built yet; see README, Not yet"),
+        ("IMPORTS__USERS", "{}", "imports: not built yet; see README, Not yet"),
         ("UPSTREAM__URL", "", "upstream.url: is empty; give a value or unset the variable"),
         ("IDENTITY__HEADERS", "A,B", 'identity.headers: must be JSON, such as ["X-Api-Key"]; character 1 is wrong'),
         ("UPSTREAM", '{"url": }', 'upstream: must be JSON, such as {"key": "value"}; character 9 is wrong'),

@@ -15,13 +15,21 @@ _BAD = [
     ("listen: {prot: 1}", '2:10: listen.prot: unknown key, did you mean "port"?'),
     ("listen:\n  idel_timeout: 1s", '3:3: listen.idel_timeout: unknown key, did you mean "idle_timeout"?'),
     ("zebra: 1", "2:1: zebra: unknown key; known here: version, listen, admin, upstream, upstreams, routes, limits,"
-                 " batch, identity, log, drain, reload"),
+                 " batch, async, identity, log, drain, reload"),
     ("drain: {zebra: 1}", "2:9: drain.zebra: unknown key; known here: delay, stream_grace, timeout"),
     ("drain: {5s}", "2:9: drain.(no name): unknown key; known here: delay, stream_grace, timeout"),
     ("drain: {delay:5s}", "2:9: drain.(no name): unknown key, did you mean \"delay\"?"),
     ("drain: {zzzzzzzzzz:5s}", "2:9: drain.(no name): unknown key; write a space after the colon"),
     ("admin: {token: {from_env: X}}", '2:17: admin.token.from_env: unknown key, did you mean "fromEnv"?'),
-    ("async: {ledger: none}", "2:1: async: not built yet; see README, Not yet"),
+    ("imports: {}", "2:1: imports: not built yet; see README, Not yet"),
+    (
+        "async: {ledger: mysql}",
+        "2:17: async.ledger: must be sqlite, sqlite:PATH, sqlite::memory: or none",
+    ),
+    (
+        "async: {key: {value: short}}",
+        "2:14: async.key: must have at least 16 characters; `openssl rand -base64 32` makes a good one",
+    ),
     ("dialects: {}", "2:1: dialects: not built yet; see README, Not yet"),
     ("imports:", "2:1: imports: not built yet; see README, Not yet"),
     ("listen: {port: 1, port: 2}", "2:19: listen.port: given twice, first on line 2; keep one"),

@@ -1,0 +1,56 @@
+"""The callers' face of a ledger with its calls timed, and whether the last one was answered."""
+
+from collections.abc import Awaitable, Mapping, Sequence
+from time import perf_counter
+from typing import TypeVar
+
+from gateway.batch.states import State
+from gateway.ledger.port import Command, Ledger, LedgerUnavailableError, NewBatch, Part, View
+from gateway.telemetry.metrics import Histogram
+
+T = TypeVar("T")
+
+
+class Metered:
+    """A `Ledger` around another one."""
+
+    def __init__(self, ledger: Ledger, seconds: Histogram) -> None:
+        self._ledger = ledger
+        self._seconds = seconds
+        self.is_up = True
+
+    async def accept(self, batch: NewBatch) -> View:
+        return await self._timed("accept", self._ledger.accept(batch))
+
+    async def view(self, batch_id: str) -> View | None:
+        return await self._timed("view", self._ledger.view(batch_id))
+
+    async def browse(self, owner: str, *, limit: int, after: str | None, state: State | None) -> Sequence[View]:
+        return await self._timed("browse", self._ledger.browse(owner, limit=limit, after=after, state=state))
+
+    async def parts(self, batch_id: str, *, after: int, limit: int) -> Sequence[Part]:
+        return await self._timed("parts", self._ledger.parts(batch_id, after=after, limit=limit))
+
+    async def operations(self, batch_id: str, slice_: int) -> bytes | None:
+        return await self._timed("operations", self._ledger.operations(batch_id, slice_))
+
+    async def command(self, batch_id: str, command: Command) -> View | None:
+        return await self._timed("command", self._ledger.command(batch_id, command))
+
+    async def health(self) -> Mapping[str, float]:
+        return await self._timed("health", self._ledger.health())
+
+    async def close(self) -> None:
+        await self._ledger.close()
+
+    async def _timed(self, call: str, asked: Awaitable[T]) -> T:
+        began_s = perf_counter()
+        try:
+            answer = await asked
+        except LedgerUnavailableError:
+            self.is_up = False
+            raise
+        finally:
+            self._seconds.observe((call,), perf_counter() - began_s)
+        self.is_up = True
+        return answer

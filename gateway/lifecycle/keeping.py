@@ -1,0 +1,142 @@
+"""The ledger of a process and its worker: opened once at the start, and kept whatever configurations come."""
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from secrets import token_hex
+
+import structlog
+
+from gateway import wiring
+from gateway.batch.states import STATES
+from gateway.config import Config
+from gateway.errors import GatewayError
+from gateway.ledger.clock import steady_clock
+from gateway.ledger.metered import Metered
+from gateway.ledger.names import Names
+from gateway.ledger.seal import KEY_BYTES, Sealer
+from gateway.ledger.sqlite.store import SqliteStore, open_store
+from gateway.ledger.state_folder import StateFolderError, master_key
+from gateway.server.asynchronous import Asynchronous
+from gateway.server.clock import Clock
+from gateway.server.events import Events
+from gateway.server.origin import caller_of
+from gateway.server.records import Records
+from gateway.server.submission import Submission
+from gateway.telemetry.metrics import Metrics
+from gateway.wiring import LedgerClosedError, LedgerPlace
+from gateway.worker.running import Means
+from gateway.worker.worker import Store, Worker
+
+_LOOK_S = 2.0  # how old the ledger's gauges may be
+_WATCHERS_MAX = 1000
+
+
+class Keeping:
+    """An open ledger and what works on it. `name` says where it is."""
+
+    def __init__(
+        self, store: SqliteStore, master: bytes, clock: Clock, config: Config, metrics: Metrics, name: str
+    ) -> None:
+        self.name = name
+        self._store = store
+        self._ledger = Metered(store, metrics.ledger_seconds)
+        self._sealer, self._names, self._clock = Sealer(master), Names(master), clock
+        self._config = config
+        self._metrics = metrics
+        self._health: Mapping[str, float] = {}
+        self._worker: Worker | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._show()
+
+    def calls(self, config: Config) -> Asynchronous:
+        """The calls about batches on record, under one configuration."""
+        base, settings = config.batch.path, config.async_
+        records = Records(self._ledger, self._sealer, self._names, self._clock, retention_s=settings.retention)
+        origins, identity_names = wiring.origins(config.listen), wiring.identity_names(config)
+        return Asynchronous(
+            self._ledger,
+            records,
+            Submission(wiring.submission_settings(settings), self._ledger, self._sealer, self._names, self._clock),
+            Events(records, self._clock, base, watchers_max=_WATCHERS_MAX),
+            self._names,
+            self._clock,
+            base=base,
+            caller_of=lambda request: caller_of(request, origins, identity_names),
+        )
+
+    def start(self, means: Callable[[], Means], logger: Callable[[], structlog.typing.FilteringBoundLogger]) -> None:
+        """Begin to work off what is on record. `means` is asked for every slice: a reload changes it."""
+        self._worker = Worker(
+            token_hex(4),
+            Store(self._ledger, self._store, self._sealer),
+            wiring.pace(self._config),
+            means,
+            self._metrics,
+            logger(),
+        )
+        self._worker.start()
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    async def hand_back(self, timeout_s: float) -> bool:
+        """Stop the worker at an operation boundary; True when everything on its way ended in time."""
+        worker, self._worker = self._worker, None
+        return worker is None or await worker.stop(timeout_s)
+
+    async def close(self) -> None:
+        """Stop at once, and close the ledger."""
+        await self.hand_back(0.0)
+        if self._looking is not None:
+            self._looking.cancel()
+            await asyncio.wait([self._looking])
+        await self._ledger.close()
+
+    async def _look(self) -> None:
+        """Keep the gauges true; until cancelled."""
+        while True:
+            with suppress(GatewayError):  # `ledger_up` tells; the last counts stay
+                self._health = await self._ledger.health()
+            await asyncio.sleep(_LOOK_S)
+
+    def _show(self) -> None:
+        gauge = self._metrics.gauge
+        gauge("ledger_up", "1 while the ledger answers.", lambda: float(self._ledger.is_up))
+        self._metrics.states(
+            "batches", "Batches in the ledger.",
+            lambda: {state: self._health.get(f"batches_{state}", 0.0) for state in STATES},
+        )  # fmt: skip
+        gauge(
+            "oldest_waiting_batch_timestamp_seconds", "When the longest waiting batch was accepted; 0 when none waits.",
+            lambda: self._health.get("oldest_waiting_ms", 0.0) / 1000,
+        )  # fmt: skip
+        for kind, help_ in (("stored", "What the ledger holds."), ("capacity", "What it may hold; 0 where unknown.")):
+            gauge(f"ledger_{kind}_bytes", help_, lambda name=f"{kind}_bytes": self._health.get(name, 0.0))  # type: ignore[misc]
+
+
+async def open_ledger(place: LedgerPlace, config: Config, metrics: Metrics) -> Keeping:
+    """Open the ledger at `place`. Raises `LedgerClosedError`."""
+    now_ms = steady_clock()
+    file = _first_that_can_be_made(place.files)
+    secret = wiring.master_secret(config.async_)
+    try:
+        if secret is None:
+            secret = os.urandom(KEY_BYTES) if file is None else await asyncio.to_thread(master_key, file)
+        store = await open_store(file, now_ms=now_ms)
+    except StateFolderError as error:
+        raise LedgerClosedError(str(error)) from None
+    clock = Clock(lambda: now_ms() / 1000)
+    return Keeping(store, secret, clock, config, metrics, f"sqlite:{file or ':memory:'}")
+
+
+def _first_that_can_be_made(files: tuple[Path, ...]) -> Path | None:
+    """The first file whose folder exists or can be made, and can be written to; None for a ledger in memory."""
+    for file in files[:-1]:
+        try:
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(file.parent, os.W_OK | os.X_OK):
+            return file
+    return files[-1] if files else None

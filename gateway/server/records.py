@@ -1,0 +1,157 @@
+"""Batches on record, read for their callers: found by their owner only, and opened slice by slice."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+
+from gateway.batch.model import Failure, Operation
+from gateway.batch.states import FINAL
+from gateway.errors import PROBLEMS, GatewayError
+from gateway.ledger.names import Names, is_id
+from gateway.ledger.port import Ledger, Part, View
+from gateway.ledger.seal import BatchKey, PayloadCorruptError, Sealer
+from gateway.ledger.segments import (
+    Recorded,
+    of_operations,
+    of_outcomes,
+    operations_from_bytes,
+    outcomes_from_bytes,
+)
+from gateway.server.clock import Clock
+
+_HELD_MAX = 4096  # views kept for pollers; the oldest go first
+_READ_OPERATIONS = 200  # of one read of the ledger: what one download holds in memory
+
+
+class _Held(NamedTuple):
+    view: View
+    at_s: float
+
+
+class Records:
+    """Reads one ledger. `retention_s` is how long results are kept."""
+
+    def __init__(self, ledger: Ledger, sealer: Sealer, names: Names, clock: Clock, *, retention_s: float) -> None:
+        self._ledger = ledger
+        self._sealer = sealer
+        self._names = names
+        self._clock = clock
+        self._retention_s = retention_s
+        self._held: dict[str, _Held] = {}
+        self._asking: dict[str, asyncio.Task[View | None]] = {}
+
+    async def find(self, batch_id: str, owner: str, *, age_max_s: float = 0.0) -> View:
+        """The owner's batch, as it stood at most `age_max_s` ago. Raises 404 where the owner has none of that id, and
+        410 where it was forgotten."""
+        view = await self._view(batch_id, age_max_s) if is_id(batch_id) else None
+        if view is None:
+            made_s = self._names.made_s(batch_id, owner)
+            if made_s is not None and self._clock.now_s() - made_s >= self._retention_s:
+                raise GatewayError("results-expired")
+        if view is None or view.owner != owner:
+            raise GatewayError("batch-not-found")
+        if view.kept_until_ms is not None and view.kept_until_ms <= self._clock.now_s() * 1000:
+            raise GatewayError("results-expired")
+        return view
+
+    def keep(self, view: View) -> None:
+        """What a command has just answered: pollers see it at once."""
+        self._held.pop(view.id, None)
+        while len(self._held) >= _HELD_MAX:
+            del self._held[next(iter(self._held))]
+        self._held[view.id] = _Held(view, self._clock.monotonic_s())
+
+    def drop(self, batch_id: str) -> None:
+        """The batch was deleted."""
+        self._held.pop(batch_id, None)
+
+    async def outcomes(self, view: View, *, first: int, most: int) -> AsyncIterator[Sequence[Recorded]]:
+        """The outcomes of operations `first` to `first + most - 1`, in order, a slice at a time. Of a batch that has
+        ended every operation has one: what never ran is in the state's own words."""
+        key = self._key(view)
+        last = min(view.total, first + most) - 1
+        waiting: dict[int, list[Part]] = {}
+        read_to = first // view.slice_size - 1
+        for slice_ in range(first // view.slice_size, last // view.slice_size + 1):
+            if slice_ > read_to:
+                parts = await self._ledger.parts(view.id, after=slice_, limit=_READ_OPERATIONS)
+                read_to = max((part.slice for part in parts), default=last)
+                for part in parts:
+                    waiting.setdefault(part.slice, []).append(part)
+            recorded = _opened(key, waiting.pop(slice_, []))
+            if view.state in FINAL:
+                recorded = await self._completed(view, key, slice_, recorded)
+            yield [each for each in recorded if first <= each.index <= last]
+
+    async def operations(self, view: View, slice_: int) -> list[Operation] | None:
+        """The operations of a slice; None where they are erased or damaged."""
+        sealed = await self._ledger.operations(view.id, slice_)
+        if sealed is None:
+            return None
+        try:
+            return operations_from_bytes(self._key(view).open(sealed, of_operations(slice_)))
+        except (PayloadCorruptError, msgspec.DecodeError):
+            return None
+
+    async def _completed(self, view: View, key: BatchKey, slice_: int, recorded: list[Recorded]) -> list[Recorded]:
+        """The slice's outcomes, and the state's words for every operation that has none."""
+        start = slice_ * view.slice_size
+        indexes = range(start, min(view.total, start + view.slice_size))
+        if len(recorded) == len(indexes):
+            return recorded
+        operations = await self.operations(view, slice_)
+        known = {each.index: each for each in recorded}
+        ids = [str(index) for index in indexes] if operations is None else [operation.id for operation in operations]
+        slug = {"cancelled": "cancelled", "expired": "expired"}.get(view.state, "payload-corrupt")
+        return [known.get(index) or _never_ran(id_, index, slug) for index, id_ in zip(indexes, ids, strict=False)]
+
+    def _key(self, view: View) -> BatchKey:
+        try:
+            return self._sealer.key(view.id, view.key)
+        except PayloadCorruptError:
+            raise GatewayError("payload-corrupt", "the batch was sealed under another key") from None
+
+    async def _view(self, batch_id: str, age_max_s: float) -> View | None:
+        """One question to the ledger at a time for a batch, however many ask."""
+        held = self._held.get(batch_id)
+        if held is not None and self._clock.monotonic_s() - held.at_s < age_max_s:
+            return held.view
+        asking = self._asking.get(batch_id) if age_max_s else None
+        if asking is None:
+            asking = asyncio.ensure_future(self._ask(batch_id))
+            self._asking[batch_id] = asking
+            asking.add_done_callback(lambda done: self._asked(batch_id, done))
+        return await asyncio.shield(asking)
+
+    async def _ask(self, batch_id: str) -> View | None:
+        view = await self._ledger.view(batch_id)
+        if view is None:
+            self.drop(batch_id)
+        else:
+            self.keep(view)
+        return view
+
+    def _asked(self, batch_id: str, done: "asyncio.Task[View | None]") -> None:
+        if self._asking.get(batch_id) is done:
+            del self._asking[batch_id]
+        if not done.cancelled():
+            done.exception()  # everybody who asked may be gone
+
+
+def _opened(key: BatchKey, parts: Sequence[Part]) -> list[Recorded]:
+    """The outcomes of a slice's parts, in order. A part that does not open keeps its places."""
+    found: list[Recorded] = []
+    for part in parts:
+        try:
+            found += outcomes_from_bytes(key.open(part.sealed, of_outcomes(part.slice)))
+        except (PayloadCorruptError, msgspec.DecodeError):
+            found += [_never_ran(str(index), index, "payload-corrupt") for index in part.indexes]
+    found.sort(key=lambda each: each.index)
+    return found
+
+
+def _never_ran(id_: str, index: int, slug: str) -> Recorded:
+    problem = PROBLEMS[slug]
+    return Recorded(id_, index, problem.status, failure=Failure(slug, problem.cure))
