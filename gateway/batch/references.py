@@ -2,9 +2,11 @@
 
     $ops.<id>.response.body#/json/pointer       the whole string: replaced by the JSON value
     /users/{$ops.<id>.response.header.X-Id}     inside a string: replaced by its text, percent-encoded in a path
+    {$ops.<id>.response.body$.data[*].id}       by JSONPath: the texts of all that it finds, joined by commas
     $ops.<id>.response.status · $$ops.          the status · a literal `$ops.`
 
-Pointers are RFC 6901 in the fragment form of OpenAPI's runtime expressions, without percent-encoding.
+Pointers are RFC 6901 in the fragment form of OpenAPI's runtime expressions, without percent-encoding. In a form
+(`application/x-www-form-urlencoded`) those in braces are expressions, percent-encoded as in a path.
 """
 
 import re
@@ -15,18 +17,21 @@ from urllib.parse import quote
 import msgspec
 from jsonpointer import JsonPointer, JsonPointerException
 
+from gateway.batch.jsonpath import found_at, steps_of
 from gateway.batch.model import Operation, Outcome
 
 MARK = "$ops."
 _CURE = "a reference is $ops.<id of this batch>.response with .body#/pointer, .header.Name or .status"
 _INSIDE = re.compile(r"\{(\$ops\.[^{}]*)\}")
-_PARTS = re.compile(r"body(?:#(?P<pointer>(?:/.*)?))?|header\.(?P<header>[!#$%&'*+.^_`|~0-9A-Za-z-]+)|status", re.S)
+_PARTS = re.compile(
+    r"body(?:#(?P<pointer>(?:/.*)?)|(?P<path>\$.*))?|header\.(?P<header>[!#$%&'*+.^_`|~0-9A-Za-z-]+)|status", re.S
+)
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"(?P<name>\s*:)?', re.S)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class Reference(NamedTuple):
-    """One expression: `part` of the outcome of the operation `id`; `at` is a pointer or a field name."""
+    """One expression: `part` of the outcome of the operation `id`; `at` is a pointer, a JSONPath or a field name."""
 
     id: str
     part: str
@@ -89,7 +94,10 @@ def resolved(operation: Operation, known: Container[str], lookup: Lookup) -> Ope
 
     target = _filled(operation.target, value_of, lambda text: quote(text, safe=""))
     fields = tuple((name, _as_field(_filled(value, value_of, str))) for name, value in operation.fields)
-    body = _with_strings(operation, lambda text: _replaced(text, value_of))
+    if _is_form(operation):
+        body = _form_filled(operation.body, value_of)
+    else:
+        body = _with_strings(operation, lambda text: _replaced(text, value_of))
     return msgspec.structs.replace(operation, target=target, fields=fields, body=body)
 
 
@@ -98,6 +106,9 @@ def _texts(operation: Operation) -> Iterator[tuple[str, str]]:
     yield "path", operation.target
     for _, value in operation.fields:
         yield "headers", value
+    if _is_form(operation):
+        yield from (("body", found[0]) for found in _INSIDE.finditer(_form_text(operation.body)))
+        return
     found: list[str] = []
 
     def kept(text: str) -> str:
@@ -109,10 +120,27 @@ def _texts(operation: Operation) -> Iterator[tuple[str, str]]:
 
 
 def _is_json(operation: Operation) -> bool:
-    """A body that is not JSON is the caller's bytes: nothing in it is an expression."""
-    kind = next((value for name, value in operation.fields if name.lower() == "content-type"), "")
-    essence = kind.partition(";")[0].strip().lower()
+    """A body that is neither JSON nor a form is the caller's bytes: nothing in it is an expression."""
+    essence = _essence(operation)
     return operation.has_body and (essence == "application/json" or essence.endswith("+json"))
+
+
+def _is_form(operation: Operation) -> bool:
+    return operation.has_body and _essence(operation) == "application/x-www-form-urlencoded"
+
+
+def _essence(operation: Operation) -> str:
+    kind = next((value for name, value in operation.fields if name.lower() == "content-type"), "")
+    return kind.partition(";")[0].strip().lower()
+
+
+def _form_text(body: bytes) -> str:
+    return body.decode("utf-8", "surrogateescape")  # any bytes, and the same ones again
+
+
+def _form_filled(body: bytes, value_of: Callable[[str], Any]) -> bytes:
+    filled = _INSIDE.sub(lambda found: quote(_text(value_of(found[1])), safe=""), _form_text(body))
+    return filled.encode("utf-8", "surrogateescape")
 
 
 def _with_strings(operation: Operation, change: Callable[[str], Any]) -> bytes:
@@ -149,6 +177,8 @@ def _read(expression: str, known: Container[str]) -> Reference | None:
     while start >= 0:
         parts = _PARTS.fullmatch(body, start + len(".response."))
         if parts and body[:start] in known:
+            if (path := parts["path"]) is not None:
+                return None if steps_of(path) is None else Reference(body[:start], "path", path)
             part = "header" if parts["header"] else "status" if parts[0] == "status" else "body"
             return Reference(body[:start], part, parts["header"] or parts["pointer"] or "")
         start = body.find(".response.", start + 1)
@@ -177,11 +207,22 @@ def _value(reference: Reference, outcome: Outcome) -> Any:
         return _header(reference.at, outcome.headers)
     try:
         document = msgspec.json.decode(outcome.body)
+        if reference.part == "path":
+            return _joined(found_at(document, steps_of(reference.at) or ()), reference)
         return JsonPointer(reference.at).resolve(document)
     except (msgspec.DecodeError, JsonPointerException, UnicodeDecodeError):
         raise UnresolvedError(
             f"the body of {reference.id[:64]} has nothing at {reference.at[:64] or 'its root'}"
         ) from None
+
+
+def _joined(values: Sequence[Any], reference: Reference) -> Any:
+    """One value as it is, a list and several values as texts between commas."""
+    if not values:
+        raise UnresolvedError(f"the body of {reference.id[:64]} has nothing at {reference.at[:64]}")
+    if len(values) == 1:
+        values = values[0] if isinstance(values[0], list) else values
+    return values[0] if len(values) == 1 else ",".join([_text(value) for value in values])
 
 
 def _header(name: str, headers: Mapping[str, str | list[str]]) -> str:

@@ -161,3 +161,50 @@ def test_a_body_without_references_keeps_every_byte(value: object) -> None:
     if "$ops." not in asked.body.decode():
         assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__) == asked
         assert not references_of(asked, OUTCOMES)
+
+
+FORM = (("Content-Type", "application/x-www-form-urlencoded"),)
+
+
+@pytest.mark.parametrize(
+    ("path", "text"),
+    [
+        ("$.id", "7"),
+        ("$.tags", "x%2C%7B%22y%22%3Anull%7D"),
+        ("$.tags[0]", "x"),
+        ("$.tags[*]", "x%2C%7B%22y%22%3Anull%7D"),
+        ("$['name']", "A%2Fb%20c"),
+        ("$.tags.*.y", "null"),
+    ],
+)
+def test_a_json_path_in_a_form_is_filled_with_all_that_it_finds_between_commas(path: str, text: str) -> None:
+    body = f"a=%7Bx%7D&b={{$ops.a.response.body{path}}}&c=\xff".encode("latin-1")
+
+    assert filled(operation(body=body, fields=FORM)).body == body.replace(
+        f"{{$ops.a.response.body{path}}}".encode(), text.encode()
+    )
+
+
+def test_a_json_path_that_is_the_whole_string_keeps_the_type_of_a_single_value() -> None:
+    asked = operation(body=b'["$ops.a.response.body$.id", "$ops.a.response.body$.tags[*].y"]')
+
+    assert filled(asked).body == b"[7, null]"
+
+
+@pytest.mark.parametrize("path", ["$.nothing", "$.tags[9]", "$.id.x", "$.tags.id", "$.tags[0].y"])
+def test_a_json_path_that_finds_nothing_is_unresolved(path: str) -> None:
+    with pytest.raises(UnresolvedError, match="nothing at"):
+        filled(operation(f"/{{$ops.a.response.body{path}}}"))
+
+
+@pytest.mark.parametrize("path", ["$..id", "$.tags[?@.x]", "$.a b", "$[0:1]", "$" + ".a" * 33, "$."])
+def test_a_json_path_that_uses_another_part_of_the_standard_is_refused(path: str) -> None:
+    with pytest.raises(BadReferenceError):
+        references_of(operation(f"/{{$ops.a.response.body{path}}}"), OUTCOMES)
+
+
+def test_only_what_stands_in_braces_refers_in_a_form() -> None:
+    asked = operation(body=b"$ops.a.response.status=1", fields=FORM)
+
+    assert references_of(asked, OUTCOMES) == []
+    assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__).body == asked.body
