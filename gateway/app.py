@@ -184,7 +184,7 @@ class App:
             "active": self._edge.active,
             "configDigest": current.loaded.digest,
             "reload": report.facts(self._reloader.last),
-            "dialects": ["native"],
+            "dialects": ["native", *wiring.spoken(current.loaded.config)],
             "ledger": self._ledger,
             "upstreams": {name: repr(pool) for name, pool in current.pools.items()},
         }

@@ -45,6 +45,7 @@ PROBLEMS = _table(
     ("method-not-allowed", 405, "Method not allowed", "Use a method that Allow names."),
     ("unsupported-media-type", 415, "Unsupported media type", "Send Content-Type: application/json."),
     ("not-acceptable", 406, "Not acceptable", "Accept application/json, application/x-ndjson or application/xml."),
+    ("invalid-envelope", 400, "Invalid envelope", "Write the batch as the vendor's own documentation has it."),
     ("invalid-json", 400, "Invalid JSON", "Send one JSON text in UTF-8 without a byte order mark (RFC 8259)."),
     ("duplicate-key", 400, "Duplicate member", "Name each member of the envelope once."),
     ("json-too-complex", 400, "JSON too complex", "Nest less deeply, send fewer values or shorter numbers."),

@@ -5,7 +5,7 @@ import hashlib
 import ipaddress
 import resource
 import ssl
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -14,12 +14,14 @@ from gateway.admission import Admission, Limit
 from gateway.batch.retry import REJECTIONS, TOO_EARLY
 from gateway.batch.routes import Route, Routes
 from gateway.batch.validation import Rules
-from gateway.config import Asynchronous, Config, ConfigError, Listen, Problem, Tls, contents_of
+from gateway.config import Asynchronous, Config, ConfigError, Listen, Problem, Section, Tls, contents_of
 from gateway.config import Upstream as UpstreamSettings
-from gateway.dialects.port import EnvelopeLimits
+from gateway.dialects.port import Dialect, EnvelopeLimits
+from gateway.dialects.registry import DIALECTS
 from gateway.executor import Executor
 from gateway.limiter.bucket import Bucket
 from gateway.server.batches import BatchSettings
+from gateway.server.in_place import RunSettings
 from gateway.server.origin import Origins
 from gateway.server.patience import Patience
 from gateway.upstream.address import Address, PoolLimits
@@ -144,28 +146,50 @@ def identity_names_for_lone(config: Config) -> frozenset[bytes]:
     return identity_names(config) if any(limit.key == "caller" for limit in config.limits) else frozenset()
 
 
-def batch_settings(config: Config, via: bytes, *, has_ledger: bool) -> BatchSettings:
-    """Without a ledger no envelope may hold more than what is answered in place."""
+def run_settings(config: Config, via: bytes) -> RunSettings:
     batch = config.batch
-    operations_max = batch.operations_max if has_ledger else min(batch.operations_max, batch.sync_operations_max)
-    credentials = batch.operation_credentials
-    return BatchSettings(
-        base=batch.path,
+    return RunSettings(
         body_bytes_max=batch.body_max,
         concurrency=batch.concurrency,
-        sync_operations_max=batch.sync_operations_max,
         sync_timeout_s=batch.sync_timeout,
         answers_bytes_max=batch.answer_max,
-        envelope=EnvelopeLimits(operations_max, batch.depth_max, batch.nodes_max),
-        rules=Rules(
-            own_paths=(batch.path,),
-            body_bytes_max=batch.operation_body_max,
-            fields_rule=lambda fields: refusal_in_operation(fields, credentials_allowed=credentials),
-        ),
         identity_names=identity_names(config),
         via=via,
         origins=origins(config.listen),
         default_host=str(_address(config.all_upstreams["default"])).encode(),
+    )
+
+
+def batch_settings(config: Config, run: RunSettings, *, has_ledger: bool) -> BatchSettings:
+    """Without a ledger no envelope may hold more than what is answered in place."""
+    batch = config.batch
+    operations_max = batch.operations_max if has_ledger else min(batch.operations_max, batch.sync_operations_max)
+    return BatchSettings(
+        base=batch.path,
+        sync_operations_max=batch.sync_operations_max,
+        envelope=EnvelopeLimits(operations_max, batch.depth_max, batch.nodes_max),
+        rules=_rules(config, credentials_allowed=batch.operation_credentials),
+        run=run,
+    )
+
+
+def dialects(config: Config) -> tuple[Sequence[Dialect], Rules]:
+    """The vendors' dialects that are spoken, and what they judge operations by: each may bring its own credential."""
+    rules = _rules(config, credentials_allowed=True)
+    return [DIALECTS[name](rules=rules, **dict(section)) for name, section in spoken(config).items()], rules
+
+
+def spoken(config: Config) -> Mapping[str, Section]:
+    """The vendors' dialects that are configured, by name."""
+    return {name: section for name, section in config.dialects if section is not None}
+
+
+def _rules(config: Config, *, credentials_allowed: bool) -> Rules:
+    mounted = [getattr(section, "path", None) for section in spoken(config).values()]
+    return Rules(
+        own_paths=tuple(dict.fromkeys([config.batch.path, *[path for path in mounted if path is not None]])),
+        body_bytes_max=config.batch.operation_body_max,
+        fields_rule=lambda fields: refusal_in_operation(fields, credentials_allowed=credentials_allowed),
     )
 
 

@@ -182,3 +182,18 @@ def envelopes(draw: st.DrawFn) -> Envelope:
 
 def _quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def spoiled(data: bytes) -> st.SearchStrategy[bytes]:
+    """`data` with a few bytes, or whole slices, taken out, doubled or replaced."""
+
+    def spoil(random: Random) -> bytes:
+        mended = bytearray(data)
+        for _ in range(random.randrange(1, 5)):
+            start = random.randrange(len(mended) + 1)
+            end = min(len(mended), start + random.choice((0, 1, 2, 20, 1000)))
+            middle = random.choice((b"", mended[start:end] * 2, random.randbytes(2), b"\n", b"\r", b"\x00", b"-"))
+            mended[start:end] = middle
+        return bytes(mended)
+
+    return randoms.map(spoil)

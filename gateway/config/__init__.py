@@ -3,7 +3,7 @@
 Rooms, in the order a setting travels:
 
 - `document` YAML with positions · `overrides` variables and flags · `tree` values that know their place
-- `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`, `asynchronous`;
+- `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`, `asynchronous`, `dialects`;
   those of `section`, `units`, `secret`
 - `refusals` what pydantic refused, in our words · `rules`, `route_rules` what does not fit together, read off a `draft`
 - `loading` all of it in turn · `effective` what is in force, with sources · `schema`, `shape` what may be written
@@ -21,6 +21,7 @@ from gateway.config.problem import ConfigError, Problem
 from gateway.config.routes import Route
 from gateway.config.schema import json_schema
 from gateway.config.secret import Secret
+from gateway.config.section import Section
 from gateway.config.units import Rate
 from gateway.config.upstream import Tls, Upstream
 
@@ -42,6 +43,7 @@ __all__ = [
     "Reload",
     "Route",
     "Secret",
+    "Section",
     "Tls",
     "Upstream",
     "changed_keys",

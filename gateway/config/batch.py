@@ -16,10 +16,13 @@ def _prefix(path: str) -> str:
     return path
 
 
+Prefix = Annotated[Template, AfterValidator(_prefix)]
+
+
 class Batch(Section):
     """What one envelope may hold and how it is run."""
 
-    path: Annotated[Template, AfterValidator(_prefix)] = Field(
+    path: Prefix = Field(
         default="/batch", description="Prefix that the gateway owns; everything else belongs to the upstream."
     )
     operations_max: int = Field(default=1000, ge=1, le=100_000, description="Most operations of one envelope.")

@@ -9,6 +9,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, Strict
 
 from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
+from gateway.config.dialects import Dialects
 from gateway.config.limits import Limit
 from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
 from gateway.config.routes import Route
@@ -62,6 +63,11 @@ class Config(Section):
         default=Asynchronous(),
         alias="async",
         description="Batches that are answered with 202 and run in the background.",
+    )
+    dialects: Dialects = Field(
+        default=Dialects(),
+        description="Vendors' batch formats to speak, each mounted where its own clients look.",
+        examples=[{"google": {}}],
     )
     identity: Identity = Field(default=Identity(), description="Who a caller is.")
     log: Log = Field(default=Log(), description="What is written to standard error.")

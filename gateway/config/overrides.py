@@ -14,7 +14,7 @@ from gateway.config.tree import NOWHERE, Node, Place, branch, join
 
 PREFIX = "BATCH_GATEWAY__"
 # Sections of the contract that later work adds: known words, so not a misspelling.
-NOT_BUILT = frozenset({"dialects", "imports"})
+NOT_BUILT = frozenset({"imports"})
 NOT_BUILT_MESSAGE = "not built yet; see README, Not yet"
 
 FLAGS = {

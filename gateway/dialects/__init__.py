@@ -1,10 +1,14 @@
 """Wire formats, one file each: bytes into a batch, outcomes into bytes. Pure.
 
 port          what a dialect is
+registry      the vendors' dialects that are answered in place, a line each
 strictness    what every JSON envelope must obey: UTF-8, depth, size of numbers, no duplicate members
 native        CONTRACT 2: JSON in, JSON or NDJSON out
 schedule      when an asynchronous batch may begin
 native_shape  what is wrong with a native envelope's members, each with its pointer: the slow path
 tabular       outcomes as CSV
 multistatus   the same outcomes as RFC 4918 XML
+google        WIRE 5: requests as the parts of one multipart/mixed, and their answers
+google_parts  what such a part, and the HTTP request inside it, is made of
+google_answer what became of them, as Google writes it
 """

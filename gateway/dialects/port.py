@@ -22,13 +22,14 @@ class EnvelopeLimits:
 
 
 class Call(NamedTuple):
-    """A caller's request as a vendor's dialect sees it. `path` is raw and without its query."""
+    """A caller's request as a vendor's dialect sees it. `path` is raw, without its query; `host` is whom he asked."""
 
     method: str
     path: str
     query: str
     content_type: str
     body: bytes
+    host: str = ""
 
 
 class Read(NamedTuple):
@@ -47,7 +48,10 @@ class Page(NamedTuple):
 
 
 class Dialect(Protocol):
-    """A vendor's format for batches that are answered in place. Made once from values; keeps nothing between calls."""
+    """A vendor's format for batches that are answered in place. Made once from values; keeps nothing between calls.
+
+    It is made of `rules` and of what its section of the configuration holds, each setting under its own name.
+    """
 
     name: str
 
@@ -61,7 +65,7 @@ class Dialect(Protocol):
         """The outcomes, in the order of the operations, as the vendor would write them."""
 
     def refusal(self, error: GatewayError, request_id: str) -> Page:
-        """An error before anything ran, in the vendor's own shape."""
+        """An error before anything ran, in the vendor's own shape. Fields that every refusal has are added to it."""
 
 
 class Writer(Protocol):

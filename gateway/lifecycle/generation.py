@@ -21,6 +21,8 @@ from gateway.server.access import Access
 from gateway.server.batches import Batches
 from gateway.server.edge import Edge, Rooms
 from gateway.server.forwarding import Forwarding, ForwardingSettings
+from gateway.server.in_place import InPlace
+from gateway.server.vendors import Vendor, Vendors
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.pool import Pool
@@ -79,8 +81,12 @@ class Generation:
         # ... at once, or put on record for the worker, who takes the same way.
         keeping = lasting.keeping
         asynchronous = None if keeping is None else keeping.calls(config)
-        batch_settings = wiring.batch_settings(config, lasting.via, has_ledger=keeping is not None)
-        batches = Batches(batch_settings, admission, executor, access, asynchronous)
+        run = wiring.run_settings(config, lasting.via)
+        in_place = InPlace(run, admission, executor, access)
+        batch_settings = wiring.batch_settings(config, run, has_ledger=keeping is not None)
+        batches = Batches(batch_settings, in_place, admission, access, asynchronous)
+        dialects, rules = wiring.dialects(config)
+        vendors = Vendors([Vendor(dialect, rules, run, in_place, access) for dialect in dialects], run.origins)
         self.admission, self.executor = admission, executor
         # ... and for everything else the same admission, and the same upstream as a stream.
         forwarding = Forwarding(
@@ -94,7 +100,7 @@ class Generation:
             upstreams,
             access,
         )
-        self.rooms = Rooms(config.batch.path, batches, forwarding, self.logger)
+        self.rooms = Rooms(config.batch.path, vendors.of, batches, forwarding, self.logger)
 
     @property
     def means(self) -> "Means":

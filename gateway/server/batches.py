@@ -1,8 +1,6 @@
 """What stands under the batch prefix: POST /batch itself, the pages of problems, and the caller's limits."""
 
 import asyncio
-import math
-import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
@@ -10,30 +8,27 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp.web import BaseRequest
 
-from gateway.admission import Admission, Admitted, Caller, rate_limit_headers
+from gateway.admission import Admission
 from gateway.batch.model import Batch, Outcome, Summary, summarize
 from gateway.batch.validation import Rules
 from gateway.dialects import native
 from gateway.dialects.multistatus import XmlWriter
 from gateway.dialects.port import EnvelopeLimits, Writer
 from gateway.errors import GatewayError, quoted
-from gateway.executor import Executor, Plan
+from gateway.plan import Plan
 from gateway.server import problem
 from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.chunks import Chunks
 from gateway.server.deadline import is_left, ran_out
-from gateway.server.edge import request_id_of
-from gateway.server.envelope import body_of, check_head, form_of
+from gateway.server.envelope import check_head, form_of
+from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields
 from gateway.server.limits_page import limits_page
-from gateway.server.origin import Origins, caller_of
 from gateway.server.preferences import Preferences, goes_on_record, preferences_of
-from gateway.upstream.request import RequestWriter
 
 if TYPE_CHECKING:  # it brings cryptography with it, which a gateway without a ledger never needs
     from gateway.server.asynchronous import Asynchronous
 
-Fields = list[tuple[bytes, bytes]]
 _RESPOND_ASYNC = (b"Preference-Applied", b"respond-async")
 
 _JSON, _LINES, _XML = native.JsonWriter(), native.LinesWriter(), XmlWriter()
@@ -42,25 +37,17 @@ _WRITERS: dict[str, Writer] = {
     "application/xml": _XML,
     "text/xml": _XML,
 }
-_ALWAYS: Fields = [(b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff")]
 
 
 @dataclass(frozen=True, slots=True)
 class BatchSettings:
-    """Times in seconds, sizes in bytes; `base` is the batch prefix."""
+    """`base` is the batch prefix; `run` is what batches of every dialect share."""
 
     base: str
-    body_bytes_max: int
-    concurrency: int
     sync_operations_max: int
-    sync_timeout_s: float
-    answers_bytes_max: int
     envelope: EnvelopeLimits
     rules: Rules
-    identity_names: frozenset[bytes]
-    via: bytes
-    origins: Origins
-    default_host: bytes
+    run: RunSettings
 
 
 class Batches:
@@ -69,14 +56,14 @@ class Batches:
     def __init__(
         self,
         settings: BatchSettings,
+        in_place: InPlace,
         admission: Admission,
-        executor: Executor,
         access: Access,
         asynchronous: "Asynchronous | None" = None,
     ) -> None:
         self._settings = settings
+        self._in_place = in_place
         self._admission = admission
-        self._executor = executor
         self._access = access
         self._asynchronous = asynchronous
 
@@ -102,28 +89,15 @@ class Batches:
             raise GatewayError(
                 "method-not-allowed", headers={"Allow": "POST" if self._asynchronous is None else "GET, HEAD, POST"}
             )
-        served = Served(secrets.token_hex(16), "native", self._caller(request))
-        try:
+        with self._in_place.on_record(request, "native") as served:
             return await self._batch(request, served, is_draining)
-        except GatewayError as error:
-            error.request_id = request_id_of(request, served.batch_id)  # what the log line says, the answer says
-            self._access.denied(error)
-            self._access.refused(served, error.problem.slug, error.status)
-            raise
-        except asyncio.CancelledError:
-            self._access.aborted(served)
-            raise
 
     async def _batch(self, request: BaseRequest, served: Served, is_draining: Callable[[], bool]) -> Answer:
         """The path of a batch: read, judged, admitted, run, answered."""
-        settings = self._settings
+        settings, in_place = self._settings, self._in_place
         form = form_of(request.headers.getall("Accept", ()))
-        check_head(request, settings.body_bytes_max)
-        began_s = perf_counter()
-        data = await body_of(request, settings.body_bytes_max)
-        served.waited_s += perf_counter() - began_s
-        served.bytes_in = len(data)
-        batch = native.parse(data, settings.envelope, settings.rules)
+        check_head(request, settings.run.body_bytes_max)
+        batch = native.parse(await in_place.body(request, served), settings.envelope, settings.rules)
         _check_not_built(request)
         preferences = preferences_of(request.headers.getall("Prefer", ()))
         if goes_on_record(batch, preferences, settings.sync_operations_max):
@@ -131,23 +105,15 @@ class Batches:
                 return await self._accept(self._asynchronous, request, batch, served, preferences, is_draining())
             if batch.schedule.waits:
                 raise GatewayError("async-disabled", "notBefore needs a ledger, and this gateway has none")
-        admitted = await self._admission.admit(
-            batch.operations,
-            served.caller,
-            batched=True,
-            wait_max_us=int(settings.sync_timeout_s * 1_000_000),
-            pointer=batch.pointer,
-            ordered=batch.graph is not None,
-        )
-        self._access.taken(admitted.readings, admitted.tokens)
+        admitted = await in_place.admitted(batch, served)
         wait_s = None if self._asynchronous is None else preferences.wait_s
-        plan = self._plan(request, batch, admitted, served, wait_s)
-        fields = self._answer_fields(request, admitted, served)
+        plan = in_place.plan(request, batch, admitted, served, settings.rules, wait_s)
+        fields = answer_fields(request, admitted, served)
         if wait_s is not None:
             fields.append((b"Preference-Applied", b"wait=%d" % wait_s))
         if form == _LINES.media_type:
             return await self._stream(request, plan, fields, served, keep_alive=not is_draining())
-        outcomes = await self._outcomes(plan, served)
+        outcomes = await in_place.outcomes(plan, served)
         if self._asynchronous is not None and ran_out(plan, outcomes, asyncio.get_running_loop().time()):
             promoted = await self._promoted(self._asynchronous, request, plan, outcomes, served)
             if promoted is not None:
@@ -192,46 +158,17 @@ class Batches:
         self._access.promoted(plan, finished, served)
         return there.accepted(request, view)
 
-    def _plan(self, request: BaseRequest, batch: Batch, admitted: Admitted, served: Served, wait_s: int | None) -> Plan:
-        settings = self._settings
-        said = settings.origins.vouched(request, settings.via)
-        writer = RequestWriter(
-            request.raw_headers, said, served.batch_id, secrets.token_bytes(24), settings.default_host
-        )
-        now_s = asyncio.get_running_loop().time()
-        return Plan(
-            batch,
-            admitted.routes,
-            writer.write,
-            settings.concurrency,
-            now_s + settings.sync_timeout_s,
-            settings.answers_bytes_max,
-            admitted.delays_us,
-            resolution=self._admission.resolution(batch, admitted.routes, settings.rules),
-            starts_until_s=math.inf if wait_s is None else now_s + wait_s,
-        )
-
-    async def _outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
-        """All outcomes, in the order of the operations."""
-        outcomes: list[Any] = [None] * len(plan.batch.operations)
-        began_s = perf_counter()
-        async for finished in self._executor.run(plan):
-            for outcome in finished:
-                outcomes[outcome.index] = outcome
-        served.waited_s += perf_counter() - began_s
-        return outcomes
-
     def _answer(self, plan: Plan, outcomes: Sequence[Outcome], fields: Fields, form: str, served: Served) -> Answer:
         summary = summarize(outcomes)
         ids = [operation.id for operation in plan.batch.operations]
-        base = self._settings.base
+        base, timeout_s = self._settings.base, self._settings.run.sync_timeout_s
         if ran_out(plan, outcomes, asyncio.get_running_loop().time()) and (
             self._asynchronous is None or any(map(is_left, outcomes))
         ):
             self._access.batch(plan, outcomes, summary, served, status=408)
             raise GatewayError(
                 "batch-deadline",
-                f"not finished within {self._settings.sync_timeout_s:g} s; results holds what became of each operation",
+                f"not finished within {timeout_s:g} s; results holds what became of each operation",
                 headers={"x-should-retry": "false"},
                 members=native.preview(ids, outcomes, summary, base),
             )
@@ -250,7 +187,7 @@ class Batches:
         await chunks.begin(207, [(b"Content-Type", _LINES.media_type.encode()), *fields], keep_alive=keep_alive)
         outcomes: list[Any] = [None] * len(plan.batch.operations)
         began_s = perf_counter()
-        async for finished in self._executor.run(plan):
+        async for finished in self._in_place.run(plan):
             lines = [_LINES.piece(plan.batch.operations[each.index].id, each, self._settings.base) for each in finished]
             for outcome in finished:
                 outcomes[outcome.index] = outcome
@@ -263,25 +200,17 @@ class Batches:
         self._access.batch(plan, outcomes, summary, served, status=207)
         return answer
 
-    def _answer_fields(self, request: BaseRequest, admitted: Admitted, served: Served) -> Fields:
-        limits = rate_limit_headers(admitted.readings)
-        request_id = (b"X-Request-Id", request_id_of(request, served.batch_id).encode())
-        return [*_ALWAYS, request_id, *((name.encode(), value.encode()) for name, value in limits.items())]
-
-    def _caller(self, request: BaseRequest) -> Caller:
-        return caller_of(request, self._settings.origins, self._settings.identity_names)
-
     async def _limits(self, request: BaseRequest) -> Answer:
         if request.method not in ("GET", "HEAD"):
             raise GatewayError("method-not-allowed", headers={"Allow": "GET, HEAD"})
-        readings = await self._admission.readings(self._caller(request))
+        readings = await self._admission.readings(self._in_place.caller_of(request))
         settings = self._settings
         figures = {
             "operationsMax": settings.envelope.operations_max,
-            "envelopeBytesMax": settings.body_bytes_max,
-            "concurrency": settings.concurrency,
+            "envelopeBytesMax": settings.run.body_bytes_max,
+            "concurrency": settings.run.concurrency,
         }
-        return Answer(200, [*_ALWAYS, (b"Content-Type", b"application/json")], limits_page(readings, figures))
+        return Answer(200, [*ALWAYS, (b"Content-Type", b"application/json")], limits_page(readings, figures))
 
 
 def _check_not_built(request: BaseRequest) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from secrets import token_hex
+from typing import Protocol
 
 import structlog
 from aiohttp.web import BaseRequest
@@ -21,12 +22,26 @@ Serve = Callable[[BaseRequest, str, Callable[[], bool]], Awaitable[Answer]]
 """Answers a request at a path; the last argument tells, when a head is about to be written, whether we are draining."""
 
 
+class Vendor(Protocol):
+    """Answers the envelopes of one vendor's dialect, and refuses them in its shape."""
+
+    def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool], /) -> Awaitable[Answer]: ...
+
+    def refuse(self, error: GatewayError, request_id: str) -> Answer: ...
+
+
 class Rooms:
-    """Where requests go under one configuration: `batches` answers below `base`, `forward` all else."""
+    """Where requests go under one configuration: to the `vendor_of` them, below `base` to `batches`, else `forward`."""
 
     def __init__(
-        self, base: str, batches: Serve, forward: Serve, logger: structlog.typing.FilteringBoundLogger
+        self,
+        base: str,
+        vendor_of: Callable[[BaseRequest], Vendor | None],
+        batches: Serve,
+        forward: Serve,
+        logger: structlog.typing.FilteringBoundLogger,
     ) -> None:
+        self.vendor_of = vendor_of
         self.base = base
         self.under_base = base + "/"
         self.batches = batches
@@ -68,7 +83,9 @@ class Edge:
         """Answer one request. Only cancellation, when the caller is gone, leaves this function as an exception."""
         rooms = self._rooms
         path = request.raw_path.partition("?")[0]
-        own = path == rooms.base or path.startswith(rooms.under_base)
+        vendor = rooms.vendor_of(request)
+        serve = vendor or (rooms.batches if path == rooms.base or path.startswith(rooms.under_base) else rooms.forward)
+        refuse = self.refuse if vendor is None else vendor.refuse
         rooms.active += 1
         self.active += 1
         if self.active == 1:
@@ -77,11 +94,13 @@ class Edge:
             checked(request)
             if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
                 raise GatewayError("loop-detected")
-            answer = await (rooms.batches if own else rooms.forward)(request, path, self._is_draining)
+            answer = await serve(request, path, self._is_draining)
         except GatewayError as error:
-            answer = self.refuse(error, error.request_id or request_id_of(request))
+            answer = refuse(error, error.request_id or request_id_of(request))
         except Exception as defect:
-            answer = self._internal_error(request, defect)
+            request_id = request_id_of(request)
+            self._report(defect, request_id)
+            answer = refuse(GatewayError("internal-error", close=True), request_id)
         finally:
             rooms.leave()
             self.active -= 1
@@ -97,12 +116,10 @@ class Edge:
     def refuse(self, error: GatewayError, request_id: str | None = None) -> Answer:
         return problem.answer_for(error, base=self._rooms.base, request_id=request_id or token_hex(16))
 
-    def _internal_error(self, request: BaseRequest, defect: Exception) -> Answer:
-        request_id = request_id_of(request)
+    def _report(self, defect: Exception, request_id: str) -> None:
         left_out = self._throttle.admits(type(defect).__name__)
         if left_out is not None:
             self._rooms.logger.error("defect", request_id=request_id, left_out=left_out, exc_info=defect)
-        return self.refuse(GatewayError("internal-error", close=True), request_id)
 
 
 def checked(request: BaseRequest) -> None:

@@ -12,15 +12,20 @@ _RANGES = {"*/*": FORMS, "application/*": FORMS[:3], "text/*": FORMS[3:]}
 
 
 def check_head(request: BaseRequest, body_bytes_max: int) -> None:
-    """Raise what is wrong before a byte of the body is read (PROMISES D.1, D.2)."""
-    headers = request.headers
-    said = headers.get("Content-Type", "")
+    """Raise what is wrong with a native envelope before a byte of its body is read (PROMISES D.1, D.2)."""
+    said = request.headers.get("Content-Type", "")
     essence, _, parameters = said.partition(";")
     named = (parameter.strip().lower().partition("=") for parameter in parameters.split(";"))
     charsets = {value.strip('"') for name, _, value in named if name == "charset"}
     if essence.strip().lower() != "application/json" or not charsets <= {"utf-8", "utf8"}:
         detail = f"{quoted(said)} is not Content-Type: application/json"
         raise GatewayError("unsupported-media-type", detail, headers={"Accept-Post": "application/json"})
+    check_framing(request, body_bytes_max)
+
+
+def check_framing(request: BaseRequest, body_bytes_max: int) -> None:
+    """Raise what is wrong with any envelope's coding or length, and answer `Expect: 100-continue` where nothing is."""
+    headers = request.headers
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise GatewayError("unsupported-encoding", headers={"Accept-Encoding": "identity"})
     length = headers.get("Content-Length")

@@ -48,14 +48,20 @@ class Origins:
 
     def vouched(self, request: BaseRequest, via: bytes) -> list[tuple[bytes, bytes]]:
         """The fields by which the upstream is told."""
-        peer, scheme, host = request.remote or "", "http", request.headers.get("Host")
+        peer, scheme, host = request.remote or "", "http", self.host_of(request)
         chain = [peer]
         if self._trusted and self._is_trusted(peer):
             chain = [*_chain(request), peer]
             scheme = _single(request, "X-Forwarded-Proto", _SCHEME) or scheme
-            host = _single(request, "X-Forwarded-Host", _HOST) or host
         authority = None if host is None else host.encode("utf-8", "surrogateescape")
         return vouched(authority, ", ".join(chain), scheme, via)
+
+    def host_of(self, request: BaseRequest) -> str | None:
+        """Whom the caller asked; None where an HTTP/1.0 caller does not say."""
+        host = request.headers.get("Host")
+        if self._trusted and self._is_trusted(request.remote or ""):
+            return _single(request, "X-Forwarded-Host", _HOST) or host
+        return host
 
     def _judged(self, ip: str) -> bool:
         address = _address(ip)

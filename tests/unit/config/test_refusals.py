@@ -15,7 +15,7 @@ _BAD = [
     ("listen: {prot: 1}", '2:10: listen.prot: unknown key, did you mean "port"?'),
     ("listen:\n  idel_timeout: 1s", '3:3: listen.idel_timeout: unknown key, did you mean "idle_timeout"?'),
     ("zebra: 1", "2:1: zebra: unknown key; known here: version, listen, admin, upstream, upstreams, routes, limits,"
-                 " batch, async, identity, log, drain, reload"),
+                 " batch, async, dialects, identity, log, drain, reload"),
     ("drain: {zebra: 1}", "2:9: drain.zebra: unknown key; known here: delay, stream_grace, timeout"),
     ("drain: {5s}", "2:9: drain.(no name): unknown key; known here: delay, stream_grace, timeout"),
     ("drain: {delay:5s}", "2:9: drain.(no name): unknown key, did you mean \"delay\"?"),
@@ -30,7 +30,11 @@ _BAD = [
         "async: {key: {value: short}}",
         "2:14: async.key: must have at least 16 characters; `openssl rand -base64 32` makes a good one",
     ),
-    ("dialects: {}", "2:1: dialects: not built yet; see README, Not yet"),
+    ("dialects: {gogle: {}}", '2:12: dialects.gogle: unknown key, did you mean "google"?'),
+    ("dialects: {google: }", "2:19: dialects.google: is empty; give a value or leave it out"),
+    ("dialects: {google: {path: batch}}", "2:27: dialects.google.path: must start with /"),
+    ("dialects: {google: {origins: [a.b]}}", "2:31: dialects.google.origins[0]: must be a scheme and a host, such as"
+                                             " https://www.googleapis.com, without a path"),
     ("imports:", "2:1: imports: not built yet; see README, Not yet"),
     ("listen: {port: 1, port: 2}", "2:19: listen.port: given twice, first on line 2; keep one"),
     ("drain: {delay: 1s}\ndrain: {delay: 2s}", "3:1: drain: given twice, first on line 2; keep one"),

@@ -1,0 +1,42 @@
+"""The vendors' formats for many calls in one request: each is spoken where its section stands."""
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, Strict, WithJsonSchema
+
+from gateway.config.batch import Prefix
+from gateway.config.section import Section
+
+ORIGIN_PATTERN = r"^https?://[A-Za-z0-9._~-]+(:[0-9]{1,5})?$"
+
+
+def _origin(origin: str) -> str:
+    if not re.fullmatch(ORIGIN_PATTERN, origin):
+        raise ValueError("must be a scheme and a host, such as https://www.googleapis.com, without a path")
+    return origin
+
+
+Origin = Annotated[str, AfterValidator(_origin), WithJsonSchema({"type": "string", "pattern": ORIGIN_PATTERN})]
+Origins = Annotated[tuple[Origin, ...], Strict(False)]
+
+
+class Google(Section):
+    """Google's multipart/mixed batches."""
+
+    path: Prefix = Field(
+        default="/batch", description="POST multipart/mixed here, or below it, is a batch of Google's clients."
+    )
+    operations_max: int = Field(default=1000, ge=1, le=100_000, description="Most calls of one batch.")
+    origins: Origins = Field(
+        default=("https://www.googleapis.com",),
+        description="Hosts that a call may name in a whole URL; it goes to the upstream all the same.",
+    )
+
+
+class Dialects(Section):
+    """The vendors' formats that are spoken; what is absent is not."""
+
+    google: Google | None = Field(
+        default=None, description="Google's multipart/mixed batches.", examples=[{"path": "/batch"}]
+    )

@@ -1,0 +1,140 @@
+"""A batch that is answered in place, whatever dialect it came in: its body read, its operations admitted and run."""
+
+import asyncio
+import math
+import secrets
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+from aiohttp.web import BaseRequest
+
+from gateway.admission import Admission, Admitted, Caller, rate_limit_headers
+from gateway.batch.model import Batch, Outcome
+from gateway.batch.validation import Rules
+from gateway.errors import GatewayError
+from gateway.executor import Executor
+from gateway.plan import Plan
+from gateway.server.access import Access, Served
+from gateway.server.edge import request_id_of
+from gateway.server.envelope import body_of
+from gateway.server.origin import Origins, caller_of
+from gateway.upstream.request import RequestWriter
+
+Fields = list[tuple[bytes, bytes]]
+
+ALWAYS: Fields = [(b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b"nosniff")]
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """Times in seconds, sizes in bytes."""
+
+    body_bytes_max: int
+    concurrency: int
+    sync_timeout_s: float
+    answers_bytes_max: int
+    identity_names: frozenset[bytes]
+    via: bytes
+    origins: Origins
+    default_host: bytes
+
+
+class InPlace:
+    """The steps from an envelope's bytes to its outcomes, for those who read and write a dialect."""
+
+    def __init__(self, settings: RunSettings, admission: Admission, executor: Executor, access: Access) -> None:
+        self._settings = settings
+        self._admission = admission
+        self._executor = executor
+        self._access = access
+
+    def caller_of(self, request: BaseRequest) -> Caller:
+        return caller_of(request, self._settings.origins, self._settings.identity_names)
+
+    @contextmanager
+    def on_record(self, request: BaseRequest, dialect: str) -> Iterator[Served]:
+        """One envelope while it is served; a refusal and a caller who has gone are counted and logged."""
+        served = Served(secrets.token_hex(16), dialect, self.caller_of(request))
+        try:
+            yield served
+        except GatewayError as error:
+            error.request_id = request_id_of(request, served.batch_id)  # what the log line says, the answer says
+            self._access.denied(error)
+            self._access.refused(served, error.problem.slug, error.status)
+            raise
+        except asyncio.CancelledError:
+            self._access.aborted(served)
+            raise
+
+    async def body(self, request: BaseRequest, served: Served) -> bytes:
+        """The whole body. Raises 413 at the limit."""
+        began_s = perf_counter()
+        data = await body_of(request, self._settings.body_bytes_max)
+        served.waited_s += perf_counter() - began_s
+        served.bytes_in = len(data)
+        return data
+
+    async def admitted(self, batch: Batch, served: Served) -> Admitted:
+        """Routes and tokens for all operations, in one step. Raises 429, 413, or 422 for strict routes."""
+        admitted = await self._admission.admit(
+            batch.operations,
+            served.caller,
+            batched=True,
+            wait_max_us=int(self._settings.sync_timeout_s * 1_000_000),
+            pointer=batch.pointer,
+            ordered=batch.graph is not None,
+        )
+        self._access.taken(admitted.readings, admitted.tokens)
+        return admitted
+
+    def plan(
+        self,
+        request: BaseRequest,
+        batch: Batch,
+        admitted: Admitted,
+        served: Served,
+        rules: Rules,
+        wait_s: int | None = None,
+    ) -> Plan:
+        """`rules` judge what references bring; after `wait_s` nothing starts, and what was sent has its time."""
+        settings = self._settings
+        said = settings.origins.vouched(request, settings.via)
+        writer = RequestWriter(
+            request.raw_headers, said, served.batch_id, secrets.token_bytes(24), settings.default_host
+        )
+        now_s = asyncio.get_running_loop().time()
+        return Plan(
+            batch,
+            admitted.routes,
+            writer.write,
+            settings.concurrency,
+            now_s + settings.sync_timeout_s,
+            settings.answers_bytes_max,
+            admitted.delays_us,
+            resolution=self._admission.resolution(batch, admitted.routes, rules),
+            starts_until_s=math.inf if wait_s is None else now_s + wait_s,
+        )
+
+    def run(self, plan: Plan) -> AsyncGenerator[Sequence[Outcome]]:
+        """Outcomes as they come, grouped by turn of the loop."""
+        return self._executor.run(plan)
+
+    async def outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
+        """All outcomes, in the order of the operations."""
+        outcomes: list[Any] = [None] * len(plan.batch.operations)
+        began_s = perf_counter()
+        async for finished in self.run(plan):
+            for outcome in finished:
+                outcomes[outcome.index] = outcome
+        served.waited_s += perf_counter() - began_s
+        return outcomes
+
+
+def answer_fields(request: BaseRequest, admitted: Admitted, served: Served) -> Fields:
+    """What the answer of every executed batch carries."""
+    limits = rate_limit_headers(admitted.readings)
+    request_id = (b"X-Request-Id", request_id_of(request, served.batch_id).encode())
+    return [*ALWAYS, request_id, *((name.encode(), value.encode()) for name, value in limits.items())]

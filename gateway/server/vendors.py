@@ -1,0 +1,89 @@
+"""Vendors' batches at the front door: read by their dialect, run like every other batch, answered in its shape.
+
+A refusal is in that shape too, whatever it is for; a batch whose time was up is answered with what became of each call.
+"""
+
+from collections.abc import Callable, Sequence
+
+from aiohttp.web import BaseRequest
+
+from gateway.batch.model import summarize
+from gateway.batch.validation import Rules
+from gateway.dialects.port import Call, Dialect
+from gateway.errors import GatewayError
+from gateway.server.access import Access, Served
+from gateway.server.answer import Answer
+from gateway.server.envelope import check_framing
+from gateway.server.in_place import ALWAYS, InPlace, RunSettings, answer_fields
+from gateway.server.origin import Origins
+
+_RETRY_AFTER_S_MAX = 120  # clients give up, or wait for good, above some minutes (WIRE 1.2, 1.3)
+
+
+class Vendor:
+    """One dialect: answers its envelopes. `rules` judge what references bring."""
+
+    def __init__(
+        self, dialect: Dialect, rules: Rules, settings: RunSettings, in_place: InPlace, access: Access
+    ) -> None:
+        self._dialect = dialect
+        self._rules = rules
+        self._settings = settings
+        self._in_place = in_place
+        self._access = access
+
+    def reads(self, call: Call) -> bool:
+        return self._dialect.reads(call)
+
+    async def __call__(self, request: BaseRequest, path: str, _is_last: Callable[[], bool]) -> Answer:
+        with self._in_place.on_record(request, self._dialect.name) as served:
+            return await self._batch(request, served)
+
+    def refuse(self, error: GatewayError, request_id: str) -> Answer:
+        """The error in the vendor's shape; `X-Gateway-Error` tells it from an upstream's."""
+        page = self._dialect.refusal(error, request_id)
+        headers = dict(error.headers)
+        if headers.get("Retry-After", "").isdecimal():
+            headers["Retry-After"] = str(min(int(headers["Retry-After"]), _RETRY_AFTER_S_MAX))
+        fields = [
+            *page.fields,
+            (b"X-Request-Id", request_id.encode()),
+            *ALWAYS,
+            (b"X-Gateway-Error", error.problem.slug.encode()),
+            *((name.encode(), value.encode()) for name, value in headers.items()),
+        ]
+        return Answer(page.status, fields, page.body, close=error.close)
+
+    async def _batch(self, request: BaseRequest, served: Served) -> Answer:
+        check_framing(request, self._settings.body_bytes_max)
+        body = await self._in_place.body(request, served)
+        read = self._dialect.parse(call_of(request, self._settings.origins, body))
+        admitted = await self._in_place.admitted(read.batch, served)
+        plan = self._in_place.plan(request, read.batch, admitted, served, self._rules)
+        outcomes = await self._in_place.outcomes(plan, served)
+        page = self._dialect.answer(read, outcomes)
+        served.bytes_out = len(page.body)
+        self._access.batch(plan, outcomes, summarize(outcomes), served, status=page.status)
+        return Answer(page.status, [*page.fields, *answer_fields(request, admitted, served)], page.body)
+
+
+class Vendors:
+    """Finds the dialect that a request is an envelope of."""
+
+    def __init__(self, vendors: Sequence[Vendor], origins: Origins) -> None:
+        self._vendors = vendors
+        self._origins = origins
+
+    def of(self, request: BaseRequest) -> Vendor | None:
+        """None for what is no vendor's batch. Nothing of the body is read."""
+        if not self._vendors:
+            return None
+        call = call_of(request, self._origins)
+        return next((vendor for vendor in self._vendors if vendor.reads(call)), None)
+
+
+def call_of(request: BaseRequest, origins: Origins, body: bytes = b"") -> Call:
+    path, _, query = request.raw_path.partition("?")
+    return Call(
+        request.method, path, query, request.headers.get("Content-Type", ""), body, origins.host_of(request) or ""
+    )

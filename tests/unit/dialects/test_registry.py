@@ -1,0 +1,24 @@
+"""The registry: every section of the configuration has its dialect, made of that section's own settings."""
+
+import inspect
+
+from gateway.config import Config
+from gateway.config.dialects import Dialects
+from gateway.config.shape import Keys, at
+from gateway.dialects.registry import DIALECTS
+
+
+def test_every_dialect_has_a_section_and_every_section_a_dialect() -> None:
+    assert set(DIALECTS) == set(Dialects.model_fields)
+
+
+def test_a_dialect_is_made_of_the_settings_of_its_section_and_rules() -> None:
+    for name, make in DIALECTS.items():
+        section = at(("dialects", name))
+        assert isinstance(section, Keys)
+
+        assert set(inspect.signature(make).parameters) == {*section.each, "rules"}
+
+
+def test_no_dialect_is_spoken_unless_its_section_stands() -> None:
+    assert [section for _, section in Config().dialects if section is not None] == []
