@@ -13,6 +13,7 @@ worker      asynchronous batches: leases them from the ledger and runs them thro
 executor    runs a batch; yields outcomes, keeps none
 plan        a batch that was admitted, with all that running it takes
 ledger      the durable record of asynchronous batches
+redis_client  from a URL to a client of Redis or Valkey, for ledger and limiter
 upstream    the API behind us: HTTP/1.1 connections, reuse, deadlines, the retry law
 batch       what a batch is and what may happen to it
 admin       the second listener: health, metrics, configuration, drain

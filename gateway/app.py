@@ -103,7 +103,7 @@ class App:
         from gateway.lifecycle.keeping import open_ledger  # SQLite, cryptography: only for who has a ledger
 
         try:
-            keeping = await open_ledger(place, self._loaded.config, self._metrics)
+            keeping = await open_ledger(place, self._loaded.config, self._metrics, lambda: self.logger)
         except wiring.LedgerClosedError as error:
             if place.is_required:
                 raise

@@ -16,6 +16,7 @@ from gateway.batch.routes import Route, Routes
 from gateway.batch.validation import Rules
 from gateway.config import Asynchronous, Config, ConfigError, Listen, Problem, Section, Tls, contents_of
 from gateway.config import Upstream as UpstreamSettings
+from gateway.config.redis_url import shown as shown_url
 from gateway.dialects.port import Dialect, EnvelopeLimits
 from gateway.dialects.registry import DIALECTS
 from gateway.executor import Executor
@@ -198,17 +199,20 @@ class LedgerClosedError(OSError):
 
 
 class LedgerPlace(NamedTuple):
-    """Where an embedded ledger is: the first of `files` whose folder can be made; in memory where there are none.
+    """Where a ledger is: in Redis at `url`; else the first of `files` whose folder can be made; else in memory.
 
     `is_required`: the operator named it, so that without it the gateway must not start.
     """
 
     files: tuple[Path, ...]
     is_required: bool
+    url: str | None = None
 
 
 def ledger_place(settings: Asynchronous, environ: Mapping[str, str]) -> LedgerPlace | None:
     """None: no ledger, and every batch is answered in place."""
+    if settings.is_shared:
+        return LedgerPlace((), True, settings.ledger)
     kind, _, place = settings.ledger.partition(":")
     if kind == "none":
         return None
@@ -229,6 +233,11 @@ def ledger_place(settings: Asynchronous, environ: Mapping[str, str]) -> LedgerPl
 def master_secret(settings: Asynchronous) -> bytes | None:
     """The key under which records are sealed; None where the state folder holds it."""
     return None if settings.key is None else hashlib.sha256(settings.key.reveal().encode()).digest()
+
+
+def shown_ledger(settings: Asynchronous) -> str:
+    """The URL of a shared ledger, without its password."""
+    return shown_url(settings.ledger)
 
 
 def submission_settings(settings: Asynchronous) -> "SubmissionSettings":

@@ -31,7 +31,7 @@ Admin = Annotated[str | None, typer.Option("--admin", help="HOST:PORT of the adm
 AdminConfig = Annotated[
     str | None, typer.Option("--config", "-c", help="YAML file whose admin section says where the listener is.")
 ]
-Ledger = Annotated[str | None, typer.Option("--ledger", help="sqlite, sqlite:PATH, sqlite::memory: or none.")]
+Ledger = Annotated[str | None, typer.Option("--ledger", help="sqlite, sqlite:PATH, redis://HOST:PORT or none.")]
 
 
 @_commands.command()

@@ -4,7 +4,7 @@ Rooms, in the order a setting travels:
 
 - `document` YAML with positions · `overrides` variables and flags · `tree` values that know their place
 - `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`, `asynchronous`, `dialects`;
-  those of `section`, `units`, `secret`
+  those of `section`, `units`, `secret`, `redis_url`
 - `refusals` what pydantic refused, in our words · `rules`, `route_rules` what does not fit together, read off a `draft`
 - `loading` all of it in turn · `effective` what is in force, with sources · `schema`, `shape` what may be written
 - `changes` what a reload changes, and what only a restart can

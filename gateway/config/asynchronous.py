@@ -3,8 +3,9 @@
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainSerializer
 
+from gateway.config.redis_url import SCHEMES_SHOWN, is_redis, redis_url, shown
 from gateway.config.secret import Secret
 from gateway.config.section import Section, Text, Timeout
 
@@ -13,8 +14,10 @@ _LEDGER = re.compile(r"none|sqlite(?::.+)?")
 
 
 def _ledger(url: str) -> str:
+    if is_redis(url):
+        return redis_url(url)
     if not _LEDGER.fullmatch(url):
-        raise ValueError("must be sqlite, sqlite:PATH, sqlite::memory: or none")
+        raise ValueError(f"must be sqlite, sqlite:PATH, sqlite::memory:, none, or begin with {SCHEMES_SHOWN}")
     return url
 
 
@@ -26,7 +29,7 @@ def _long(secret: Secret) -> Secret:
     return secret
 
 
-LedgerUrl = Annotated[Text, AfterValidator(_ledger)]
+LedgerUrl = Annotated[Text, AfterValidator(_ledger), PlainSerializer(shown, return_type=str)]
 
 
 class Retry(Section):
@@ -39,7 +42,9 @@ class Asynchronous(Section):
     """Batches that are answered with 202 and worked off in the background."""
 
     ledger: LedgerUrl = Field(
-        default="sqlite", description="Where batches are kept; sqlite is a file in the state folder, none switches off."
+        default="sqlite",
+        description="Where batches are kept: a file in the state folder, a Redis that replicas share, or none.",
+        examples=["sqlite:/var/lib/batch-gateway/ledger.db", "redis://redis:6379/0", "none"],
     )
     state_folder: Text | None = Field(
         default=None,
@@ -48,8 +53,11 @@ class Asynchronous(Section):
     )
     key: Annotated[Secret, AfterValidator(_long)] | None = Field(
         default=None,
-        description="Secret that seals what is kept; without it one is made in the state folder.",
+        description="Secret that seals what is kept; without it one is made in the state folder. Redis needs it.",
         examples=[{"fromEnv": "BATCH_KEY"}],
+    )
+    require_durable: bool = Field(
+        default=True, description="Accept nothing while Redis writes no append-only file: a restart would lose it."
     )
     expiry: Timeout = Field(default=86400.0, description="From acceptance until what was not sent expires.")
     retention: Timeout = Field(default=29 * 86400.0, description="How long results are kept after the end.")
@@ -62,3 +70,8 @@ class Asynchronous(Section):
     lease: Timeout = Field(default=15.0, description="Until a silent worker's slice goes to another.")
     poll: Timeout = Field(default=1.0, description="How often a worker without work looks for some.")
     retry: Retry = Field(default=Retry(), description="Trying again what failed for now.")
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether replicas work off the same ledger."""
+        return is_redis(self.ledger)

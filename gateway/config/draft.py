@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from pydantic import ValidationError
 
+from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
 from gateway.config.limits import Limit
 from gateway.config.listeners import Admin, Listen
@@ -33,6 +34,8 @@ class Draft:
     listen: Listen | None
     admin: Admin | None
     batch: Batch | None
+    async_: Asynchronous | None
+    async_given: frozenset[str]
     upstreams: Mapping[KeyPath, Upstream]
     upstream_names: frozenset[str] | None
     routes: Mapping[KeyPath, Route]
@@ -48,6 +51,8 @@ def draft_of(raw: object) -> Draft:
         listen=_mended(Listen, sections.get("listen", {})),
         admin=_mended(Admin, sections.get("admin", {})),
         batch=_mended(Batch, sections.get("batch", {})),
+        async_=_mended(Asynchronous, sections.get("async", {})),
+        async_given=frozenset(given) if isinstance(given := sections.get("async"), dict) else frozenset(),
         upstreams=_readable(Upstream, _upstreams(sections)),
         upstream_names=_upstream_names(sections.get("upstreams", {DEFAULT_UPSTREAM: {}})),
         routes=_readable(Route, _elements("routes", sections)),

@@ -32,6 +32,7 @@ def findings(draft: Draft) -> Iterator[Finding]:
     yield from _ports(draft)
     yield from _head(draft)
     yield from _envelope(draft)
+    yield from _key(draft)
 
 
 def _upstream_choice(draft: Draft) -> Iterator[Finding]:
@@ -84,3 +85,12 @@ def _envelope(draft: Draft) -> Iterator[Finding]:
     if batch.operation_body_max > batch.body_max:
         message = "is above body_max, the limit of the whole envelope"
         yield Finding(("batch", "operation_body_max"), message, about=(("batch", "body_max"),))
+
+
+def _key(draft: Draft) -> Iterator[Finding]:
+    if draft.async_ is not None and draft.async_.is_shared and "key" not in draft.async_given:
+        message = (
+            "a ledger in Redis needs it, the same for all replicas: {fromEnv: BATCH_KEY} or {fromFile: PATH};"
+            " `openssl rand -base64 32` makes a good one"
+        )
+        yield Finding(("async", "key"), message, about=(("async", "ledger"),), code="missing")

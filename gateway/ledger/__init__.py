@@ -10,7 +10,6 @@ state_folder  whose the file is, the master key, and how far the file has come
 clock       wall time that does not jump
 redis       the store shared by replicas: both faces of the port, over
   redis_store        every call, checked before it leaves and remembered afterwards
-  redis_connection   from a URL to a client: alone, Sentinel, cluster
   redis_durability   whether the servers can keep what they acknowledge
   redis_memory       what they acknowledged, should they go back in time
   redis_records      what the scripts answer as the port's values (pure)

@@ -13,8 +13,8 @@ from gateway.batch.states import STATES, State
 from gateway.errors import GatewayError
 from gateway.ledger import keys, redis_records
 from gateway.ledger.port import Command, Lease, LedgerUnavailableError, LostLeaseError, NewBatch, Part, Swept, View
-from gateway.ledger.redis_connection import connect
 from gateway.ledger.redis_store import Store
+from gateway.redis_client import connect
 
 _PLACE_MS = 60_000  # how long a place waits for its batch: longer than any accept may take
 _PUT_OFF_MS = 10_000  # what one replica sweeps, the others leave alone for so long

@@ -13,10 +13,10 @@ from redis.asyncio import RedisCluster
 
 from gateway.ledger import keys, redis_records
 from gateway.ledger.port import LedgerUnavailableError
-from gateway.ledger.redis_connection import close
 from gateway.ledger.redis_durability import Durability, Info
 from gateway.ledger.redis_memory import Memory
-from gateway.ledger.scripts import Client, Scripts
+from gateway.ledger.scripts import Scripts
+from gateway.redis_client import Client, close
 
 _OTHERS_MEND_S = 3.0  # after a failover nothing is leased for this long: replicas put their intents back first
 

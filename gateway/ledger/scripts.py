@@ -11,12 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import Redis, RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway.ledger.port import LedgerUnavailableError
-
-Client = Redis | RedisCluster
+from gateway.redis_client import Client
 
 
 class Script:

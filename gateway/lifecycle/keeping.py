@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
+from typing import NamedTuple
 
 import structlog
 
@@ -16,8 +17,9 @@ from gateway.errors import GatewayError
 from gateway.ledger.clock import steady_clock
 from gateway.ledger.metered import Metered
 from gateway.ledger.names import Names
+from gateway.ledger.port import Ledger, Queue
 from gateway.ledger.seal import KEY_BYTES, Sealer
-from gateway.ledger.sqlite.store import SqliteStore, open_store
+from gateway.ledger.sqlite.store import open_store
 from gateway.ledger.state_folder import StateFolderError, master_key
 from gateway.server.asynchronous import Asynchronous
 from gateway.server.clock import Clock
@@ -30,20 +32,30 @@ from gateway.wiring import LedgerClosedError, LedgerPlace
 from gateway.worker.running import Means
 from gateway.worker.worker import Store, Worker
 
+Logger = structlog.typing.FilteringBoundLogger
+
 _LOOK_S = 2.0  # how old the ledger's gauges may be
 _WATCHERS_MAX = 1000
+
+
+class Opened(NamedTuple):
+    """Both faces of a ledger, the key that its payloads are sealed under (32 bytes), its clock, and where it is."""
+
+    ledger: Ledger
+    queue: Queue
+    master: bytes
+    clock: Clock
+    name: str
 
 
 class Keeping:
     """An open ledger and what works on it. `name` says where it is."""
 
-    def __init__(
-        self, store: SqliteStore, master: bytes, clock: Clock, config: Config, metrics: Metrics, name: str
-    ) -> None:
-        self.name = name
-        self._store = store
-        self._ledger = Metered(store, metrics.ledger_seconds)
-        self._sealer, self._names, self._clock = Sealer(master), Names(master), clock
+    def __init__(self, opened: Opened, config: Config, metrics: Metrics) -> None:
+        self.name = opened.name
+        self._queue = opened.queue
+        self._ledger = Metered(opened.ledger, metrics.ledger_seconds)
+        self._sealer, self._names, self._clock = Sealer(opened.master), Names(opened.master), opened.clock
         self._config = config
         self._metrics = metrics
         self._health: Mapping[str, float] = {}
@@ -67,11 +79,11 @@ class Keeping:
             caller_of=lambda request: caller_of(request, origins, identity_names),
         )
 
-    def start(self, means: Callable[[], Means], logger: Callable[[], structlog.typing.FilteringBoundLogger]) -> None:
+    def start(self, means: Callable[[], Means], logger: Callable[[], Logger]) -> None:
         """Begin to work off what is on record. `means` is asked for every slice: a reload changes it."""
         self._worker = Worker(
             token_hex(4),
-            Store(self._ledger, self._store, self._sealer),
+            Store(self._ledger, self._queue, self._sealer),
             wiring.pace(self._config),
             means,
             self._metrics,
@@ -115,8 +127,34 @@ class Keeping:
             gauge(f"ledger_{kind}_bytes", help_, lambda name=f"{kind}_bytes": self._health.get(name, 0.0))  # type: ignore[misc]
 
 
-async def open_ledger(place: LedgerPlace, config: Config, metrics: Metrics) -> Keeping:
-    """Open the ledger at `place`. Raises `LedgerClosedError`."""
+async def open_ledger(place: LedgerPlace, config: Config, metrics: Metrics, logger: Callable[[], Logger]) -> Keeping:
+    """Open the ledger at `place`. Raises `LedgerClosedError`; a Redis that is away is no reason: it may come."""
+    if place.url is None:
+        return Keeping(await _embedded(place, config), config, metrics)
+
+    def went_back(batch_id: str) -> None:
+        metrics.ledger_losses.add(())
+        cure = "look whether the server failed over or lost its append-only file"
+        logger().error("the ledger has lost acknowledged changes", batch_id=batch_id, cure=cure)
+
+    return Keeping(_shared(place.url, config, went_back), config, metrics)
+
+
+def _shared(url: str, config: Config, went_back: Callable[[str], None]) -> Opened:
+    from gateway.ledger.redis import RedisLedger  # redis-py: only for who has one
+
+    secret = wiring.master_secret(config.async_)
+    if secret is None:
+        raise LedgerClosedError("a ledger in Redis needs async.key, the same for all replicas")
+    try:
+        ledger = RedisLedger(url, went_back=went_back, require_durable=config.async_.require_durable)
+    except ValueError as error:
+        raise LedgerClosedError(str(error)) from None
+    now_ms = steady_clock()
+    return Opened(ledger, ledger, secret, Clock(lambda: now_ms() / 1000), wiring.shown_ledger(config.async_))
+
+
+async def _embedded(place: LedgerPlace, config: Config) -> Opened:
     now_ms = steady_clock()
     file = _first_that_can_be_made(place.files)
     secret = wiring.master_secret(config.async_)
@@ -126,8 +164,7 @@ async def open_ledger(place: LedgerPlace, config: Config, metrics: Metrics) -> K
         store = await open_store(file, now_ms=now_ms)
     except StateFolderError as error:
         raise LedgerClosedError(str(error)) from None
-    clock = Clock(lambda: now_ms() / 1000)
-    return Keeping(store, secret, clock, config, metrics, f"sqlite:{file or ':memory:'}")
+    return Opened(store, store, secret, Clock(lambda: now_ms() / 1000), f"sqlite:{file or ':memory:'}")
 
 
 def _first_that_can_be_made(files: tuple[Path, ...]) -> Path | None:

@@ -154,6 +154,9 @@ class Metrics:
         self.tokens_taken = self._counter("tokens_taken", "Cost granted, by the limit's name.", "bucket")
         self.tokens_denied = self._counter("tokens_denied", "Cost refused, by the limit's name.", "bucket")
         self.lease_rescues = self._counter("lease_rescues", "Slices taken over from a lost worker.")
+        self.ledger_losses = self._counter(
+            "ledger_losses", "Times that the shared ledger was found to have lost acknowledged changes of a batch."
+        )
         self.operations_quarantined = self._counter(
             "operations_quarantined", "Operations set aside because workers died while running them."
         )

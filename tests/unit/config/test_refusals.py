@@ -24,7 +24,8 @@ _BAD = [
     ("imports: {}", "2:1: imports: not built yet; see README, Not yet"),
     (
         "async: {ledger: mysql}",
-        "2:17: async.ledger: must be sqlite, sqlite:PATH, sqlite::memory: or none",
+        "2:17: async.ledger: must be sqlite, sqlite:PATH, sqlite::memory:, none, or begin with "
+     "redis://, rediss://, unix://, redis+sentinel:// or redis+cluster://",
     ),
     (
         "async: {key: {value: short}}",

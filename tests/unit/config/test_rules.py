@@ -24,6 +24,9 @@ _UPSTREAM = "upstream: {url: http://a}\n"
         ("batch: {operations_max: 50}", "2:25: batch.sync_operations_max: 100 is above operations_max (50)"),
         ("batch: {body_max: 1KiB}", "2:19: batch.operation_body_max: is above body_max, the limit of the whole"
                                      " envelope"),
+        ("async: {ledger: 'redis://r'}",
+         "2:17: async.key: a ledger in Redis needs it, the same for all replicas: {fromEnv: BATCH_KEY} or"
+         " {fromFile: PATH}; `openssl rand -base64 32` makes a good one"),
         ("upstreams: {default: {url: http://a}}",
          "2:12: upstreams: give either upstream or upstreams; move the single one to upstreams.default"),
     ],

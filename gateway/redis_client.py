@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
 
-from gateway.ledger.scripts import Client
+Client = Redis | RedisCluster
 
 _PORT = {"sentinel": 26379, "cluster": 6379}
 _PROTOCOL = 2  # RESP3 brings nothing here, and makes redis-py ask each server for maintenance notices
@@ -28,7 +28,7 @@ def connect(url: str, *, timeout_s: float, connections_max: int) -> Client:
     options: dict[str, Any] = {
         "retry": Retry(NoBackoff(), 0),
         "protocol": _PROTOCOL,
-        "socket_timeout": None,  # every call has a deadline of its own (gateway.ledger.scripts)
+        "socket_timeout": None,  # every call has a deadline of its own
         "socket_connect_timeout": timeout_s,
     }
     match parts.scheme:
@@ -42,7 +42,7 @@ def connect(url: str, *, timeout_s: float, connections_max: int) -> Client:
             tls = parts.scheme.startswith("rediss")
             options |= {"ssl": tls, "max_connections": connections_max, **_credentials(parts)}
             return RedisCluster(startup_nodes=nodes, **options)
-    raise ValueError(f"no ledger in Redis has the scheme {parts.scheme!r}")
+    raise ValueError(f"nothing in Redis has the scheme {parts.scheme!r}")
 
 
 async def close(client: Client) -> None:
@@ -69,7 +69,7 @@ def _addresses(parts: SplitResult, port: int) -> list[tuple[str, int]]:
     for place in parts.netloc.rpartition("@")[2].split(","):
         one = urlsplit(f"//{place}")
         if not one.hostname:
-            raise ValueError("a ledger's URL names at least one host")
+            raise ValueError("the URL of a cluster or of sentinels names at least one host")
         addresses.append((one.hostname, one.port or port))
     return addresses
 
