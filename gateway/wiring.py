@@ -5,7 +5,7 @@ import hashlib
 import ipaddress
 import resource
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -25,6 +25,7 @@ from gateway.server.batches import BatchSettings
 from gateway.server.in_place import RunSettings
 from gateway.server.origin import Origins
 from gateway.server.patience import Patience
+from gateway.telemetry.metrics import Metrics
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.headers import refusal_in_operation
 from gateway.upstream.pool import Pool
@@ -56,9 +57,15 @@ def patience(listen: Listen) -> Patience:
     return Patience(listen.header_timeout, listen.rate_min, listen.rate_grace, listen.stream_idle_timeout)
 
 
-def pool(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop, refused: Callable[[], None]) -> Pool:
-    """`refused` is called for each repeat that the budget does not pay for."""
-    return Pool(_address(settings), _pool_limits(settings), loop, refused)
+def pool(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop, metrics: Metrics) -> Pool:
+    """Repeats that the budget does not pay for, and answers that are cut off, are counted."""
+    return Pool(
+        _address(settings),
+        _pool_limits(settings),
+        loop,
+        lambda: metrics.retries_refused.add(()),
+        lambda: metrics.shed.add(("unread_answer",)),
+    )
 
 
 def pool_identity(settings: UpstreamSettings) -> object:
@@ -72,6 +79,7 @@ def _pool_limits(settings: UpstreamSettings) -> PoolLimits:
     return PoolLimits(
         connections_max=settings.connections,
         batched_max=settings.connections - settings.connections * (100 - settings.batch_percent) // 100,
+        streams_max=max(1, settings.connections * settings.streams_percent // 100),
         waiting_max=settings.waiting_max,
         pipelining_max=settings.pipelining,
         connect_timeout_s=settings.connect_timeout,

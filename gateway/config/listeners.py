@@ -28,6 +28,9 @@ class Listen(Section):
     )
     rate_min: Size = Field(default=1024, description="Slowest a body may come or an answer be read, per second.")
     rate_grace: Timeout = Field(default=10.0, description="How long a caller may stay below rate_min.")
+    body_buffer: Size = Field(
+        default=64 * 1024, description="How much of a request's body is here before the upstream hears of the request."
+    )
     trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Strict(False)] = Field(
         default=(),
         description="Networks of the proxies in front whose X-Forwarded-For, -Proto and -Host are believed.",

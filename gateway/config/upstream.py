@@ -81,6 +81,12 @@ class Upstream(Section):
         le=100,
         description="Most of them that batches may take, in percent; the rest is for others.",
     )
+    streams_percent: int = Field(
+        default=50,
+        ge=1,
+        le=100,
+        description="Most of them for uploads still to come, and for answers that nobody reads, in percent.",
+    )
     waiting_max: int = Field(
         default=10_000, ge=1, le=1_000_000, description="Most operations, and most forwarded requests, in line for one."
     )

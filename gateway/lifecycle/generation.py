@@ -95,6 +95,7 @@ class Generation:
                 counts=bool(config.limits),
                 via=lasting.via,
                 origins=wiring.origins(config.listen),
+                buffer_bytes_max=config.listen.body_buffer,
             ),
             admission,
             upstreams,
@@ -178,7 +179,7 @@ def _owned_upstreams(
 def _owned(settings: UpstreamSettings, lasting: Lasting, before: _Owned | None) -> _Owned:
     identity = wiring.pool_identity(settings)
     if before is None or before.pool_identity != identity:
-        pool = wiring.pool(settings, lasting.loop, lambda: lasting.metrics.retries_refused.add(()))
+        pool = wiring.pool(settings, lasting.loop, lasting.metrics)
         return _Owned(settings, identity, wiring.upstream(settings, pool))
     if before.settings == settings:
         return before

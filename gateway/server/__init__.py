@@ -25,6 +25,7 @@ events       server-sent events of a batch on record
 chunks       a body that is written piece by piece
 clock        the two clocks that these calls read
 forwarding   everything else: through to the upstream as it came
+upload       a forwarded request's body on its way up
 tunnel       after a 101: bytes both ways
 access       the access line and the numbers of a request
 """

@@ -101,9 +101,7 @@ class Access:
         """An envelope that was refused as a whole."""
         if slug == "batch-deadline":
             return  # it ran, and `batch` has told so
-        reason = _SHED.get(slug)
-        if reason is not None:
-            self._metrics.shed.add((reason,))
+        reason = self._shed(slug)
         self._metrics.envelopes.add((served.dialect, "sync", "rejected" if reason is None else "shed"))
         if self._log is not None:
             self._log(
@@ -155,6 +153,8 @@ class Access:
         """A request that was no batch."""
         duration_s = perf_counter() - began_s
         known = method if method in _KNOWN_METHODS else "_other"
+        if slug is not None:
+            self._shed(slug)
         self._metrics.forwarded.add((route.template, known, f"{status // 100}xx"))
         self._metrics.forwarded_seconds.observe((route.template,), duration_s)
         if self._log is not None:
@@ -168,6 +168,13 @@ class Access:
                 overhead_s=round(max(0.0, duration_s - waited_s), 6),
                 **({"slug": slug} if slug else {}),
             )
+
+    def _shed(self, slug: str) -> str | None:
+        """Count what was refused for want of room; the reason, None where the refusal has another."""
+        reason = _SHED.get(slug)
+        if reason is not None:
+            self._metrics.shed.add((reason,))
+        return reason
 
     def _operations(self, plan: Plan, outcomes: Sequence[Outcome], dialect: str) -> None:
         """Equal labels are added up before they are counted."""

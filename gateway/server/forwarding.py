@@ -10,8 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
-from aiohttp import StreamReader
-from aiohttp.web import BaseRequest, RequestPayloadError
+from aiohttp.web import BaseRequest
 
 from gateway.admission import Admission, Caller, identity_of, rate_limit_headers
 from gateway.batch.model import Failure, Operation
@@ -20,12 +19,11 @@ from gateway.batch.routes import Route
 from gateway.errors import GatewayError
 from gateway.server.access import Access
 from gateway.server.answer import Answer, date_field, head, send
-from gateway.server.connection import call_endless, excuse
+from gateway.server.connection import call_endless
 from gateway.server.origin import Origins
-from gateway.server.patience import body_refusal
-from gateway.server.reading import Body
 from gateway.server.tunnel import tunnel
-from gateway.upstream.headers import RawFields, forwarded, is_event_stream, rendered, requested, trailing
+from gateway.server.upload import Upload, framed
+from gateway.upstream.headers import RawFields, forwarded, is_event_stream, rendered, requested
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 from gateway.upstream.upstream import Upstream
 
@@ -39,12 +37,16 @@ _NOTHING: frozenset[bytes] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class ForwardingSettings:
-    """`identity_names`: the lower-case fields that tell callers apart, for the buckets."""
+    """`identity_names`: the lower-case fields that tell callers apart, for the buckets.
+
+    `buffer_bytes_max`: how much of a body is here before the upstream hears of the request.
+    """
 
     identity_names: frozenset[bytes]
     counts: bool
     via: bytes
     origins: Origins
+    buffer_bytes_max: int
 
 
 class Forwarding:
@@ -78,9 +80,12 @@ class Forwarding:
         slug = None
         status = 499  # the caller went away
         try:
-            answer = await forwarding.run()
+            answer = await forwarding.run(self._settings.buffer_bytes_max)
             status = answer.status
             return answer
+        except GatewayError as refusal:  # of the body
+            slug, status = refusal.problem.slug, refusal.status
+            raise
         except UpstreamError as error:
             slug, status = error.failure.slug, error.status
             headers = limits | ({"Retry-After": "1"} if status == 503 else {})
@@ -134,46 +139,54 @@ class _Forwarded:
     ) -> None:
         self._request = request
         self._is_last = is_last
-        self._pool = upstream.pool
-        self._loop = loop = asyncio.get_running_loop()
+        self._upstream, self._pool, self._route, self._said = upstream, upstream.pool, route, said
+        self._loop = asyncio.get_running_loop()
+        self._upload = Upload(request)
         self.waited_s = 0.0
         self._has_begun = False  # our answer has
         self.limits: RawFields = ()  # what the buckets say
         self._timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
-        fields = request.raw_headers
+
+    async def run(self, buffer_bytes_max: int) -> Answer:
+        began_s = perf_counter()
+        upload, uploads = self._upload, self._pool.uploads
+        begun = await upload.begin(buffer_bytes_max)
+        if upload.is_whole:
+            self.waited_s += perf_counter() - began_s
+            self._exchange = self._exchange_with(begun)
+            return await self._sent(None)
+        if not await uploads.enter(self._timeout_s):
+            raise UpstreamError(503, Failure("overloaded", "too many uploads are under way"))
+        try:
+            self.waited_s += perf_counter() - began_s
+            self._exchange = exchange = self._exchange_with(begun)
+            return await self._sent(self._loop.create_task(upload.pump(exchange, self._pool, self._timeout_s)))
+        finally:
+            uploads.leave()
+
+    def _exchange_with(self, begun: bytes) -> StreamedExchange:
+        """The exchange whose request begins with the head and with what there is of the body."""
+        request, route, upload = self._request, self._route, self._upload
         upgrades = bool(request._message.upgrade)  # as the reader decided, which stops behind it
-        content = request.content
-        if content.exception() is not None:
-            raise GatewayError("malformed-http", "the body's framing is broken", close=True)
-        self._has_body = request.body_exists
-        whole = content.is_eof()
-        chunked = self._has_body and "Transfer-Encoding" in request.headers
-        start = _request_head(
-            request, fields, said, str(upstream.pool.address).encode(), upgrades=upgrades, chunked=chunked
-        )
-        if self._has_body and whole:
-            data = content.read_nowait(-1)
-            start += (_chunk(data) + _last_chunk(content)) if chunked else data
-        self._chunked = chunked
-        self._exchange = StreamedExchange(
+        host = str(self._pool.address).encode()
+        start = _request_head(request, request.raw_headers, self._said, host, upgrades=upgrades, chunked=upload.chunked)
+        return StreamedExchange(
             method=request.method,
-            request=start,
-            deadline_s=loop.time() + self._timeout_s,
+            request=start + begun,
+            deadline_s=self._loop.time() + self._timeout_s,
             repeatable=is_repeatable(request.method, route_idempotent=route.idempotent),
-            retries_max=upstream.retries_max,
+            retries_max=self._upstream.retries_max,
             rejections=route.rejections,
             upgrades=upgrades,
-            loop=loop,
-            requested=whole or not self._has_body,
+            loop=self._loop,
+            requested=upload.is_whole,
         )
 
-    async def run(self) -> Answer:
+    async def _sent(self, pump: asyncio.Task[None] | None) -> Answer:
+        """Submit the exchange and answer; `pump` sends what is left of the body."""
         exchange = self._exchange
         self._pool.submit(exchange)
-        pump = None
         try:
-            if not exchange.requested:
-                pump = self._loop.create_task(self._pump())
             await self._head()
             if exchange.failure is not None:  # it broke in the same read: still time to say so
                 raise UpstreamError(exchange.status, exchange.failure)
@@ -234,7 +247,7 @@ class _Forwarded:
             sent += len(data)
             ended = exchange.ended
             if chunked:
-                data = _chunk(data)
+                data = framed(data)
                 if ended:
                     data += b"0\r\n%b\r\n" % rendered(exchange.trailers)
             if start or data:
@@ -246,38 +259,10 @@ class _Forwarded:
             await exchange.arrival()
             self.waited_s += perf_counter() - began_s
 
-    async def _pump(self) -> None:
-        """The request's body to the upstream, as it comes."""
-        content, exchange = self._request.content, self._exchange
-        try:
-            if "Expect" in self._request.headers:
-                excuse(self._request)  # its body need not come before the upstream's 100 does
-            while not content.at_eof():
-                data = await content.readany()
-                if data:
-                    excuse(self._request, False)
-                    exchange.deadline_s = self._loop.time() + self._timeout_s  # it is the upstream's turn from here on
-                    await exchange.write(_chunk(data) if self._chunked else data)
-        except RequestPayloadError as broken:
-            refusal = body_refusal(broken)
-            self._pool.withdraw(exchange)
-            exchange.on_give_up(refusal.status, Failure(refusal.problem.slug, refusal.detail))
-            return
-        await exchange.finish_request(_last_chunk(content) if self._chunked else b"")
-
     def _break_off(self) -> None:
         """The upstream's answer ended early: so must ours, visibly."""
         if self._request.transport is not None:
             self._request.transport.abort()
-
-
-def _chunk(data: bytes) -> bytes:
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
-
-
-def _last_chunk(content: StreamReader) -> bytes:
-    """The end of a chunked request: its trailers too, but for what may stand in a head only (RFC 9110 6.5.1)."""
-    return b"0\r\n%b\r\n" % rendered(trailing(content.trailers if isinstance(content, Body) else ()))
 
 
 def _request_head(

@@ -18,7 +18,7 @@ from gateway.errors import GatewayError
 _SIOCOUTQ = 0x5411  # Linux, tcp(7): bytes that the other side has not acknowledged
 _UNSENT_BYTES_MAX = 256 * 1024  # of one connection in the kernel, which would take megabytes; a window is extra
 _NO_LINGER = struct.pack("ii", 1, 0)
-_LOOK_S_MAX = 0.5  # two looks a second end everything within a second of its limit
+_LOOK_S_MAX = 0.25  # a stall is noticed at one look and ended at another: within a second of its limit, with room
 
 
 @dataclass(frozen=True, slots=True)

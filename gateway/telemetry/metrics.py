@@ -151,6 +151,7 @@ class Metrics:
         self.retries_refused = self._counter(
             "upstream_retries_refused", "Repeats that the retry law allowed and the retry budget did not."
         )
+        self.shed = self._counter("shed", "Requests, envelopes and answers given up for want of room.", "reason")
         self.tokens_taken = self._counter("tokens_taken", "Cost granted, by the limit's name.", "bucket")
         self.tokens_denied = self._counter("tokens_denied", "Cost refused, by the limit's name.", "bucket")
         self.lease_rescues = self._counter("lease_rescues", "Slices taken over from a lost worker.")
@@ -161,7 +162,6 @@ class Metrics:
             "operations_quarantined", "Operations set aside because workers died while running them."
         )
         self.loop_lag_seconds = self._histogram("event_loop_lag_seconds", "How late a timer fires.", OVERHEAD_SECONDS)
-        self.shed = self._counter("shed", "Envelopes refused at once, by reason.", "reason")
         self.ledger_seconds = self._histogram(
             "ledger_call_duration_seconds", "Time of a call to the ledger.", SECONDS, "call"
         )

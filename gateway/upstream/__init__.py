@@ -13,7 +13,10 @@ breaker     when batches stop asking an upstream that fails (pure)
 adaptive    how many operations of batches it gets at once (pure)
 turns       whose turn it is among the batches: breaker and limit at work
 http1       one connection: bytes out, llhttp's events in
+freshness   whether an idle connection may be used again
 line        who waits for a connection: batches and forwarded requests each have their share
+share       how many of one kind may be under way at once
+stalls      answers that nobody reads, and which of them are ended (pure)
 pool        connections to one upstream: reuse, limits, deadlines
 upstream    one upstream as those who send to it see it
 """

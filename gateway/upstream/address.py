@@ -20,10 +20,15 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class PoolLimits:
-    """How much of everything one upstream gets; times in seconds. `batched_max`: connections that batches may take."""
+    """How much of everything one upstream gets; times in seconds.
+
+    `batched_max`: connections that batches may take. `streams_max`: those that uploads still to come may take, and that
+    answers which nobody reads may keep.
+    """
 
     connections_max: int = 100
     batched_max: int = 10_000
+    streams_max: int = 10_000
     waiting_max: int = 10_000
     pipelining_max: int = 1
     connect_timeout_s: float = 2.0

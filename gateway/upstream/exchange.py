@@ -4,6 +4,7 @@ A connection calls, in this order: `on_interim` (any number), `on_head`, `on_dat
 `on_end` or `on_loss`. The pool sends an exchange again by itself where the retry law allows it.
 """
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ class Exchange(msgspec.Struct, eq=False):
     may_share: bool = False  # may stand behind others on one connection (pipelining, RFC 9112 9.3.2)
     upgrades: bool = False
     streamed: bool = False  # then `on_sent` and `on_head` are called as well
+    stalled_at_s: float = math.inf  # since when nobody reads the answer, so that its connection stands still
     requested: bool = True  # all of the request has been handed to the connection
     attempt: int = 0
     sent_s: float = 0.0

@@ -4,34 +4,36 @@
   else it waits in line, batches and forwarded requests each with their share. With `pipelining_max` above 1, safe
   requests fill up one connection before they take another: cheapest, but a slow answer holds up those behind it.
 - One sweep every 50 ms looks at all deadlines: no timer an exchange, and nothing to do when there are no connections.
-- The keep-alive race (a server closes as we send): connections idle for longer than `idle_timeout_s`, or than the
-  server announced, are not used; one that has been idle for a while is first asked for a waiting FIN or stray bytes.
+- Where connections run short, answers that their callers do not read give up what is above their share.
 """
 
 import asyncio
-import select
 import ssl
 from collections.abc import Callable
 from typing import cast
 
+from gateway.batch.model import Failure
 from gateway.batch.retry import Loss
+from gateway.upstream import stalls
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.budget import RetryBudget
 from gateway.upstream.exchange import Exchange
+from gateway.upstream.freshness import ASK_AFTER_IDLE_S, Freshness
 from gateway.upstream.http1 import Connection
 from gateway.upstream.line import Line
 from gateway.upstream.plain import Heads
 from gateway.upstream.repeats import Repeats
+from gateway.upstream.share import Share
 from gateway.upstream.turns import Turns
 
 SWEEP_S = 0.05  # deadlines are met within 250 ms (PROMISES X12)
-_ASK_AFTER_IDLE_S = 0.25  # asking costs a system call; a server's idle timeout is never this short
 
 
 class Pool:
     """All connections to one upstream. Lives on one loop; `close` ends it.
 
-    `refused` is called for each repeat that the retry law allows and the retry budget does not.
+    `refused` is called for each repeat that the retry law allows and the retry budget does not, `cut` for each answer
+    that is ended because its caller does not read it. Uploads enter `uploads` before they are submitted.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Pool:
         limits: PoolLimits,
         loop: asyncio.AbstractEventLoop,
         refused: Callable[[], None] = lambda: None,
+        cut: Callable[[], None] = lambda: None,
     ) -> None:
         self.address = address
         self.heads = Heads()
@@ -52,14 +55,16 @@ class Pool:
         self._connecting: set[asyncio.Task[None]] = set()
         self._filling: Connection | None = None
         self._sweeping: asyncio.TimerHandle | None = None
-        self._poll = select.poll()
+        self._freshness = Freshness(limits.idle_timeout_s)
+        self.uploads = Share(limits.streams_max, limits.waiting_max)
+        self._cut = cut
         self._budget = RetryBudget(limits.retries_percent, limits.retries_per_s)
         self._repeats = Repeats(self.submit, self._budget, refused, loop)
         self.drain, self.lost = self._repeats.drain, self._repeats.lost  # the latter is for an exchange that failed
         self.repeats = self._repeats.after_rejection  # ... and for an answer from 425 on
         self.turns = Turns(limits, loop)  # of batches; asked by the executor
         self._closed = False
-        self._is_plain = limits.pipelining_max == 1 and limits.idle_timeout_s >= _ASK_AFTER_IDLE_S  # nothing to ask
+        self._is_plain = limits.pipelining_max == 1 and limits.idle_timeout_s >= ASK_AFTER_IDLE_S  # nothing to ask
 
     def __repr__(self) -> str:
         return (
@@ -87,7 +92,7 @@ class Pool:
             self._is_plain
             and self._idle
             and not exchange.attempt
-            and now_s - self._idle[-1].idle_since_s < _ASK_AFTER_IDLE_S
+            and now_s - self._idle[-1].idle_since_s < ASK_AFTER_IDLE_S
             and (exchange.streamed or len(self._batched) < self._line.batched_max)
         ):
             self._put(self._idle.pop(), exchange, now_s)  # just used, so surely alive
@@ -96,6 +101,8 @@ class Pool:
         if connection is not None:
             self._put(connection, exchange, now_s)
         elif not self._closed and self._line.join(exchange):
+            if exchange.streamed:
+                self._end_stalled(now_s)
             self._connect()
         else:
             self._loop.call_soon(self.lost, exchange, Loss.NO_ROOM)
@@ -196,7 +203,7 @@ class Pool:
             return None
         while self._idle:
             connection = self._idle.pop()
-            if self._is_fresh(connection, now_s):
+            if self._freshness.holds(connection, now_s):
                 if self._limits.pipelining_max > 1 and exchange.may_share:
                     self._filling = connection
                 return connection
@@ -213,28 +220,6 @@ class Pool:
             and exchange.may_share
             and connection.exchanges[-1].may_share
         )
-
-    def _is_fresh(self, connection: Connection, now_s: float) -> bool:
-        idle_s = now_s - connection.idle_since_s
-        if not connection.is_reusable or idle_s > self._idle_max_s(connection):
-            return False
-        return idle_s < _ASK_AFTER_IDLE_S or self._is_silent(connection)
-
-    def _is_silent(self, connection: Connection) -> bool:
-        """No FIN and no stray byte waits to be read: the loop may not have come round to it yet."""
-        socket = connection.get_extra_info("socket")
-        if socket is None:
-            return False
-        self._poll.register(socket.fileno(), select.POLLIN | select.POLLHUP)
-        try:
-            return not self._poll.poll(0)
-        finally:
-            self._poll.unregister(socket.fileno())
-
-    def _idle_max_s(self, connection: Connection) -> float:
-        announced_s = connection.idle_max_s
-        limit_s = self._limits.idle_timeout_s
-        return limit_s if announced_s is None else min(limit_s, max(announced_s - 1.0, 0.0))
 
     def _connect(self) -> None:
         """Open a connection if more wait than are on their way and the limit allows it."""
@@ -285,14 +270,26 @@ class Pool:
             if connection.exchanges:
                 if any(exchange.deadline_s <= now_s for exchange in connection.exchanges):
                     connection.close()
-            elif now_s - connection.idle_since_s > self._idle_max_s(connection):
+            elif now_s - connection.idle_since_s > self._freshness.idle_max_s(connection):
                 connection.close()
+        self._end_stalled(now_s)
         late = [exchange for exchange in self._line if exchange.deadline_s <= now_s]
         for exchange in late:
             self._line.leave(exchange)
             self.lost(exchange, Loss.NO_ROOM)
         busy = self._connections or self._line or self._connecting
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if busy else None
+
+    def _end_stalled(self, now_s: float) -> None:
+        limits = self._limits
+        free = limits.connections_max - len(self._connections) - len(self._connecting) + len(self._idle)
+        exchanges = (exchange for connection in self._connections for exchange in connection.exchanges)
+        for exchange in stalls.to_end(
+            exchanges, now_s, free=free, connections_max=limits.connections_max, streams_max=limits.streams_max
+        ):
+            self.withdraw(exchange)
+            exchange.on_give_up(503, Failure("overloaded", "the answer was not read while others waited"))
+            self._cut()
 
 
 def _may_be_left(exchange: Exchange, done: Callable[[Exchange], None]) -> bool:

@@ -4,6 +4,7 @@ The reader's side buffers at most `BUFFER_BYTES` of an answer before it stops re
 """
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import msgspec
@@ -57,6 +58,7 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         self.chunks = []
         self.interims = []
         self.has_head = self.ended = self._paused = self._held = False
+        self.stalled_at_s = math.inf
         self.trailers = ()
 
     # The forwarding side.
@@ -76,6 +78,7 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         self.answer_bytes = 0
         if self._paused and self.connection is not None:
             self._paused = False
+            self.stalled_at_s = math.inf
             self.connection.resume_reading()
         return chunks
 
@@ -113,6 +116,7 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
             self._show()
         if self.answer_bytes > BUFFER_BYTES and not self._paused and self.connection is not None:
             self._paused = True
+            self.stalled_at_s = self.loop.time()
             self.connection.pause_reading()
         self._wake()
         return None

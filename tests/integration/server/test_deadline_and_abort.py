@@ -99,7 +99,7 @@ async def test_a_caller_who_goes_away_stops_the_sends(api: Api, how: str, accept
 async def test_an_upload_that_breaks_off_leaves_nothing_behind(api: Api, capfd: pytest.CaptureFixture[str]) -> None:
     async with gateway(api.url) as running:
         async with await Wire.open(running.port) as wire:
-            await wire.send(request("POST", "/x", [("Content-Length", "1000000")]) + b"x" * 100)
+            await wire.send(request("POST", "/x", [("Content-Length", "1000000")]) + b"x" * 100_000)
             await api.until(1)
         answered = await get(running.port, "/y")
 

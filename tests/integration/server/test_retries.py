@@ -79,9 +79,9 @@ async def test_a_rejection_too_long_to_be_held_back_passes_whole() -> None:
 
 async def test_a_body_that_was_streamed_away_is_not_sent_again() -> None:
     async with _rejecting(9) as api, gateway(api.url, MARKED) as running, await Wire.open(running.port) as wire:
-        await wire.send(b"POST /things HTTP/1.1\r\nHost: a\r\nContent-Length: 8\r\n\r\nhalf")
+        await wire.send(b"POST /things HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n")
         await api.until(1)
-        await wire.send(b"half")
+        await wire.send(b"4\r\nhalf\r\n0\r\n\r\n")
         said = await wire.answer()
 
     assert (said.status, said.body) == (503, b"busy")
