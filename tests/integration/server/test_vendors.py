@@ -157,3 +157,11 @@ async def test_an_envelope_may_come_in_any_chunks(api: Api, size: int) -> None:
         answered = await wire.answer("POST")
 
     assert statuses(answered) == [200, 200]
+
+
+async def test_the_same_bytes_again_are_another_batch(api: Api) -> None:
+    async with gateway(api.url, SPOKEN) as running:
+        answered = [await send(running, "POST /a", "POST /b") for _ in range(2)]
+
+    assert [statuses(each) for each in answered] == [[200, 200]] * 2
+    assert sorted(api.targets) == ["/a", "/a", "/b", "/b"]
