@@ -54,4 +54,8 @@ class Plan(NamedTuple):
         """One caller, one credential, one upstream: what it refused once it would refuse again (PROMISES S20)."""
         upstreams = {route.upstream for route in self.routes if isinstance(route, Route)}
         own = (name for operation in self.batch.operations for name, _ in operation.fields)
-        return len(upstreams) == 1 and not any(name.lower() in ("authorization", "cookie") for name in own)
+        return (
+            self.batch.one_credential
+            and len(upstreams) == 1
+            and not any(name.lower() in ("authorization", "cookie") for name in own)
+        )

@@ -50,7 +50,8 @@ AT_ONCE = Schedule()
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """Operations that are validated, routed, counted and run together. `pointer`: where they stood on the wire.
 
-    `graph` is there where one waits for another, by name or by a reference.
+    `graph` is there where one waits for another, by name or by a reference. `one_credential`: no operation brings
+    another than its fields show, such as a token in its query.
     """
 
     operations: Sequence[Operation]
@@ -58,6 +59,7 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     pointer: str = "/operations"
     graph: Graph | None = None
     schedule: Schedule = AT_ONCE
+    one_credential: bool = True
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):

@@ -34,9 +34,22 @@ class Google(Section):
     )
 
 
+class Facebook(Section):
+    """Facebook's Graph batches: POST on / , /v26.0/ or /me with `batch` among its parameters."""
+
+    operations_max: int = Field(default=50, ge=1, le=100_000, description="Most calls of one batch.")
+    origins: Origins = Field(
+        default=("https://graph.facebook.com",),
+        description="Hosts that a relative_url may name after all; the call goes to the upstream all the same.",
+    )
+
+
 class Dialects(Section):
     """The vendors' formats that are spoken; what is absent is not."""
 
     google: Google | None = Field(
         default=None, description="Google's multipart/mixed batches.", examples=[{"path": "/batch"}]
+    )
+    facebook: Facebook | None = Field(
+        default=None, description="Facebook's Graph batches.", examples=[{"operations_max": 50}]
     )

@@ -11,4 +11,8 @@ multistatus   the same outcomes as RFC 4918 XML
 google        WIRE 5: requests as the parts of one multipart/mixed, and their answers
 google_parts  what such a part, and the HTTP request inside it, is made of
 google_answer what became of them, as Google writes it
+facebook      WIRE 7: the `batch` of a form, JSON or a query, an array of requests
+facebook_envelope  where such parameters stand
+facebook_entry     one of its requests: target, body, files, references
+facebook_answer    what became of them, as Facebook's client judges it
 """

@@ -55,11 +55,14 @@ class Dialect(Protocol):
 
     name: str
 
-    def reads(self, call: Call) -> bool:
-        """Whether the call is an envelope of this dialect; what is none passes through. Looks at no body."""
+    def reads(self, call: Call) -> bool | None:
+        """Whether the call is an envelope of this dialect; what is none passes through. Looks at no body.
 
-    def parse(self, call: Call) -> Read:
-        """Raises `EnvelopeError` and nothing else, whatever the bytes."""
+        None where only the body can tell: then it is read, up to the limit, and `parse` decides.
+        """
+
+    def parse(self, call: Call) -> Read | None:
+        """The envelope; None for a call that turns out to be none, whole or not. Raises `EnvelopeError` only."""
 
     def answer(self, read: Read, outcomes: Sequence[Outcome]) -> Page:
         """The outcomes, in the order of the operations, as the vendor would write them."""

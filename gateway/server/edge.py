@@ -23,9 +23,9 @@ Serve = Callable[[BaseRequest, str, Callable[[], bool]], Awaitable[Answer]]
 
 
 class Vendor(Protocol):
-    """Answers the envelopes of one vendor's dialect, and refuses them in its shape."""
+    """Answers the envelopes of one vendor's dialect, and refuses them in its shape. None: it is no envelope of it."""
 
-    def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool], /) -> Awaitable[Answer]: ...
+    def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool], /) -> Awaitable[Answer | None]: ...
 
     def refuse(self, error: GatewayError, request_id: str) -> Answer: ...
 
@@ -84,7 +84,7 @@ class Edge:
         rooms = self._rooms
         path = request.raw_path.partition("?")[0]
         vendor = rooms.vendor_of(request)
-        serve = vendor or (rooms.batches if path == rooms.base or path.startswith(rooms.under_base) else rooms.forward)
+        serve = rooms.batches if path == rooms.base or path.startswith(rooms.under_base) else rooms.forward
         refuse = self.refuse if vendor is None else vendor.refuse
         rooms.active += 1
         self.active += 1
@@ -94,7 +94,10 @@ class Edge:
             checked(request)
             if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
                 raise GatewayError("loop-detected")
-            answer = await serve(request, path, self._is_draining)
+            answer = None if vendor is None else await vendor(request, path, self._is_draining)
+            if answer is None:
+                refuse = self.refuse
+                answer = await serve(request, path, self._is_draining)
         except GatewayError as error:
             answer = refuse(error, error.request_id or request_id_of(request))
         except Exception as defect:

@@ -25,6 +25,15 @@ def check_head(request: BaseRequest, body_bytes_max: int) -> None:
 
 def check_framing(request: BaseRequest, body_bytes_max: int) -> None:
     """Raise what is wrong with any envelope's coding or length, and answer `Expect: 100-continue` where nothing is."""
+    check_coding(request, body_bytes_max)
+    expect = request.headers.get("Expect")
+    if expect is not None and expect.lower() != "100-continue":
+        raise GatewayError("expectation-failed", close=True)
+    invite(request)
+
+
+def check_coding(request: BaseRequest, body_bytes_max: int) -> None:
+    """Raise what is wrong with an envelope's coding or length."""
     headers = request.headers
     if headers.get("Content-Encoding", "identity").lower() != "identity":
         raise GatewayError("unsupported-encoding", headers={"Accept-Encoding": "identity"})
@@ -32,25 +41,32 @@ def check_framing(request: BaseRequest, body_bytes_max: int) -> None:
     if length is None and "Transfer-Encoding" not in headers and request.version == (1, 0):
         raise GatewayError("length-required")
     if length is not None and int(length) > body_bytes_max:
-        raise _too_large(body_bytes_max)
-    expect = headers.get("Expect")
-    if expect is not None:
-        if expect.lower() != "100-continue":
-            raise GatewayError("expectation-failed", close=True)
-        if request.transport is not None and request.version == (1, 1):
-            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        raise too_large(body_bytes_max)
+
+
+def invite(request: BaseRequest) -> None:
+    """Tell a caller that waits for it to send the body (RFC 9110 10.1.1)."""
+    waits = request.headers.get("Expect", "").lower() == "100-continue"
+    if waits and request.transport is not None and request.version == (1, 1):
+        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
 async def body_of(request: BaseRequest, body_bytes_max: int) -> bytes:
     """The whole body. Stops reading at the limit: 413, exact at the byte."""
+    data = await begun(request, body_bytes_max)
+    if len(data) > body_bytes_max:
+        raise too_large(body_bytes_max)
+    return data
+
+
+async def begun(request: BaseRequest, body_bytes_max: int) -> bytes:
+    """The whole body, or what came of it once that was above the limit."""
     content = request.content
     chunks, size = [], 0
     try:
-        while not content.at_eof():
+        while size <= body_bytes_max and not content.at_eof():
             chunk = await content.readany()
             size += len(chunk)
-            if size > body_bytes_max:
-                raise _too_large(body_bytes_max)
             chunks.append(chunk)
     except RequestPayloadError as broken:
         raise body_refusal(broken) from broken
@@ -94,7 +110,7 @@ def _weight(parameters: Sequence[str]) -> float:
     return 1.0
 
 
-def _too_large(most: int) -> GatewayError:
+def too_large(most: int) -> GatewayError:
     return GatewayError(
         "envelope-too-large",
         f"the envelope is above {most} bytes; split the batch",

@@ -38,6 +38,14 @@ class Body(StreamReader):
 
     trailers: RawFields = ()
 
+    def give_back(self, data: bytes) -> None:
+        """What was read of it stands in front of the rest again. aiohttp's own way to do so warns that it will go."""
+        if data:
+            self._buffer.appendleft(data)
+            self._size += len(data)
+            self._cursor -= len(data)
+            self._eof_counter = 0
+
 
 class RequestReader:
     """What aiohttp's connection asks of its parser. `is_broken`: nothing more is read of this connection."""

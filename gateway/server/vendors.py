@@ -9,13 +9,14 @@ from aiohttp.web import BaseRequest
 
 from gateway.batch.model import summarize
 from gateway.batch.validation import Rules
-from gateway.dialects.port import Call, Dialect
+from gateway.dialects.port import Call, Dialect, EnvelopeError, Read
 from gateway.errors import GatewayError
 from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
-from gateway.server.envelope import check_framing
+from gateway.server.envelope import begun, check_coding, check_framing, invite, too_large
 from gateway.server.in_place import ALWAYS, InPlace, RunSettings, answer_fields
 from gateway.server.origin import Origins
+from gateway.server.reading import Body
 
 _RETRY_AFTER_S_MAX = 120  # clients give up, or wait for good, above some minutes (WIRE 1.2, 1.3)
 
@@ -32,12 +33,14 @@ class Vendor:
         self._in_place = in_place
         self._access = access
 
-    def reads(self, call: Call) -> bool:
-        return self._dialect.reads(call)
+    def may_read(self, call: Call) -> bool:
+        return self._dialect.reads(call) is not False
 
-    async def __call__(self, request: BaseRequest, path: str, _is_last: Callable[[], bool]) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, _is_last: Callable[[], bool]) -> Answer | None:
+        """None for what turned out to be no envelope; nothing of its body is lost."""
         with self._in_place.on_record(request, self._dialect.name) as served:
-            return await self._batch(request, served)
+            read = await self._read(request, served)
+            return None if read is None else await self._batch(request, read, served)
 
     def refuse(self, error: GatewayError, request_id: str) -> Answer:
         """The error in the vendor's shape; `X-Gateway-Error` tells it from an upstream's."""
@@ -54,10 +57,30 @@ class Vendor:
         ]
         return Answer(page.status, fields, page.body, close=error.close)
 
-    async def _batch(self, request: BaseRequest, served: Served) -> Answer:
-        check_framing(request, self._settings.body_bytes_max)
-        body = await self._in_place.body(request, served)
-        read = self._dialect.parse(call_of(request, self._settings.origins, body))
+    async def _read(self, request: BaseRequest, served: Served) -> Read | None:
+        origins, body_bytes_max = self._settings.origins, self._settings.body_bytes_max
+        if self._dialect.reads(call_of(request, origins)):
+            check_framing(request, body_bytes_max)
+            return self._dialect.parse(call_of(request, origins, await self._in_place.body(request, served)))
+        invite(request)
+        body = await begun(request, body_bytes_max)
+        try:
+            read = self._dialect.parse(call_of(request, origins, body))
+        except EnvelopeError:
+            if len(body) > body_bytes_max:  # so it is one, though the rest of it was not read
+                raise too_large(body_bytes_max) from None
+            raise
+        if read is None:
+            if isinstance(request.content, Body):
+                request.content.give_back(body)
+            return None
+        check_coding(request, body_bytes_max)
+        if len(body) > body_bytes_max:
+            raise too_large(body_bytes_max)
+        served.bytes_in = len(body)
+        return read
+
+    async def _batch(self, request: BaseRequest, read: Read, served: Served) -> Answer:
         admitted = await self._in_place.admitted(read.batch, served)
         plan = self._in_place.plan(request, read.batch, admitted, served, self._rules)
         outcomes = await self._in_place.outcomes(plan, served)
@@ -75,11 +98,11 @@ class Vendors:
         self._origins = origins
 
     def of(self, request: BaseRequest) -> Vendor | None:
-        """None for what is no vendor's batch. Nothing of the body is read."""
+        """The one that may read it; None for what is no vendor's batch. Nothing of the body is read."""
         if not self._vendors:
             return None
         call = call_of(request, self._origins)
-        return next((vendor for vendor in self._vendors if vendor.reads(call)), None)
+        return next((vendor for vendor in self._vendors if vendor.may_read(call)), None)
 
 
 def call_of(request: BaseRequest, origins: Origins, body: bytes = b"") -> Call:
