@@ -110,11 +110,7 @@ class Admission:
         `always_waits`: a limit that is exhausted is waited for, whatever it does for others (CONTRACT 5).
         `ordered`: the operations may hold references, and are routed by what surrounds them.
         """
-        decide = self.decide
-        if ordered:
-            routes = [route_ahead(each, partial(decide, batched=batched), self._routes.cost_max) for each in operations]
-        else:
-            routes = [decide(operation.method, operation.target, batched=batched) for operation in operations]
+        routes = self._routes_of(operations, batched=batched, ordered=ordered)
         if self._strict and batched:
             _refuse_all(operations, routes, pointer)
         if batched:
@@ -129,11 +125,16 @@ class Admission:
             raise rate_limited(decision)
         return _granted(routes, decision)
 
-    def check(self, operations: Sequence[Operation], pointer: str) -> None:
+    def check(self, operations: Sequence[Operation], pointer: str, *, ordered: bool = False) -> None:
         """Raise 422 for strict routes, and charge nothing: the batch runs, and pays, later."""
         if self._strict:
-            routes = [self.decide(operation.method, operation.target, batched=True) for operation in operations]
-            _refuse_all(operations, routes, pointer)
+            _refuse_all(operations, self._routes_of(operations, batched=True, ordered=ordered), pointer)
+
+    def _routes_of(self, operations: Sequence[Operation], *, batched: bool, ordered: bool) -> list[Route | Failure]:
+        decide = self.decide
+        if ordered:
+            return [route_ahead(each, partial(decide, batched=batched), self._routes.cost_max) for each in operations]
+        return [decide(operation.method, operation.target, batched=batched) for operation in operations]
 
     async def readings(self, caller: Caller) -> Sequence[Reading]:
         """What every limit has left for this caller."""

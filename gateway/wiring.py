@@ -273,4 +273,11 @@ def means(config: Config, admission: Admission, executor: Executor, via: bytes) 
     from gateway.worker.running import Means  # as above
 
     default_host = str(_address(config.all_upstreams["default"])).encode()
-    return Means(admission, executor, via, default_host, config.batch.answer_max)
+    return Means(
+        admission,
+        executor,
+        via,
+        default_host,
+        config.batch.answer_max,
+        _rules(config, credentials_allowed=config.batch.operation_credentials),
+    )

@@ -6,7 +6,7 @@ in all but the request id.
 
 from collections.abc import Awaitable, Callable, Mapping
 from secrets import token_hex
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from aiohttp.web import BaseRequest
@@ -14,6 +14,7 @@ from aiohttp.web import BaseRequest
 from gateway.admission import Caller
 from gateway.batch.model import Batch, Outcome
 from gateway.batch.states import FINAL
+from gateway.batch.validation import order_of
 from gateway.errors import GatewayError, quoted
 from gateway.ledger.names import Names, is_id
 from gateway.ledger.port import Command, Ledger, View
@@ -200,7 +201,8 @@ class Asynchronous:
         operations = await operations_to_retry(self._records, first, include_unknown=include_unknown)
         if not operations:
             raise GatewayError("batch-terminal", "nothing of the batch is left to retry", headers=_FINAL_ANSWER)
-        batch = Batch(operations, "halt" if first.label.get("onFailure") == "halt" else "continue")
+        on_failure: Literal["halt", "continue"] = "halt" if first.label.get("onFailure") == "halt" else "continue"
+        batch = Batch(operations, on_failure, graph=order_of(operations)[0])
         view = await self._submission.accept(batch, request, caller, dialect=first.dialect, retry_of=first.id)
         self._records.keep(view)
         return self.accepted(request, view)

@@ -132,11 +132,7 @@ class Batches:
         """202 once the batch is durable. The worker admits its operations: routes, then tokens as they come."""
         if is_draining:
             raise GatewayError("draining", headers={"Retry-After": "5"})
-        if batch.graph is not None:
-            raise _not_built(
-                "/operations", "order is kept in batches that are answered in place; send fewer operations"
-            )
-        self._admission.check(batch.operations, batch.pointer)
+        self._admission.check(batch.operations, batch.pointer, ordered=batch.graph is not None)
         view = await asynchronous.accept(batch, request, served.caller, dialect=served.dialect)
         served.batch_id = view.id
         self._access.accepted(served, view.total)

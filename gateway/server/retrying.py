@@ -1,6 +1,11 @@
 """Which operations of a batch that has ended a retry runs again."""
 
+import msgspec
+
 from gateway.batch.model import Operation, Outcome
+from gateway.batch.references import BadReferenceError, may_refer, references_of
+from gateway.batch.validation import VIOLATIONS_MAX
+from gateway.errors import GatewayError
 from gateway.ledger.port import View
 from gateway.server.records import Records
 
@@ -19,7 +24,28 @@ async def operations_to_retry(records: Records, view: View, *, include_unknown: 
         operations = await records.operations(view, slice_) or []
         start = slice_ * view.slice_size
         chosen += [operation for place, operation in enumerate(operations, start) if place in indexes]
-    return chosen
+    return _free_of_others(chosen)
+
+
+def _free_of_others(operations: list[Operation]) -> list[Operation]:
+    """The operations without the parents that have succeeded. Raises 422 where a value of theirs is referred to."""
+    ids = {operation.id for operation in operations}
+    errors = []
+    for index, operation in enumerate(operations):
+        try:
+            references_of(operation, ids) if may_refer(operation) else ()
+        except BadReferenceError as error:
+            detail = "it refers to an operation that succeeded and is not run again; send it in a new batch"
+            errors.append({"pointer": f"/operations/{index}/{error.member}", "id": operation.id,
+                           "code": "dependency-invalid", "detail": detail})  # fmt: skip
+    if errors:
+        raise GatewayError("validation-failed", "nothing was sent", members={"errors": errors[:VIOLATIONS_MAX]})
+    return [
+        msgspec.structs.replace(each, depends_on=tuple(id_ for id_ in each.depends_on if id_ in ids))
+        if each.depends_on
+        else each
+        for each in operations
+    ]
 
 
 def _is_wanted(outcome: Outcome, *, include_unknown: bool) -> bool:

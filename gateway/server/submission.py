@@ -95,8 +95,8 @@ class Submission:
 
 
 def _slice_size(batch: Batch, usual: int) -> int:
-    """A batch that halts is one slice: its operations know of each other's failures."""
-    return len(batch.operations) if batch.on_failure == "halt" else usual
+    """A batch that halts, or whose operations wait for each other, is one slice: they know of each other's outcomes."""
+    return len(batch.operations) if batch.on_failure == "halt" or batch.graph is not None else usual
 
 
 def _label(batch: Batch) -> Mapping[str, str]:

@@ -6,5 +6,6 @@ hold        how long a lease may be trusted, by our own clock
 recorder    outcomes on their way to the ledger, in groups
 opened      what was sealed, ready to run
 decision    what to do with a lease and with an outcome (pure)
+ordered     a slice whose operations wait for each other
 pauses      upstreams that asked for a pause
 """

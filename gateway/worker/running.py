@@ -8,6 +8,7 @@ pause and when there are no tokens; what was not sent then is run under a later 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from typing import NamedTuple
 
 import msgspec
@@ -17,14 +18,16 @@ from gateway.admission import Admission, Admitted, Caller
 from gateway.batch.model import Batch, Failure, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
+from gateway.batch.validation import Rules
 from gateway.errors import PROBLEMS, GatewayError
 from gateway.executor import Executor, Gate, Plan
 from gateway.ledger.port import LedgerUnavailableError, LostLeaseError, Queue
 from gateway.ledger.segments import Recorded
 from gateway.telemetry.metrics import Metrics
-from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, judge
+from gateway.worker.decision import Again, Beginning, Keep, Pause, backoff_ms, begin, judge
 from gateway.worker.hold import STOPPED, Hold
 from gateway.worker.opened import Opened
+from gateway.worker.ordered import Earlier, Ordered
 from gateway.worker.pauses import Pauses
 from gateway.worker.recorder import Ending, Recorder
 
@@ -40,6 +43,7 @@ class Means(NamedTuple):
     via: bytes
     default_host: bytes
     answers_bytes_max: int
+    rules: Rules
 
 
 class Surroundings(NamedTuple):
@@ -60,19 +64,29 @@ class Running:
     """Runs the operations of one lease, at most `concurrency` at a time; each outcome goes to `recorder`."""
 
     def __init__(
-        self, around: Surroundings, means: Means, hold: Hold, opened: Opened, recorder: Recorder, concurrency: int
+        self,
+        around: Surroundings,
+        means: Means,
+        hold: Hold,
+        opened: Opened,
+        recorder: Recorder,
+        concurrency: int,
+        earlier: Earlier | None = None,
     ) -> None:
         self._around = around
         self._means = means
         self._hold = hold
         self._lease = lease = hold.lease
-        self._operations = opened.operations
+        self._operations = list(opened.operations)
+        self._earlier = earlier
+        self._ordered: Ordered | None = None
         self._context = context = opened.context
         self._recorder = recorder
         self._concurrency = concurrency
         self._caller = Caller(context.identity, context.ip, context.fields)
         self._write = opened.writer(lease.batch, means.via, means.default_host).write
-        self._routes = [means.admission.decide(each.method, each.target, batched=True) for each in opened.operations]
+        self._decide = partial(means.admission.decide, batched=True)
+        self._routes = [self._decide(each.method, each.target) for each in opened.operations]
         self._upstreams = {route.upstream for route in self._routes if isinstance(route, Route)}
         self._turn_ends_s = around.monotonic_s() + around.turn_s
         self._intended = {index - lease.first for index in lease.in_doubt}
@@ -89,14 +103,38 @@ class Running:
         done, in_doubt = (frozenset(index - lease.first for index in found) for found in (lease.done, lease.in_doubt))
         beginning = begin(lease.count, done, in_doubt, lease.losses, repeatable)
         for position, failure in beginning.settled:
-            self._keep(position, Outcome(position, PROBLEMS[failure.slug].status, failure=failure, attempts=1))
+            self._keep(position, msgspec.structs.replace(_failed(position, failure), attempts=1))
         if beginning.careful:
             self._around.logger.warning("careful", batch_id=lease.batch, slice=lease.slice, losses=lease.losses)
             await self._recorder.write()  # what is in doubt after this is in doubt because of this lease
-        left = beginning.run
+        if self._earlier is not None:
+            await self._run_ordered(self._earlier, beginning)
+        left = beginning.run if self._earlier is None else ()
         while left and self._refusal() is None:
             left = await self._round(left, careful=beginning.careful)
         return self._ending(whole=len(done) + len(self._settled) == lease.count)
+
+    async def _run_ordered(self, earlier: Earlier, beginning: Beginning) -> None:
+        """Wave by wave. What a wave could not do now is done under a later lease, and so is what waits for it."""
+        settled = {position: _failed(position, failure) for position, failure in beginning.settled}
+        ordered = Ordered(self._operations, earlier, settled, self._means.rules, self._decide)
+        self._ordered = ordered
+        for lost in ordered.lost:
+            self._keep(lost.index, lost)
+        most = 1 if beginning.careful else self._concurrency if self._means.admission.counts else None
+        while self._refusal() is None and (wave := ordered.wave(most)):
+            left: Sequence[int] = [position for position in wave if self._settle(position, ordered)]
+            while left and self._refusal() is None:
+                left = await self._round(left, careful=beginning.careful)
+
+    def _settle(self, position: int, ordered: Ordered) -> bool:
+        """Put what the references found in their place; False where the operation ends for want of them."""
+        resolved = ordered.resolved(position)
+        if isinstance(resolved, Failure):
+            self._keep(position, _failed(position, resolved))
+            return False
+        self._operations[position], self._routes[position] = resolved
+        return True
 
     @property
     def has_halted(self) -> bool:
@@ -104,7 +142,8 @@ class Running:
         return bool(self._halted)
 
     def _is_repeatable(self, position: int) -> bool:
-        route = self._routes[position]
+        """By the retry law. Where a path may still be a reference, no route speaks for it."""
+        route = self._routes[position] if self._earlier is None or self._ordered is not None else None
         idempotent = isinstance(route, Route) and route.idempotent
         return is_repeatable(self._operations[position].method, route_idempotent=idempotent)
 
@@ -237,6 +276,9 @@ class Running:
             self._around.logger.error(
                 "quarantined", batch_id=self._lease.batch, op_index=recorded.index, losses=self._lease.losses
             )
+        if self._ordered is not None:
+            for lost in self._ordered.finished(msgspec.structs.replace(outcome, index=position)):
+                self._keep(lost.index, lost)
 
     def _ending(self, *, whole: bool) -> Ending:
         if whole:
@@ -249,3 +291,7 @@ class Running:
             tries = self._lease.tries + 1
             wait_s = max(wait_s, backoff_ms(tries, around.jitter()) / 1000)
         return Ending(int(wait_s * 1000) if wait_s else None, retracts, tries)
+
+
+def _failed(position: int, failure: Failure) -> Outcome:
+    return Outcome(position, PROBLEMS[failure.slug].status, failure=failure)

@@ -23,6 +23,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.worker.decision import unknown
 from gateway.worker.hold import Hold
 from gateway.worker.opened import key_of, opened
+from gateway.worker.ordered import earlier_of
 from gateway.worker.pauses import Pauses
 from gateway.worker.recorder import Ending, Recorder
 from gateway.worker.running import Means, Running, Surroundings
@@ -211,8 +212,10 @@ class Worker:
     async def _run_opened(self, hold: Hold, key: BatchKey, recorder: Recorder) -> None:
         lease = hold.lease
         try:
+            inside = await opened(lease, key)
+            earlier = await earlier_of(inside.operations, lease.batch, self._store.ledger, key)
             running = Running(
-                self._around, self._means(), hold, await opened(lease, key), recorder, self._concurrency(lease.batch)
+                self._around, self._means(), hold, inside, recorder, self._concurrency(lease.batch), earlier
             )
         except PayloadCorruptError as corrupt:
             self._logger.error("payload corrupt", batch_id=lease.batch, slice=lease.slice, reason=str(corrupt))

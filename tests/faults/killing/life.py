@@ -17,6 +17,7 @@ import structlog
 from gateway.admission import Admission
 from gateway.batch.routes import Routes
 from gateway.batch.states import FINAL
+from gateway.batch.validation import Rules
 from gateway.executor import Executor
 from gateway.ledger.clock import steady_clock
 from gateway.ledger.seal import Sealer
@@ -36,6 +37,8 @@ SEALER = Sealer(bytes(32))
 PACE = Pace(slices=4, concurrency=10, in_flight_max=16, poll_s=0.1, renew_every_s=0.2, record_every_s=0.1)
 _SUBMIT_EVERY_S = 0.02
 
+RULES = Rules(own_paths=(), body_bytes_max=1 << 20, fields_rule=lambda _: None)
+
 
 async def main() -> None:
     folder, port, plan = Path(sys.argv[1]), int(sys.argv[2]), Plan(int(sys.argv[3]), int(sys.argv[4]))
@@ -53,7 +56,7 @@ def _worker(store: SqliteStore, port: int) -> Worker:
     loop = asyncio.get_running_loop()
     pool = Pool(Address("127.0.0.1", port), PoolLimits(), loop)
     executor = Executor({"default": Upstream(pool, 30.0, 1 << 20, 2)}, loop, lambda _: None)
-    means = Means(Admission(Routes(None), (), MemoryLimiter(lambda: 0)), executor, b"1.1 t", b"up", 1 << 30)
+    means = Means(Admission(Routes(None), (), MemoryLimiter(lambda: 0)), executor, b"1.1 t", b"up", 1 << 30, RULES)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     both, pace = Store(store, store, SEALER), replace(PACE, lease_s=float(os.environ.get("LEASE_S", PACE.lease_s)))
     return Worker(f"life-{os.getpid()}", both, pace, lambda: means, Metrics("t"), structlog.get_logger())

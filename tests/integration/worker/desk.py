@@ -13,6 +13,7 @@ from gateway.admission import Admission, Limit
 from gateway.batch.model import Operation, Outcome
 from gateway.batch.routes import Route, Routes
 from gateway.batch.states import FINAL
+from gateway.batch.validation import Rules
 from gateway.executor import Executor
 from gateway.ledger.port import View
 from gateway.ledger.seal import Sealer
@@ -30,6 +31,8 @@ from tests.fakes.ledgered import outcomes_of, submit, view_of
 _PATIENCE_S = 15.0
 SEALER = Sealer(bytes(32))
 QUICK = Pace(renew_every_s=0.05, sweep_every_s=0.05, poll_s=0.05, record_every_s=0.05)
+
+RULES = Rules(own_paths=(), body_bytes_max=1 << 20, fields_rule=lambda _: None)
 
 
 class Clock:
@@ -69,7 +72,7 @@ class Desk:
         self.pools.append(pool)
         executor = Executor({"default": Upstream(pool, timeout_s, 1 << 20, 2)}, loop, self.strays.append)
         admission = Admission(Routes(routes), limits, MemoryLimiter(lambda: int(loop.time() * 1_000_000)))
-        means = Means(admission, executor, b"1.1 test", b"up.test", 1 << 30)
+        means = Means(admission, executor, b"1.1 test", b"up.test", 1 << 30, RULES)
         both = store or Store(self.store, self.store, SEALER)
         worker = Worker(f"worker-{len(self.workers)}", both, pace, lambda: means, self.metrics, structlog.get_logger())
         self.workers.append(worker)
