@@ -14,10 +14,10 @@ from gateway import wiring
 from gateway.admin.pages import AdminPages, AdminSettings
 from gateway.config import Loaded
 from gateway.lifecycle import report
+from gateway.lifecycle.counting import counting
 from gateway.lifecycle.drain import Drain, Timings
 from gateway.lifecycle.generation import Generation, Generations, Lasting
 from gateway.lifecycle.reload import Applied, Reloader
-from gateway.limiter.memory import MemoryLimiter
 from gateway.server.connection import CallerServer, Handler
 from gateway.server.edge import Edge
 from gateway.server.heads import HeadLimits
@@ -42,8 +42,8 @@ class App:
         self._listen_settings, self._admin_settings = config.listen, config.admin  # until the process ends
         self._metrics = Metrics(VERSION)
         via = f"1.1 batch-gateway ({token_hex(4)})".encode()
-        limiter = MemoryLimiter(lambda: int(loop.time() * 1_000_000))
-        self._lasting = Lasting(loop, self._metrics, limiter, via)
+        self._counting = counting(config.limiter, loop, self._metrics, lambda: self.logger)
+        self._lasting = Lasting(loop, self._metrics, self._counting.limiter, via)
         self._generations = Generations(Generation(loaded, self._lasting))
         self._edge = Edge(self._generations.current.rooms, via=via)
         self._reloader = Reloader(
@@ -94,6 +94,7 @@ class App:
         if self._lasting.keeping is not None:
             await self._lasting.keeping.close()
         await self._generations.close()
+        await self._counting.close()
 
     async def _open_ledger(self) -> None:
         """From here on batches may be asynchronous; without a ledger the gateway serves all others."""

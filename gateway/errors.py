@@ -64,6 +64,7 @@ PROBLEMS = _table(
         "Cost exceeds capacity",
         "Split the batch so that its cost fits the bucket's burst.",
     ),
+    ("limiter-unavailable", 503, "Limiter unavailable", "Nothing was sent; come back after Retry-After."),
     ("route-not-allowed", 403, "Route not allowed", "Use a method and path that the configured routes allow."),
     ("route-not-batchable", 403, "Route not batchable", "Send this request alone; its route is closed to batches."),
     # One operation.

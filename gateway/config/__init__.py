@@ -13,7 +13,7 @@ Rooms, in the order a setting travels:
 from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
 from gateway.config.changes import changed_keys, under_listeners_of, waiting_for_restart
-from gateway.config.limits import Limit
+from gateway.config.limits import Limit, Limiter
 from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
 from gateway.config.loading import STANDARD_INPUT, Loaded, contents_of, effective, load
 from gateway.config.model import Config
@@ -35,6 +35,7 @@ __all__ = [
     "Drain",
     "Identity",
     "Limit",
+    "Limiter",
     "Listen",
     "Loaded",
     "Log",

@@ -1,4 +1,4 @@
-"""What differs between two configurations, and what of it only a restart can change: listeners and ledger."""
+"""What differs between two configurations, and what of it only a restart can change: listeners and stores."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -25,14 +25,19 @@ def changed_keys(before: Loaded, after: Loaded) -> list[str]:
 
 
 def waiting_for_restart(before: Loaded, after: Loaded) -> list[str]:
-    """Those of the changed keys that listeners and ledger keep until the process is started anew."""
+    """Those of the changed keys that listeners and stores keep until the process is started anew."""
     return [key for key in changed_keys(before, after) if _is_lasting(key)]
 
 
 def under_listeners_of(before: Loaded, after: Loaded) -> Loaded:
-    """`after` with the listeners and the ledger of `before`: what can be in force now."""
+    """`after` with the listeners and the stores of `before`: what can be in force now."""
     admin = before.config.admin.model_copy(update={"token": after.config.admin.token})
-    lasting = {"listen": before.config.listen, "admin": admin, "async_": before.config.async_}
+    lasting = {
+        "listen": before.config.listen,
+        "admin": admin,
+        "async_": before.config.async_,
+        "limiter": before.config.limiter,
+    }
     config = after.config.model_copy(update=lasting)
     sources = {
         **{key: source for key, source in after.sources.items() if not _is_lasting(key)},
@@ -42,7 +47,7 @@ def under_listeners_of(before: Loaded, after: Loaded) -> Loaded:
 
 
 def _is_lasting(key: str) -> bool:
-    return key.startswith(("listen.", "async.")) or (key.startswith("admin.") and key != "admin.token")
+    return key.startswith(("listen.", "async.", "limiter.")) or (key.startswith("admin.") and key != "admin.token")
 
 
 def _values(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, object]]:

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
-from gateway.config.limits import Limit
+from gateway.config.limits import Limit, Limiter
 from gateway.config.listeners import Admin, Listen
 from gateway.config.model import DEFAULT_UPSTREAM
 from gateway.config.problem import KeyPath
@@ -41,6 +41,7 @@ class Draft:
     routes: Mapping[KeyPath, Route]
     templates: frozenset[str] | None
     limits: Mapping[KeyPath, Limit]
+    limiter: Limiter | None
 
 
 def draft_of(raw: object) -> Draft:
@@ -58,6 +59,7 @@ def draft_of(raw: object) -> Draft:
         routes=_readable(Route, _elements("routes", sections)),
         templates=_templates(sections.get("routes", [])),
         limits=_readable(Limit, _elements("limits", sections)),
+        limiter=_mended(Limiter, sections.get("limiter", {})),
     )
 
 

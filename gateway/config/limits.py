@@ -5,8 +5,9 @@ from typing import Annotated, Literal, cast
 
 from pydantic import AfterValidator, Field, Strict, WithJsonSchema
 
+from gateway.config.redis_url import RedisUrl
 from gateway.config.routes import Template
-from gateway.config.section import PerTime, Section
+from gateway.config.section import PerTime, Section, Timeout
 from gateway.config.units import Rate
 
 NAME_PATTERN = r"^[a-z0-9-]{1,64}$"
@@ -27,6 +28,21 @@ def _key(key: str) -> str:
 
 def _tokens(fields: dict[str, object]) -> int:
     return cast(Rate, fields["rate"]).tokens
+
+
+class Limiter(Section):
+    """Where buckets are counted."""
+
+    url: RedisUrl | None = Field(
+        default=None,
+        description="A Redis or Valkey that counts for all replicas together; absent: each counts for itself.",
+        examples=["redis://redis:6379/0"],
+    )
+    fail: Literal["local", "open", "closed"] = Field(
+        default="local",
+        description="While it is away: local counts in each replica, open lets all pass, closed refuses with 503.",
+    )
+    timeout: Timeout = Field(default=0.25, description="How long a request waits for it.")
 
 
 class Limit(Section):

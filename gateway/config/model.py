@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, PlainSerializer, Strict
 from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
 from gateway.config.dialects import Dialects
-from gateway.config.limits import Limit
+from gateway.config.limits import Limit, Limiter
 from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
 from gateway.config.routes import Route
 from gateway.config.section import Section
@@ -58,6 +58,7 @@ class Config(Section):
         description="Token buckets that operations and lone requests take from.",
         examples=[[{"name": "per-caller", "key": "caller", "rate": "100/s"}]],
     )
+    limiter: Limiter = Field(default=Limiter(), description="Where the buckets of `limits` are counted.")
     batch: Batch = Field(default=Batch(), description="The batch endpoint.")
     async_: Asynchronous = Field(
         default=Asynchronous(),

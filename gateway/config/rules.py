@@ -10,6 +10,7 @@ from gateway.config.model import DEFAULT_UPSTREAM
 from gateway.config.problem import KeyPath
 from gateway.config.refusals import missing_message
 from gateway.config.upstream import Upstream
+from gateway.limiter.bucket import Bucket, is_exact
 
 _EVERY_ADDRESS = frozenset({"0.0.0.0", "::", "*"})  # noqa: S104 - compared with, not bound
 
@@ -33,6 +34,7 @@ def findings(draft: Draft) -> Iterator[Finding]:
     yield from _head(draft)
     yield from _envelope(draft)
     yield from _key(draft)
+    yield from _exact(draft)
 
 
 def _upstream_choice(draft: Draft) -> Iterator[Finding]:
@@ -94,3 +96,12 @@ def _key(draft: Draft) -> Iterator[Finding]:
             " `openssl rand -base64 32` makes a good one"
         )
         yield Finding(("async", "key"), message, about=(("async", "ledger"),), code="missing")
+
+
+def _exact(draft: Draft) -> Iterator[Finding]:
+    if draft.limiter is None or draft.limiter.url is None:
+        return
+    for path, limit in draft.limits.items():
+        if not is_exact(Bucket(limit.name, limit.rate.tokens, limit.rate.per_us, limit.burst)):
+            message = "Redis cannot count it exactly; round it, such as 999999000/h, or give it per s or min"
+            yield Finding((*path, "rate"), message, about=(("limiter", "url"), (*path, "burst")))

@@ -1,6 +1,7 @@
 """How the gateway changes and goes away while it serves.
 
 generation   everything that one configuration decides, and those that end only with their last request
+counting     where buckets are counted: here, or in a Redis that replicas share
 keeping      the ledger and its worker, kept whatever configurations come
 reload       when the configuration is read anew, and what becomes of it
 report       what the admin pages tell of a reload

@@ -6,6 +6,7 @@ A level is counted in *units*: one token is `per_us` units, and `tokens` units f
 
 from collections.abc import Sequence
 from itertools import accumulate
+from math import gcd
 from typing import Literal, NamedTuple
 
 OnExhausted = Literal["reject", "partial", "wait"]
@@ -67,6 +68,21 @@ class Denied(NamedTuple):
     cost: int
     retry_after_us: int
     readings: Sequence[Reading]
+
+
+EXACT_MAX = 2**53
+"""Whole numbers up to here are exact in IEEE 754 doubles, which is what Redis's Lua counts with."""
+
+
+def is_exact(bucket: Bucket) -> bool:
+    """Whether doubles can count this bucket without rounding."""
+    shared = in_lowest_terms(bucket)
+    return (bucket.per_us // shared) * (bucket.tokens // shared + 1) < EXACT_MAX and bucket.burst < EXACT_MAX
+
+
+def in_lowest_terms(bucket: Bucket) -> int:
+    """What `tokens` and `per_us` may both be divided by."""
+    return gcd(bucket.tokens, bucket.per_us)
 
 
 def full(bucket: Bucket, now_us: int) -> Level:

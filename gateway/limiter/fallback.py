@@ -60,7 +60,14 @@ class FallbackLimiter:
         return await self._local.look(keys) if self._on_failure == "local" else ()
 
     def _may_ask(self) -> bool:
-        return self._is_up or self._time_s() >= self._ask_at_s
+        """While the store is away one call a second asks it, and the others wait for nothing."""
+        if self._is_up:
+            return True
+        now_s = self._time_s()
+        if now_s < self._ask_at_s:
+            return False
+        self._ask_at_s = now_s + _ASK_AGAIN_S
+        return True
 
     def _is_down(self) -> None:
         self._ask_at_s = self._time_s() + _ASK_AGAIN_S

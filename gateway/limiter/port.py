@@ -3,11 +3,15 @@
 from collections.abc import Sequence
 from typing import Protocol
 
+from gateway.errors import GatewayError
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading
 
 
-class LimiterUnavailableError(Exception):
-    """The store of buckets does not answer: nobody knows whether something was taken."""
+class LimiterUnavailableError(GatewayError):
+    """503 `limiter-unavailable`: the store of buckets does not answer, nobody knows whether something was taken."""
+
+    def __init__(self) -> None:
+        super().__init__("limiter-unavailable", headers={"Retry-After": "1"})
 
 
 class Limiter(Protocol):

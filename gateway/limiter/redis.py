@@ -9,15 +9,14 @@ import hashlib
 from collections.abc import Sequence
 from importlib.resources import files
 from itertools import groupby
-from math import gcd
 from secrets import token_hex
 from typing import Any, cast
 
-from redis.asyncio import Redis
 from redis.exceptions import NoScriptError, RedisError
 
-from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Level, Reading, plan, read
+from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Level, Reading, in_lowest_terms, plan, read
 from gateway.limiter.port import LimiterUnavailableError
+from gateway.redis_client import Client, close
 
 _SLOT = "{batch-gateway:limits}"
 _MODES = {"reject": "0", "partial": "1", "wait": "2"}
@@ -25,14 +24,12 @@ _REMEMBERED_MS = "10000"
 _LOOK = "0"
 _TRIES = 2  # the second finds the first one's answer, if that was only lost
 SCRIPT = files("gateway.limiter").joinpath("take.lua").read_text("utf-8")
-EXACT_MAX = 2**53
-"""Whole numbers up to here are exact in the server's arithmetic (IEEE 754 doubles)."""
 
 
 class RedisLimiter:
     """A `Limiter` for any number of processes. `timeout_s` bounds each call, its second try included."""
 
-    def __init__(self, client: Redis, timeout_s: float) -> None:
+    def __init__(self, client: Client, timeout_s: float) -> None:
         self._client = client
         self._timeout_s = timeout_s
         self._digest = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
@@ -48,7 +45,7 @@ class RedisLimiter:
         return [read(bucket, level) for (bucket, _), level in zip(keys, levels, strict=True)]
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await close(self._client)
 
     async def _levels(self, charges: Sequence[Charge], wait_max_us: int, remembered_ms: str) -> Sequence[Level]:
         """The levels that the script found, refilled, before it took anything."""
@@ -57,28 +54,22 @@ class RedisLimiter:
             async with asyncio.timeout(self._timeout_s):
                 return answered(charges, await self._evaluated(keys, arguments))
         except (RedisError, OSError, TimeoutError) as error:
-            raise LimiterUnavailableError(type(error).__name__) from error
+            raise LimiterUnavailableError from error
 
     async def _evaluated(self, keys: Sequence[str], arguments: Sequence[str]) -> Sequence[Any]:
         for last in (False, True):
             try:
-                return cast("Sequence[Any]", await self._client.evalsha(self._digest, len(keys), *keys, *arguments))
-            except NoScriptError:
-                return cast("Sequence[Any]", await self._client.eval(SCRIPT, len(keys), *keys, *arguments))
+                return await self._once(keys, arguments)
             except (RedisError, OSError):
                 if last:
                     raise
         raise AssertionError("unreachable")
 
-
-def is_exact(bucket: Bucket) -> bool:
-    """Whether the server's arithmetic can count this bucket without rounding."""
-    shared = _shared(bucket)
-    return (bucket.per_us // shared) * (bucket.tokens // shared + 1) < EXACT_MAX and bucket.burst < EXACT_MAX
-
-
-def _shared(bucket: Bucket) -> int:
-    return gcd(bucket.tokens, bucket.per_us)
+    async def _once(self, keys: Sequence[str], arguments: Sequence[str]) -> Sequence[Any]:
+        try:
+            return cast("Sequence[Any]", await self._client.evalsha(self._digest, len(keys), *keys, *arguments))
+        except NoScriptError:
+            return cast("Sequence[Any]", await self._client.eval(SCRIPT, len(keys), *keys, *arguments))
 
 
 def _key(charge: Charge) -> str:
@@ -92,7 +83,7 @@ def asked(
     """KEYS and ARGV of the script."""
     keys, arguments = [f"{_SLOT}:take:{token_hex(12)}"], [now, remembered_ms]
     for charge in charges:
-        bucket, shared = charge.bucket, _shared(charge.bucket)
+        bucket, shared = charge.bucket, in_lowest_terms(charge.bucket)
         runs = [(len(list(equal)), cost) for cost, equal in groupby(charge.costs)]
         numbers = [bucket.tokens // shared, bucket.per_us // shared, bucket.burst]
         keys.append(_key(charge))
@@ -106,6 +97,6 @@ def answered(charges: Sequence[Charge], answer: Sequence[Any]) -> list[Level]:
     now, *found = map(int, answer)
     levels = []
     for charge, whole, rest in zip(charges, found[::2], found[1::2], strict=True):
-        shared = _shared(charge.bucket)
+        shared = in_lowest_terms(charge.bucket)
         levels.append(Level((whole * (charge.bucket.per_us // shared) + rest) * shared, now))
     return levels

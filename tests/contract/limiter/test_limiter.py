@@ -11,10 +11,10 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from gateway.limiter.bucket import Bucket, Charge, Denied, Granted
+from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, is_exact
 from gateway.limiter.memory import MemoryLimiter
 from gateway.limiter.port import Limiter, LimiterUnavailableError
-from gateway.limiter.redis import RedisLimiter, is_exact
+from gateway.limiter.redis import RedisLimiter
 from tests.contract.stores import STORES, running
 
 SLOW = Bucket("slow", 1, 3_600_000_000, 10)

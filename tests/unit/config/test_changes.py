@@ -23,6 +23,8 @@ _PLAIN = "upstream: {url: http://a}\n"
         ("admin: {token: {value: a}}", "admin: {token: {value: b}}", ["admin.token"]),
         ("admin: {token: {value: a}}", "", ["admin.token"]),
         ("", "listen: {port: 1}", ["listen.port"]),
+        ("", "limiter: {url: 'redis://:a@r'}", ["limiter.url"]),
+        ("limiter: {url: 'redis://:a@r'}", "limiter: {url: 'redis://:b@r'}", ["limiter.url"]),
     ],
 )
 def test_the_keys_whose_values_differ_are_named(read: Read, before: str, after: str, keys: list[str]) -> None:
@@ -72,3 +74,11 @@ def test_files_are_those_that_values_name_and_the_file_itself(tmp_path: Path) ->
 
     assert set(files) == {file, token}
     assert None not in files.values()
+
+
+def test_stores_stay_until_the_process_is_started_anew(read: Read) -> None:
+    before = read(_PLAIN)
+    after = read(_PLAIN + "limiter: {url: 'redis://r', fail: open}\nasync: {ledger: none}")
+
+    assert waiting_for_restart(before, after) == ["limiter.fail", "async.ledger", "limiter.url"]
+    assert changed_keys(before, under_listeners_of(before, after)) == []

@@ -24,6 +24,8 @@ _UPSTREAM = "upstream: {url: http://a}\n"
         ("batch: {operations_max: 50}", "2:25: batch.sync_operations_max: 100 is above operations_max (50)"),
         ("batch: {body_max: 1KiB}", "2:19: batch.operation_body_max: is above body_max, the limit of the whole"
                                      " envelope"),
+        ("limiter: {url: 'redis://r'}\nlimits: [{name: a, key: global, rate: 999999937/h}]",
+         "3:39: limits[0].rate: Redis cannot count it exactly; round it, such as 999999000/h, or give it per s or min"),
         ("async: {ledger: 'redis://r'}",
          "2:17: async.key: a ledger in Redis needs it, the same for all replicas: {fromEnv: BATCH_KEY} or"
          " {fromFile: PATH}; `openssl rand -base64 32` makes a good one"),
