@@ -260,7 +260,7 @@ async def test_an_upstream_that_has_not_changed_keeps_its_connections(
 
     assert kept == 1
     assert api.connections == 2
-    assert limit == 7
+    assert limit == 6  # what batches may have of 7
 
 
 @pytest.mark.parametrize(
