@@ -87,8 +87,8 @@ class Admission:
         return route
 
     def resolution(self, batch: Batch, routes: Sequence[Route | Failure], rules: Rules) -> Resolution | None:
-        """What resolves the references of an admitted batch; None where nobody waits."""
-        if batch.graph is None:
+        """What resolves the references of an admitted batch; None where it can hold none."""
+        if batch.graph is None or not batch.graph.refers:
             return None
         limited = {template for limit in self._limits for template in limit.templates or ()}
         return Resolution(batch, routes, rules, partial(self.decide, batched=True), limited)

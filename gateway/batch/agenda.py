@@ -30,6 +30,7 @@ class Agenda:
         self._operations = operations
         self._resolution = resolution
         self._order = None if graph is None else Order(graph)
+        self._fails_from = 400 if graph is None else graph.fails_from
         self._unsent = set(range(len(operations))) - earlier.keys() if graph is not None else set[int]()
         self._kept: dict[int, Outcome] = {}
         self._parent_lost: dict[int, int] = {}
@@ -54,8 +55,9 @@ class Agenda:
             return ()
         if self._resolution is not None and outcome.index in self._resolution.wanted:
             self._kept[outcome.index] = outcome
+        succeeded = outcome.succeeded and outcome.status < self._fails_from
         lost = []
-        for child, parent in self._order.finished(outcome.index, succeeded=outcome.succeeded):
+        for child, parent in self._order.finished(outcome.index, succeeded=succeeded):
             self._parent_lost[child] = parent
             if child in self._unsent:
                 self._unsent.discard(child)

@@ -11,10 +11,15 @@ _CYCLE_SHOWN_MAX = 8
 
 
 class Graph(NamedTuple):
-    """`parents[i]` must have succeeded before operation i is sent; `children` are the same edges seen from above."""
+    """`parents[i]` must have succeeded before operation i is sent; `children` are the same edges seen from above.
+
+    An answer of `fails_from` or above is no success. `refers`: operations may take values from those they wait for.
+    """
 
     parents: Sequence[Sequence[int]]
     children: Sequence[Sequence[int]]
+    fails_from: int = 400
+    refers: bool = True
 
 
 class Tangle(NamedTuple):

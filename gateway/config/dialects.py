@@ -1,7 +1,7 @@
 """The vendors' formats for many calls in one request: each is spoken where its section stands."""
 
 import re
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, Strict, WithJsonSchema
 
@@ -44,6 +44,29 @@ class Facebook(Section):
     )
 
 
+class Graph(Section):
+    """Microsoft Graph's JSON batches, which are those of OData 4.01."""
+
+    path: Prefix = Field(
+        default="/$batch", description="POST of JSON here, below any service root, is a batch of Graph's clients."
+    )
+    operations_max: int = Field(default=20, ge=1, le=100_000, description="Most requests of one batch.")
+    origins: Origins = Field(
+        default=("https://graph.microsoft.com",),
+        description="Hosts that a request may name in a whole URL; it goes to the upstream all the same.",
+    )
+    bodies: Literal["object", "base64", "auto"] = Field(
+        default="object",
+        description="How JSON bodies are answered: as objects, as Graph does; in base64, the only form that Python's "
+        "msgraph-core reads; or auto, base64 for that client only.",
+    )
+    slash: Literal["host", "root"] = Field(
+        default="host",
+        description="Where a URL with a slash in front begins: at the host, as in OData, or at the service root, as in "
+        "Graph.",
+    )
+
+
 class Dialects(Section):
     """The vendors' formats that are spoken; what is absent is not."""
 
@@ -52,4 +75,7 @@ class Dialects(Section):
     )
     facebook: Facebook | None = Field(
         default=None, description="Facebook's Graph batches.", examples=[{"operations_max": 50}]
+    )
+    graph: Graph | None = Field(
+        default=None, description="Microsoft Graph's JSON batches.", examples=[{"path": "/$batch"}]
     )

@@ -15,4 +15,7 @@ facebook      WIRE 7: the `batch` of a form, JSON or a query, an array of reques
 facebook_envelope  where such parameters stand
 facebook_entry     one of its requests: target, body, files, references
 facebook_answer    what became of them, as Facebook's client judges it
+graph         WIRE 6: Microsoft Graph's JSON batches, which are those of OData 4.01
+graph_entries what an entry of such a batch is made of
+graph_answer  what became of it, as Graph writes it
 """

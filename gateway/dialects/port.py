@@ -22,7 +22,10 @@ class EnvelopeLimits:
 
 
 class Call(NamedTuple):
-    """A caller's request as a vendor's dialect sees it. `path` is raw, without its query; `host` is whom he asked."""
+    """A caller's request as a vendor's dialect sees it. `path` is raw, without its query; `host` is whom he asked.
+
+    `prefer` and `agent` are his `Prefer` and `User-Agent`.
+    """
 
     method: str
     path: str
@@ -30,6 +33,8 @@ class Call(NamedTuple):
     content_type: str
     body: bytes
     host: str = ""
+    prefer: str = ""
+    agent: str = ""
 
 
 class Read(NamedTuple):

@@ -4,9 +4,11 @@ from collections.abc import Callable, Mapping
 
 from gateway.dialects.facebook import Facebook
 from gateway.dialects.google import Google
+from gateway.dialects.graph import MicrosoftGraph
 from gateway.dialects.port import Dialect
 
 DIALECTS: Mapping[str, Callable[..., Dialect]] = {
     "google": Google,
     "facebook": Facebook,
+    "graph": MicrosoftGraph,
 }

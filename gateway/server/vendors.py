@@ -58,14 +58,15 @@ class Vendor:
         return Answer(page.status, fields, page.body, close=error.close)
 
     async def _read(self, request: BaseRequest, served: Served) -> Read | None:
-        origins, body_bytes_max = self._settings.origins, self._settings.body_bytes_max
-        if self._dialect.reads(call_of(request, origins)):
+        body_bytes_max = self._settings.body_bytes_max
+        call = call_of(request, self._settings.origins)
+        if self._dialect.reads(call):
             check_framing(request, body_bytes_max)
-            return self._dialect.parse(call_of(request, origins, await self._in_place.body(request, served)))
+            return self._dialect.parse(_with_body(call, request, await self._in_place.body(request, served)))
         invite(request)
         body = await begun(request, body_bytes_max)
         try:
-            read = self._dialect.parse(call_of(request, origins, body))
+            read = self._dialect.parse(_with_body(call, request, body))
         except EnvelopeError:
             if len(body) > body_bytes_max:  # so it is one, though the rest of it was not read
                 raise too_large(body_bytes_max) from None
@@ -105,8 +106,13 @@ class Vendors:
         return next((vendor for vendor in self._vendors if vendor.may_read(call)), None)
 
 
-def call_of(request: BaseRequest, origins: Origins, body: bytes = b"") -> Call:
+def call_of(request: BaseRequest, origins: Origins) -> Call:
+    """The request as far as it takes to know whose it is: every request is asked."""
     path, _, query = request.raw_path.partition("?")
-    return Call(
-        request.method, path, query, request.headers.get("Content-Type", ""), body, origins.host_of(request) or ""
-    )
+    host = origins.host_of(request) or ""
+    return Call(request.method, path, query, request.headers.get("Content-Type", ""), b"", host)
+
+
+def _with_body(call: Call, request: BaseRequest, body: bytes) -> Call:
+    prefer = ", ".join(request.headers.getall("Prefer", ()))
+    return call._replace(body=body, prefer=prefer, agent=request.headers.get("User-Agent", ""))

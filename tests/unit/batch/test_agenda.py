@@ -39,3 +39,11 @@ def test_the_rest_is_what_was_not_begun() -> None:
 
     assert agenda.rest() == [1, 2, 3]
     assert agenda.finished(Outcome(0, 500)) == []
+
+
+def test_an_answer_from_the_graphs_own_mark_on_is_no_success_for_the_children() -> None:
+    strict = Agenda(OPERATIONS, GRAPH._replace(fails_from=300), None, {})
+    lenient = Agenda(OPERATIONS, GRAPH, None, {})
+
+    assert [each.index for each in strict.finished(Outcome(0, 302))] == [1, 2]
+    assert lenient.finished(Outcome(0, 302)) == []
