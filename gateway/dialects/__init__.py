@@ -8,8 +8,9 @@ schedule      when an asynchronous batch may begin
 native_shape  what is wrong with a native envelope's members, each with its pointer: the slow path
 tabular       outcomes as CSV
 multistatus   the same outcomes as RFC 4918 XML
+multipart     bodies of several parts, and header lines
 google        WIRE 5: requests as the parts of one multipart/mixed, and their answers
-google_parts  what such a part, and the HTTP request inside it, is made of
+google_parts  the HTTP request inside such a part
 google_answer what became of them, as Google writes it
 facebook      WIRE 7: the `batch` of a form, JSON or a query, an array of requests
 facebook_envelope  where such parameters stand

@@ -10,7 +10,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
-from gateway.dialects.google_parts import PartError, boundary_of, field_of, fields_of, head_of, parts_of
+from gateway.dialects.multipart import PartError, boundary_of, field_of, fields_of, head_of, parts_of
 from gateway.dialects.port import Call, EnvelopeError
 from gateway.upstream.headers import RawFields
 

@@ -15,20 +15,12 @@ from gateway.batch.model import Batch, Operation, Outcome
 from gateway.batch.references import MARK
 from gateway.batch.validation import VIOLATIONS_MAX, Rules, violations
 from gateway.dialects import google_answer
-from gateway.dialects.google_parts import (
-    Head,
-    Inner,
-    PartError,
-    boundary_of,
-    field_of,
-    fields_of,
-    head_of,
-    parts_of,
-    request_in,
-)
+from gateway.dialects.google_parts import Head, Inner, request_in
+from gateway.dialects.multipart import PartError, boundary_of, fields_of, head_of, parts_of
 from gateway.dialects.port import Call, EnvelopeError, Page, Read
 from gateway.errors import GatewayError, quoted
 
+_PARAMETERS_MAX = 100  # each is looked at for each call
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE)
 
 
@@ -84,6 +76,8 @@ class Google:
 
     def _operations(self, call: Call, memo: _Memo) -> Iterator[Operation]:
         outer = [(_name(piece), piece) for piece in call.query.split("&") if piece]
+        if len(outer) > _PARAMETERS_MAX:
+            raise EnvelopeError("invalid-envelope", f"more than {_PARAMETERS_MAX} parameters for every call")
         known: dict[bytes, Head] = {}
         for content_id, content in self._requests(call):
             index = len(memo.content_ids)
@@ -97,24 +91,22 @@ class Google:
 
     def _requests(self, call: Call) -> Iterator[tuple[str | None, bytes]]:
         """`Content-ID` and content of each part that is an HTTP request; parts of other kinds are left out."""
-        count = 0
         for number, part in enumerate(parts_of(call.body, boundary_of(call.content_type)), 1):
-            lines, content = head_of(part)
-            try:
-                fields = fields_of(lines)
-            except PartError as error:  # without its Content-ID the answer would have no place in the client's
-                raise EnvelopeError("invalid-envelope", f"part {number}: {error}") from None
-            if _essence(_text(field_of(fields, b"content-type") or b"application/http")) != "application/http":
-                continue
-            count += 1
-            if count > self._operations_max:
+            if number > self._operations_max:
                 detail = f"more than {self._operations_max} calls in one batch; send several"
                 raise EnvelopeError("too-many-operations", detail)
-            yield _content_id(fields, number), content
+            lines, content = head_of(part)
+            try:
+                named = {name.lower(): value for name, value in reversed(fields_of(lines))}
+            except PartError as error:  # without its Content-ID the answer would have no place in the client's
+                raise EnvelopeError("invalid-envelope", f"part {number}: {error}") from None
+            kind = named.get(b"content-type", b"application/http")
+            if kind == b"application/http" or _essence(kind.decode("latin-1")) == "application/http":
+                yield _content_id(named.get(b"content-id"), number), content
 
     def _target(self, inner: Inner, host: str) -> str:
         target = inner.target
-        if whole := _ABSOLUTE.fullmatch(target):
+        if target[0] != "/" and (whole := _ABSOLUTE.fullmatch(target)):
             scheme, authority, target = whole[1].lower(), whole[2].lower(), whole[3]
             if authority != host.lower() and f"{scheme}://{authority}" not in self._origins:
                 raise PartError(f"{quoted(inner.target)} is on another host; write its path")
@@ -128,12 +120,7 @@ def _essence(media_type: str) -> str:
     return media_type.partition(";")[0].strip().lower()
 
 
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
-
-
-def _content_id(fields: Sequence[tuple[bytes, bytes]], number: int) -> str | None:
-    said = field_of(fields, b"content-id")
+def _content_id(said: bytes | None, number: int) -> str | None:
     if said is None:
         return None
     text = said.decode("utf-8", "surrogateescape")

@@ -131,6 +131,17 @@ def test_parts_of_other_kinds_are_no_calls_and_a_type_may_be_left_out() -> None:
     assert [operation.target for operation in _GOOGLE.parse(_call(body)).batch.operations] == ["/a"]
 
 
+def test_a_kind_may_have_parameters_and_capitals() -> None:
+    body = _envelope("GET /a HTTP/1.1\n", head="content-type: Application/HTTP; msgtype=request\n")
+
+    assert len(_GOOGLE.parse(_call(body)).batch.operations) == 1
+
+
+def test_parameters_for_every_call_are_few() -> None:
+    with pytest.raises(EnvelopeError, match="parameters"):
+        _operations("GET /a HTTP/1.1\n", query="&".join(f"p{number}=1" for number in range(101)))
+
+
 @pytest.mark.parametrize(
     ("body", "slug"),
     [
@@ -141,6 +152,7 @@ def test_parts_of_other_kinds_are_no_calls_and_a_type_may_be_left_out() -> None:
         (_envelope("GET /a HTTP/1.1\n", head="Content-ID: <\x01>\n"), "invalid-envelope"),
         (b"--b\nContent-ID: <\xff>\n\nGET /a HTTP/1.1\n\n--b--", "invalid-envelope"),
         (_envelope(*["GET a HTTP/1.1\n"] * 201), "too-many-operations"),
+        (_envelope(*["text"] * 201, head="Content-Type: text/plain\n"), "too-many-operations"),
         (_envelope(*["GET /a//b HTTP/1.1\n"] * 101), "invalid-envelope"),
     ],
 )
