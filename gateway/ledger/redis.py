@@ -202,9 +202,12 @@ class RedisLedger:
     async def _views(self, ids: Sequence[str]) -> list[View | None]:
         if not ids:
             return []
+        known = [
+            self._store.memory.seen(batch_id) for batch_id in ids
+        ]  # before the read: what comes meanwhile is newer
         answers = await self._store.read(*(("HMGET", keys.meta(id_), *redis_records.VIEWED) for id_ in ids))
-        for batch_id, fields in zip(ids, answers, strict=True):
-            if int(fields[0] or 0) < self._store.memory.seen(batch_id):
+        for batch_id, fields, seen in zip(ids, answers, known, strict=True):
+            if int(fields[0] or 0) < seen:
                 await self._store.mend(batch_id)
         return [redis_records.view(*pair) for pair in zip(ids, answers, strict=True)]
 

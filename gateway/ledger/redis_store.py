@@ -120,8 +120,9 @@ class Store:
         """A server was started anew or replaced: compare what it has with what it had acknowledged to this process."""
         self._leases_from_s = time.monotonic() + _OTHERS_MEND_S
         for batch_id in self.memory.unfinished():
+            seen = self.memory.seen(batch_id)  # before the read: what comes meanwhile is newer
             [seq] = await self._read([("HGET", keys.meta(batch_id), "seq")])
-            if int(seq or 0) < self.memory.seen(batch_id):
+            if int(seq or 0) < seen:
                 self._went_back(batch_id)
                 await self._put_back(batch_id)
 

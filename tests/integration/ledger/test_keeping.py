@@ -1,5 +1,6 @@
 """No key outlives its batch (PROMISES L6), and what is deleted or over is gone."""
 
+import asyncio
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -9,7 +10,7 @@ import redis
 
 from gateway.ledger.redis import RedisLedger
 from tests.contract.stores import STORES, running
-from tests.integration.ledger.servers import batch, ledger_at, part
+from tests.integration.ledger.servers import batch, ledger_at, part, server
 
 LONGEST_MS = 2 * 86_400_000 + 3_600_000  # its life, its keeping, and the mark of what was deleted
 
@@ -62,3 +63,26 @@ async def test_a_deleted_batch_leaves_only_a_mark(both: tuple[RedisLedger, "redi
     assert client.hgetall("{bg:b1}:meta").keys() == {"state", "seq"}
     assert not any("b1" in str(entry) for entry in client.zrange("{bg:index}:due", 0, -1))
     assert await ledger.view("b1") is None
+
+
+async def test_a_batch_that_is_looked_at_while_it_moves_on_has_lost_nothing() -> None:
+    lost: list[str] = []
+    with server("valkey") as running:
+        ledger = ledger_at(running.url, lost, timeout_s=10.0)
+        await ledger.accept(batch(slices=100, size=1))
+
+        async def work() -> None:
+            for lease in await ledger.lease("worker", most=100, lasts_ms=60_000):
+                await ledger.intend(lease, [lease.first])
+                await ledger.record(lease, part(lease.slice, [lease.first]), ends=True)
+
+        working = [asyncio.create_task(work()) for _ in range(2)]
+        looks = 0
+        while not all(task.done() for task in working):
+            await asyncio.gather(*(ledger.view("b1") for _ in range(8)))
+            looks += 8
+        await asyncio.gather(*working)
+        await ledger.close()
+
+    assert lost == []
+    assert looks >= 8
