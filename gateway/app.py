@@ -17,6 +17,7 @@ from gateway.lifecycle import report
 from gateway.lifecycle.counting import counting
 from gateway.lifecycle.drain import Drain, Timings
 from gateway.lifecycle.generation import Generation, Generations, Lasting
+from gateway.lifecycle.keyring import replay_of
 from gateway.lifecycle.reload import Applied, Reloader
 from gateway.server.connection import CallerServer, Handler
 from gateway.server.edge import Edge
@@ -43,7 +44,9 @@ class App:
         self._metrics = Metrics(VERSION)
         via = f"1.1 batch-gateway ({token_hex(4)})".encode()
         self._counting = counting(config.limiter, loop, self._metrics, lambda: self.logger)
-        self._lasting = Lasting(loop, self._metrics, self._counting.limiter, via)
+        self._lasting = Lasting(
+            loop, self._metrics, self._counting.limiter, via, replay=replay_of(config, self._metrics)
+        )
         self._generations = Generations(Generation(loaded, self._lasting))
         self._edge = Edge(self._generations.current.rooms, via=via)
         self._reloader = Reloader(
@@ -95,6 +98,8 @@ class App:
             await self._lasting.keeping.close()
         await self._generations.close()
         await self._counting.close()
+        if self._lasting.replay is not None:
+            await self._lasting.replay.close()
 
     async def _open_ledger(self) -> None:
         """From here on batches may be asynchronous; without a ledger the gateway serves all others."""

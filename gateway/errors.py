@@ -112,6 +112,9 @@ PROBLEMS = _table(
         "A reference found nothing that fits in the outcome that it names; not sent.",
     ),
     ("credential-refused", 401, "Credential refused", "The upstream answered 401 to an earlier operation; not sent."),
+    # Idempotency keys.
+    ("idempotency-in-progress", 409, "Idempotency key in use", "An operation under this key is on its way; ask again."),
+    ("idempotency-key-reused", 422, "Idempotency key reused", "The key stands for another request; use a new one."),
     # Asynchronous batches.
     ("async-disabled", 422, "Asynchronous batches are off", "Send fewer operations, or configure a ledger."),
     ("ledger-unavailable", 503, "Ledger unavailable", "Nothing was accepted; come back after Retry-After."),

@@ -14,8 +14,7 @@ from gateway.batch.agenda import Agenda
 from gateway.batch.model import SAFE_METHODS, Failure, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
-from gateway.errors import PROBLEMS
-from gateway.plan import HALTED, OUT_OF_TIME, Gate, Plan
+from gateway.plan import HALTED, OUT_OF_TIME, Gate, Plan, refused
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import Names, end_to_end
 from gateway.upstream.turns import Turn, Turns
@@ -47,9 +46,11 @@ class Executor:
             while left:
                 finished = await run.finished()
                 left -= len(finished)
+                if plan.keyed is not None:
+                    await plan.keyed.settle(finished)
                 yield finished
         finally:
-            run.stop(self._stray)
+            run.stop(self._stray if plan.keyed is None else partial(plan.keyed.stray, self._stray))
 
 
 class _Run:
@@ -87,15 +88,18 @@ class _Run:
     def stop(self, stray: Callable[[Outcome], None]) -> None:
         """Send nothing further. Outcomes that still come go to `stray`."""
         self._stray = stray
-        self._agenda.rest()
+        unsent = [*self._agenda.rest()]
         for outcome in self._finished:  # nobody will fetch these
-            if outcome.attempts:
+            if outcome.attempts or self._plan.keyed is not None:
                 stray(outcome)
         for upstream in self._upstreams.values():
             upstream.pool.turns.leave(self)
             if self._in_flight:
                 for exchange in upstream.pool.withdraw_waiting(self._done):
                     self._turns_of(exchange.index).withdrawn(self, exchange.index)
+                    unsent.append(exchange.index)
+        if self._plan.keyed is not None:
+            self._plan.keyed.unsent(unsent)
         for timer in (self._timer, self._deadline):
             if timer is not None:
                 timer.cancel()
@@ -135,7 +139,7 @@ class _Run:
             route = self._plan.routes[index]
             if isinstance(route, Failure):
                 self._begin(index)
-                self._finish(Outcome(index, PROBLEMS[route.slug].status, failure=route))
+                self._finish(refused(index, route))
                 continue
             turns = self._upstreams[route.upstream].pool.turns
             if turns.in_flight >= turns.room or (turns.line and not called):
@@ -162,7 +166,7 @@ class _Run:
 
     def _unsent(self, index: int, refusal: Failure) -> None:
         """The upstream is away: the operation ends unsent, and what that means for those behind it."""
-        self._finish(Outcome(index, PROBLEMS[refusal.slug].status, failure=refusal))
+        self._finish(refused(index, refusal))
         if self._halts:
             self._send_no_more(HALTED)
 
@@ -195,7 +199,7 @@ class _Run:
             self._turns_of(index).withdrawn(self, index)
         if refusal is not None and self._stray is None:
             for index in held:
-                self._finish(Outcome(index, PROBLEMS[refusal.slug].status, failure=refusal))
+                self._finish(refused(index, refusal))
             self._send()
 
     def _submit(self, index: int, route: Route) -> None:
@@ -205,7 +209,7 @@ class _Run:
             if isinstance(settled, Failure):
                 self._in_flight -= 1
                 self._turns_of(index).withdrawn(self, index)
-                self._finish(Outcome(index, PROBLEMS[settled.slug].status, failure=settled))
+                self._finish(refused(index, settled))
                 self._loop.call_soon(self._send)
                 return
             operation, route = settled
@@ -282,13 +286,9 @@ class _Run:
         """Every operation that was not sent yet ends with `refusal`."""
         if self._stray is not None:
             return
-        status = PROBLEMS[refusal.slug].status
         for index in self._agenda.rest():
             own = self._plan.routes[index]
-            if isinstance(own, Failure):
-                self._finish(Outcome(index, PROBLEMS[own.slug].status, failure=own))
-            else:
-                self._finish(Outcome(index, status, failure=refusal))
+            self._finish(refused(index, own if isinstance(own, Failure) else refusal))
 
     def _is_early(self, index: int) -> bool:
         """Whether the operation's tokens are still to come; then `_send` runs again when they have."""

@@ -3,11 +3,15 @@
 import asyncio
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.resolution import Resolution
 from gateway.batch.routes import Route
+from gateway.errors import PROBLEMS
+
+if TYPE_CHECKING:
+    from gateway.replay.keyed import Keyed
 
 HALTED = Failure("halted", "an earlier operation failed and onFailure is halt; not sent")
 OUT_OF_TIME = Failure("batch-deadline", "the batch ran out of time before this operation was sent", retryable=True)
@@ -35,6 +39,7 @@ class Plan(NamedTuple):
     `write` makes an operation's request; `deadline_s` is a time of the loop's clock. `gate` None: nothing is awaited.
     `resolution` is there where operations may refer to others. Operations with an outcome in `earlier` are not sent.
     Nothing starts after `starts_until_s`, of the same clock; what was sent by then has until the deadline.
+    `keyed` is there where some have idempotency keys.
     """
 
     batch: Batch
@@ -48,6 +53,7 @@ class Plan(NamedTuple):
     resolution: Resolution | None = None
     earlier: Mapping[int, Outcome] = {}
     starts_until_s: float = math.inf
+    keyed: "Keyed | None" = None
 
     @property
     def has_one_credential(self) -> bool:
@@ -59,3 +65,8 @@ class Plan(NamedTuple):
             and len(upstreams) == 1
             and not any(name.lower() in ("authorization", "cookie") for name in own)
         )
+
+
+def refused(index: int, failure: Failure) -> Outcome:
+    """The outcome of an operation that the gateway does not send."""
+    return Outcome(index, PROBLEMS[failure.slug].status, failure=failure)

@@ -11,4 +11,5 @@ references  values of earlier outcomes in a path, a field or a body
 resolution  what such an operation becomes, judged anew
 jsonpath    the part of JSONPath that references may use
 agenda      what is left of a batch to send
+idempotency what an idempotency key looks like
 """

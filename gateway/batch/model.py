@@ -1,6 +1,7 @@
 """A batch, its operations and their outcomes: the one model that every dialect is read into and written from."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Literal
 
 import msgspec
@@ -16,7 +17,8 @@ Fields = tuple[tuple[str, str], ...]
 class Operation(msgspec.Struct, frozen=True, gc=False):
     """One request of a batch. `target` is the path with its query; `fields` are its own header fields, in order.
 
-    `depends_on` are the ids of operations that must have succeeded before.
+    `depends_on` are the ids of operations that must have succeeded before. `key` is its idempotency key, unquoted;
+    it stands among `fields` as well.
     """
 
     id: str
@@ -27,6 +29,7 @@ class Operation(msgspec.Struct, frozen=True, gc=False):
     has_body: bool = False
     timeout_s: float | None = None
     depends_on: tuple[str, ...] = ()
+    key: str = ""
 
 
 class Schedule(msgspec.Struct, frozen=True, gc=False):
@@ -47,6 +50,9 @@ class Schedule(msgspec.Struct, frozen=True, gc=False):
 AT_ONCE = Schedule()
 
 
+_KEY = attrgetter("key")
+
+
 class Batch(msgspec.Struct, frozen=True, gc=False):
     """Operations that are validated, routed, counted and run together. `pointer`: where they stood on the wire.
 
@@ -60,6 +66,11 @@ class Batch(msgspec.Struct, frozen=True, gc=False):
     graph: Graph | None = None
     schedule: Schedule = AT_ONCE
     one_credential: bool = True
+
+    @property
+    def has_keys(self) -> bool:
+        """Whether an operation has an idempotency key."""
+        return any(map(_KEY, self.operations))
 
 
 class Failure(msgspec.Struct, frozen=True, gc=False):
@@ -75,7 +86,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     """What became of the operation at `index`: the upstream's answer, or the gateway's `failure`.
 
     `headers` are the upstream's end-to-end fields in HTTP's usual capitals; a repeated field is a list. `upstream_s` is
-    the time that the last of `attempts` sends took, in seconds.
+    the time that the last of `attempts` sends took, in seconds. `replayed`: it is that of an earlier operation under
+    the same idempotency key.
     """
 
     index: int
@@ -85,6 +97,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     failure: Failure | None = None
     upstream_s: float = 0.0
     attempts: int = 0
+    replayed: bool = False
 
     @property
     def succeeded(self) -> bool:

@@ -3,7 +3,7 @@
 Rooms, in the order a setting travels:
 
 - `document` YAML with positions · `overrides` variables and flags · `tree` values that know their place
-- `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`, `asynchronous`, `dialects`;
+- `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`, `asynchronous`, `dialects`, `replay`;
   those of `section`, `units`, `secret`, `redis_url`
 - `refusals` what pydantic refused, in our words · `rules`, `route_rules` what does not fit together, read off a `draft`
 - `loading` all of it in turn · `effective` what is in force, with sources · `schema`, `shape` what may be written
@@ -18,6 +18,7 @@ from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
 from gateway.config.loading import STANDARD_INPUT, Loaded, contents_of, effective, load
 from gateway.config.model import Config
 from gateway.config.problem import ConfigError, Problem
+from gateway.config.replay import Replay
 from gateway.config.routes import Route
 from gateway.config.schema import json_schema
 from gateway.config.secret import Secret
@@ -42,6 +43,7 @@ __all__ = [
     "Problem",
     "Rate",
     "Reload",
+    "Replay",
     "Route",
     "Secret",
     "Section",

@@ -37,6 +37,7 @@ def under_listeners_of(before: Loaded, after: Loaded) -> Loaded:
         "admin": admin,
         "async_": before.config.async_,
         "limiter": before.config.limiter,
+        "replay": before.config.replay,
     }
     config = after.config.model_copy(update=lasting)
     sources = {
@@ -47,7 +48,9 @@ def under_listeners_of(before: Loaded, after: Loaded) -> Loaded:
 
 
 def _is_lasting(key: str) -> bool:
-    return key.startswith(("listen.", "async.", "limiter.")) or (key.startswith("admin.") and key != "admin.token")
+    return key.startswith(("listen.", "async.", "limiter.", "replay.")) or (
+        key.startswith("admin.") and key != "admin.token"
+    )
 
 
 def _values(value: object, path: KeyPath) -> Iterator[tuple[KeyPath, object]]:

@@ -12,6 +12,7 @@ from gateway.config.limits import Limit, Limiter
 from gateway.config.listeners import Admin, Listen
 from gateway.config.model import DEFAULT_UPSTREAM
 from gateway.config.problem import KeyPath
+from gateway.config.replay import Replay
 from gateway.config.routes import Route
 from gateway.config.section import Section
 from gateway.config.upstream import Upstream
@@ -36,6 +37,7 @@ class Draft:
     batch: Batch | None
     async_: Asynchronous | None
     async_given: frozenset[str]
+    replay: Replay | None
     upstreams: Mapping[KeyPath, Upstream]
     upstream_names: frozenset[str] | None
     routes: Mapping[KeyPath, Route]
@@ -54,6 +56,7 @@ def draft_of(raw: object) -> Draft:
         batch=_mended(Batch, sections.get("batch", {})),
         async_=_mended(Asynchronous, sections.get("async", {})),
         async_given=frozenset(given) if isinstance(given := sections.get("async"), dict) else frozenset(),
+        replay=_mended(Replay, sections.get("replay", {})),
         upstreams=_readable(Upstream, _upstreams(sections)),
         upstream_names=_upstream_names(sections.get("upstreams", {DEFAULT_UPSTREAM: {}})),
         routes=_readable(Route, _elements("routes", sections)),

@@ -12,6 +12,7 @@ from gateway.config.batch import Batch
 from gateway.config.dialects import Dialects
 from gateway.config.limits import Limit, Limiter
 from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
+from gateway.config.replay import Replay
 from gateway.config.routes import Route
 from gateway.config.section import Section
 from gateway.config.upstream import Upstream
@@ -70,6 +71,7 @@ class Config(Section):
         description="Vendors' batch formats to speak, each mounted where its own clients look.",
         examples=[{"google": {}}],
     )
+    replay: Replay = Field(default=Replay(), description="Idempotency keys: what makes a batch safe to send again.")
     identity: Identity = Field(default=Identity(), description="Who a caller is.")
     log: Log = Field(default=Log(), description="What is written to standard error.")
     drain: Drain = Field(default=Drain(), description="How the gateway goes away.")

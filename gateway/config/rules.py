@@ -35,6 +35,7 @@ def findings(draft: Draft) -> Iterator[Finding]:
     yield from _envelope(draft)
     yield from _key(draft)
     yield from _exact(draft)
+    yield from _keys_shared(draft)
 
 
 def _upstream_choice(draft: Draft) -> Iterator[Finding]:
@@ -105,3 +106,9 @@ def _exact(draft: Draft) -> Iterator[Finding]:
         if not is_exact(Bucket(limit.name, limit.rate.tokens, limit.rate.per_us, limit.burst)):
             message = "Redis cannot count it exactly; round it, such as 999999000/h, or give it per s or min"
             yield Finding((*path, "rate"), message, about=(("limiter", "url"), (*path, "burst")))
+
+
+def _keys_shared(draft: Draft) -> Iterator[Finding]:
+    if draft.replay is not None and draft.replay.is_shared and "key" not in draft.async_given:
+        message = "needs async.key, the same in every replica: keys are named and sealed with it"
+        yield Finding(("replay", "store"), message, about=(("async", "key"),))

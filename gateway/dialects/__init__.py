@@ -4,6 +4,7 @@ port          what a dialect is
 registry      the vendors' dialects that are answered in place, a line each
 strictness    what every JSON envelope must obey: UTF-8, depth, size of numbers, no duplicate members
 native        CONTRACT 2: JSON in, JSON or NDJSON out
+native_operation  one operation of it
 schedule      when an asynchronous batch may begin
 native_shape  what is wrong with a native envelope's members, each with its pointer: the slow path
 tabular       outcomes as CSV

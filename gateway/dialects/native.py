@@ -4,7 +4,6 @@ Bodies are `msgspec.Raw`: an operation's JSON body goes upstream, and an answer'
 """
 
 import base64
-import binascii
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -14,24 +13,12 @@ from msgspec import UNSET, Raw, UnsetType
 from gateway.batch.model import Batch, Fields, Operation, Outcome, Summary
 from gateway.batch.validation import Rules, Violation, order_of, violations
 from gateway.dialects import native_shape
+from gateway.dialects.native_operation import Headers, WireOperation, fields_of, operation_of
 from gateway.dialects.native_shape import ShapeError
 from gateway.dialects.port import EnvelopeError, EnvelopeLimits
 from gateway.dialects.schedule import schedule_of
 from gateway.dialects.strictness import check_members_once, check_structure, check_syntax, check_text
 from gateway.errors import PROBLEMS
-
-Headers = dict[str, str | list[str]]
-
-
-class _Operation(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    id: str | UnsetType = UNSET
-    method: str | UnsetType = UNSET
-    path: str | UnsetType = UNSET
-    headers: Headers | UnsetType = UNSET
-    body: Raw | UnsetType = UNSET
-    bodyEncoding: Literal["base64"] | UnsetType = UNSET  # noqa: N815 the wire's word
-    timeoutSeconds: Raw | UnsetType = UNSET  # noqa: N815
-    dependsOn: list[str] | UnsetType = UNSET  # noqa: N815
 
 
 class _Defaults(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
@@ -40,7 +27,7 @@ class _Defaults(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
 
 
 class _Envelope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    operations: list[_Operation]
+    operations: list[WireOperation]
     defaults: _Defaults | UnsetType = UNSET
     onFailure: Literal["continue", "halt"] | UnsetType = UNSET  # noqa: N815
     priority: Raw | UnsetType = UNSET
@@ -48,13 +35,9 @@ class _Envelope(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, 
 
 
 _ENVELOPE = msgspec.json.Decoder(_Envelope)
-_OPERATIONS = msgspec.json.Decoder(list[_Operation])
+_OPERATIONS = msgspec.json.Decoder(list[WireOperation])
 _RAW = msgspec.json.Decoder(Raw)
-_NUMBER = msgspec.json.Decoder(float)
-_TEXT = msgspec.json.Decoder(str)
 _ENCODER = msgspec.json.Encoder()
-_JSON_FIELDS: Fields = (("Content-Type", "application/json"),)
-_BYTES_FIELDS: Fields = (("Content-Type", "application/octet-stream"),)
 
 
 def parse(data: bytes, limits: EnvelopeLimits, rules: Rules) -> Batch:
@@ -117,8 +100,9 @@ def _batch(envelope: _Envelope, found: list[Violation], pointer: str, rules: Rul
 def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> list[Operation]:
     defaults = envelope.defaults
     method = "" if defaults is UNSET or defaults.method is UNSET else defaults.method
-    headers = () if defaults is UNSET or defaults.headers is UNSET else _fields((), defaults.headers)
-    if headers and (wrong := rules.fields_rule(headers)):  # judged once: a thousand operations would multiply it
+    headers = () if defaults is UNSET or defaults.headers is UNSET else fields_of((), defaults.headers)
+    wrong = _of_defaults(headers, rules) if headers else None
+    if wrong is not None:  # judged once: a thousand operations would multiply it
         found.append(Violation(-1, "defaults/headers", *wrong))
         headers = ()
     operations = []
@@ -129,68 +113,22 @@ def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> li
         if (
             not headers
             and wire.headers is wire.body is wire.bodyEncoding is wire.timeoutSeconds is wire.dependsOn is UNSET
+            and wire.idempotencyKey is UNSET
         ):
             operations.append(Operation(id_, verb, target))
             continue
         try:
-            operations.append(_full_operation(wire, id_, verb, target, headers))
+            operations.append(operation_of(wire, id_, verb, target, headers))
         except ShapeError as error:
             found.append(Violation(index, error.member, error.code, error.detail))
             operations.append(Operation(id_, verb, target))
     return operations
 
 
-def _full_operation(wire: _Operation, id_: str, method: str, target: str, defaults: Fields) -> Operation:
-    fields = defaults if wire.headers is UNSET else _fields(defaults, wire.headers)
-    timeout_s = None if wire.timeoutSeconds is UNSET else _timeout_s(wire.timeoutSeconds)
-    parents = () if wire.dependsOn is UNSET else tuple(wire.dependsOn)
-    if wire.body is UNSET or (bytes(wire.body) == b"null" and method in ("GET", "HEAD")):
-        if wire.bodyEncoding is not UNSET and wire.body is UNSET:
-            raise ShapeError("bodyEncoding", "body-not-allowed", "there is no body to decode; leave bodyEncoding out")
-        return Operation(id_, method, target, fields, timeout_s=timeout_s, depends_on=parents)
-    body, implied = _body(wire.body, fields, encoded=wire.bodyEncoding is not UNSET)
-    return Operation(id_, method, target, fields + implied, body, True, timeout_s, parents)
-
-
-def _fields(defaults: Fields, own: Headers) -> Fields:
-    """The operation's fields in order, its own ones in place of the defaults of the same name."""
-    named = {name.lower() for name in own}
-    kept = tuple(field for field in defaults if field[0].lower() not in named)
-    return kept + tuple(
-        (name, value) for name, values in own.items() for value in (values if isinstance(values, list) else [values])
-    )
-
-
-def _body(raw: Raw, fields: Fields, *, encoded: bool) -> tuple[bytes, Fields]:
-    """The bytes to send, and the field that they imply: the caller's JSON text, or a string's text or bytes."""
-    media_type = next((value for name, value in fields if name.lower() == "content-type"), None)
-    text = bytes(raw)
-    if encoded:
-        return _decoded_base64(text), () if media_type else _BYTES_FIELDS
-    if media_type is None:
-        return text, _JSON_FIELDS
-    essence = media_type.partition(";")[0].strip().lower()
-    if essence == "application/json" or essence.endswith("+json"):
-        return text, ()
-    if not text.startswith(b'"'):
-        raise ShapeError(
-            "body", "body-not-allowed", "a body that is not JSON is a string; quote it or use bodyEncoding"
-        )
-    return _TEXT.decode(text).encode("utf-8"), ()
-
-
-def _decoded_base64(text: bytes) -> bytes:
-    try:
-        return base64.b64decode(_TEXT.decode(text), validate=True)
-    except (msgspec.ValidationError, binascii.Error, ValueError):
-        raise ShapeError("body", "body-not-allowed", "the body is not base64 (RFC 4648 section 4, padded)") from None
-
-
-def _timeout_s(raw: Raw) -> float:
-    try:
-        return _NUMBER.decode(raw)
-    except msgspec.DecodeError:
-        raise ShapeError("timeoutSeconds", "timeout", "write a number of seconds") from None
+def _of_defaults(headers: Fields, rules: Rules) -> tuple[str, str] | None:
+    if any(name.lower() == "idempotency-key" for name, _ in headers):
+        return "header-not-allowed", "a key is of one operation; write it there"
+    return rules.fields_rule(headers)
 
 
 class _Result(msgspec.Struct, omit_defaults=True, gc=False):
@@ -202,6 +140,7 @@ class _Result(msgspec.Struct, omit_defaults=True, gc=False):
     result: Any = UNSET
     encoding: str | UnsetType = UNSET
     error: Mapping[str, Any] | UnsetType = UNSET
+    replayed: bool = False
 
 
 def result_of(id_: str, outcome: Outcome, base: str) -> _Result:
@@ -209,10 +148,10 @@ def result_of(id_: str, outcome: Outcome, base: str) -> _Result:
     if outcome.failure is None and outcome.status < 400:
         headers = outcome.headers
         if not outcome.body:
-            return _Result(id_, outcome.status, headers)
+            return _Result(id_, outcome.status, headers, replayed=outcome.replayed)
         body, encoding = embedded(outcome)
-        return _Result(id_, outcome.status, headers, body, encoding)
-    return _Result(id_, outcome.status, outcome.headers, error=_error(outcome, base))
+        return _Result(id_, outcome.status, headers, body, encoding, replayed=outcome.replayed)
+    return _Result(id_, outcome.status, outcome.headers, error=_error(outcome, base), replayed=outcome.replayed)
 
 
 def embedded(outcome: Outcome) -> tuple[Any, str | UnsetType]:

@@ -15,9 +15,6 @@ from gateway.batch.validation import VIOLATIONS_MAX, Violation
 from gateway.dialects.port import EnvelopeError
 from gateway.errors import quoted
 
-_NOT_BUILT = {
-    "idempotencyKey": "replay is not built yet; leave idempotencyKey out",
-}
 _WORDS: Mapping[Any, str] = {
     str: "a string",
     dict[str, str | list[str]]: "an object of strings, or of arrays of strings",
@@ -34,6 +31,7 @@ _MEMBERS: Mapping[str, Any] = {
     "bodyEncoding": str,
     "timeoutSeconds": float,
     "dependsOn": list[str],
+    "idempotencyKey": str,
 }
 _TOP = ("operations", "defaults", "onFailure", "priority", "notBefore")
 
@@ -131,7 +129,7 @@ def _good_members(raw: Raw, known: Sequence[str], index: int, at: str, found: li
         return {}
     good = {}
     for name, value in members.items():
-        wrong = _of_member(name, value) if name in known else _of_stranger(name, known)
+        wrong = _of_member(name, value) if name in known else ("unknown-member", _unknown(name, known))
         if wrong is None:
             good[name] = value
         else:
@@ -149,12 +147,6 @@ def _of_member(name: str, value: Raw) -> tuple[str, str] | None:
     except msgspec.ValidationError:
         return "type", f"{name} is {_WORDS[_MEMBERS[name]]}"
     return None
-
-
-def _of_stranger(name: str, known: Sequence[str]) -> tuple[str, str]:
-    if name in _NOT_BUILT:
-        return "not-built-yet", _NOT_BUILT[name]
-    return "unknown-member", _unknown(name, known)
 
 
 def _unknown(name: str, known: Sequence[str]) -> str:

@@ -17,6 +17,7 @@ from gateway.config import Loaded
 from gateway.config import Upstream as UpstreamSettings
 from gateway.executor import Executor
 from gateway.limiter.port import Limiter
+from gateway.replay.replay import Replay
 from gateway.server.access import Access
 from gateway.server.batches import Batches
 from gateway.server.edge import Edge, Rooms
@@ -38,13 +39,14 @@ _LOOK_S = 0.05
 @dataclass(frozen=True, slots=True)
 class Lasting:
     """What outlives every configuration. `via` tells this replica from others, so that a loop is seen; without
-    `keeping` there are no asynchronous batches."""
+    `keeping` there are no asynchronous batches, without `replay` no idempotency keys."""
 
     loop: asyncio.AbstractEventLoop
     metrics: Metrics
     limiter: Limiter
     via: bytes
     keeping: "Keeping | None" = None
+    replay: Replay | None = None
 
 
 class _Owned(NamedTuple):
@@ -82,7 +84,7 @@ class Generation:
         keeping = lasting.keeping
         asynchronous = None if keeping is None else keeping.calls(config)
         run = wiring.run_settings(config, lasting.via)
-        in_place = InPlace(run, admission, executor, access)
+        in_place = InPlace(run, admission, executor, access, lasting.replay)
         batch_settings = wiring.batch_settings(config, run, has_ledger=keeping is not None)
         batches = Batches(batch_settings, in_place, admission, access, asynchronous)
         dialects, rules = wiring.dialects(config)

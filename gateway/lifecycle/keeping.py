@@ -156,7 +156,7 @@ def _shared(url: str, config: Config, went_back: Callable[[str], None]) -> Opene
 
 async def _embedded(place: LedgerPlace, config: Config) -> Opened:
     now_ms = steady_clock()
-    file = _first_that_can_be_made(place.files)
+    file = first_that_can_be_made(place.files)
     secret = wiring.master_secret(config.async_)
     try:
         if secret is None:
@@ -167,7 +167,7 @@ async def _embedded(place: LedgerPlace, config: Config) -> Opened:
     return Opened(store, store, secret, Clock(lambda: now_ms() / 1000), f"sqlite:{file or ':memory:'}")
 
 
-def _first_that_can_be_made(files: tuple[Path, ...]) -> Path | None:
+def first_that_can_be_made(files: tuple[Path, ...]) -> Path | None:
     """The first file whose folder exists or can be made, and can be written to; None for a ledger in memory."""
     for file in files[:-1]:
         try:

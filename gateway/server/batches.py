@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp.web import BaseRequest
 
@@ -22,7 +22,7 @@ from gateway.server.answer import Answer
 from gateway.server.chunks import Chunks
 from gateway.server.deadline import is_left, ran_out
 from gateway.server.envelope import check_head, form_of
-from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields
+from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields, begun, refused_keys
 from gateway.server.limits_page import limits_page
 from gateway.server.preferences import Preferences, goes_on_record, preferences_of
 
@@ -111,9 +111,10 @@ class Batches:
         fields = answer_fields(request, admitted, served)
         if wait_s is not None:
             fields.append((b"Preference-Applied", b"wait=%d" % wait_s))
-        if form == _LINES.media_type:
-            return await self._stream(request, plan, fields, served, keep_alive=not is_draining())
-        outcomes = await in_place.outcomes(plan, served)
+        async with in_place.keyed(plan, served) as plan:
+            if form == _LINES.media_type:
+                return await self._stream(request, plan, fields, served, keep_alive=not is_draining())
+            outcomes = await in_place.outcomes(plan, served)
         if self._asynchronous is not None and ran_out(plan, outcomes, asyncio.get_running_loop().time()):
             promoted = await self._promoted(self._asynchronous, request, plan, outcomes, served)
             if promoted is not None:
@@ -132,6 +133,8 @@ class Batches:
         """202 once the batch is durable. The worker admits its operations: routes, then tokens as they come."""
         if is_draining:
             raise GatewayError("draining", headers={"Retry-After": "5"})
+        if batch.has_keys:
+            raise refused_keys(batch, "not-built-yet", "keys are honoured in batches that are answered in place")
         self._admission.check(batch.operations, batch.pointer, ordered=batch.graph is not None)
         view = await asynchronous.accept(batch, request, served.caller, dialect=served.dialect)
         served.batch_id = view.id
@@ -144,7 +147,7 @@ class Batches:
         """202 for a batch whose time is up: what has an outcome keeps it, the rest runs in the background (PROMISES
         2.3, rule 6). None where nothing is left to run, or where the ledger cannot take it."""
         finished = tuple(outcome for outcome in outcomes if not is_left(outcome))
-        if len(finished) == len(outcomes) or plan.batch.graph is not None:
+        if len(finished) == len(outcomes) or plan.batch.graph is not None or plan.keyed is not None:
             return None
         try:
             view = await there.accept(plan.batch, request, served.caller, dialect=served.dialect, finished=finished)
@@ -181,13 +184,14 @@ class Batches:
         """One line an outcome as it finishes; the head goes out at once, so no later problem can change the status."""
         chunks = Chunks(request)
         await chunks.begin(207, [(b"Content-Type", _LINES.media_type.encode()), *fields], keep_alive=keep_alive)
-        outcomes: list[Any] = [None] * len(plan.batch.operations)
+        outcomes = begun(plan)
+        if plan.earlier:
+            await chunks.piece(self._lines(plan, list(plan.earlier.values())))
         began_s = perf_counter()
         async for finished in self._in_place.run(plan):
-            lines = [_LINES.piece(plan.batch.operations[each.index].id, each, self._settings.base) for each in finished]
             for outcome in finished:
                 outcomes[outcome.index] = outcome
-            await chunks.piece(b"".join(lines))
+            await chunks.piece(self._lines(plan, finished))
         served.waited_s += perf_counter() - began_s
         summary = summarize(outcomes)
         await chunks.piece(_LINES.last(summary))
@@ -195,6 +199,10 @@ class Batches:
         served.bytes_out = chunks.bytes_out
         self._access.batch(plan, outcomes, summary, served, status=207)
         return answer
+
+    def _lines(self, plan: Plan, outcomes: Sequence[Outcome]) -> bytes:
+        base, operations = self._settings.base, plan.batch.operations
+        return b"".join([_LINES.piece(operations[outcome.index].id, outcome, base) for outcome in outcomes])
 
     async def _limits(self, request: BaseRequest) -> Answer:
         if request.method not in ("GET", "HEAD"):

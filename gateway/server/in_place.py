@@ -3,8 +3,8 @@
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -13,10 +13,11 @@ from aiohttp.web import BaseRequest
 
 from gateway.admission import Admission, Admitted, Caller, rate_limit_headers
 from gateway.batch.model import Batch, Outcome
-from gateway.batch.validation import Rules
+from gateway.batch.validation import VIOLATIONS_MAX, Rules
 from gateway.errors import GatewayError
 from gateway.executor import Executor
 from gateway.plan import Plan
+from gateway.replay.replay import Replay
 from gateway.server.access import Access, Served
 from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of
@@ -43,10 +44,19 @@ class RunSettings:
 
 
 class InPlace:
-    """The steps from an envelope's bytes to its outcomes, for those who read and write a dialect."""
+    """The steps from an envelope's bytes to its outcomes, for those who read and write a dialect. Without `replay` no
+    operation may have an idempotency key."""
 
-    def __init__(self, settings: RunSettings, admission: Admission, executor: Executor, access: Access) -> None:
+    def __init__(
+        self,
+        settings: RunSettings,
+        admission: Admission,
+        executor: Executor,
+        access: Access,
+        replay: Replay | None = None,
+    ) -> None:
         self._settings = settings
+        self._replay = replay
         self._admission = admission
         self._executor = executor
         self._access = access
@@ -118,19 +128,54 @@ class InPlace:
             starts_until_s=math.inf if wait_s is None else now_s + wait_s,
         )
 
+    @asynccontextmanager
+    async def keyed(self, plan: Plan, served: Served) -> AsyncIterator[Plan]:
+        """The plan with the idempotency keys of its operations claimed; to be run within the block."""
+        if not plan.batch.has_keys:
+            yield plan
+            return
+        if self._replay is None:
+            raise refused_keys(plan.batch, "idempotency-off", "this gateway keeps no idempotency keys; leave it out")
+        lasts_s = self._settings.sync_timeout_s
+        keyed = await self._replay.claim(plan.batch, plan.routes, served.caller.identity, lasts_s)
+        try:
+            yield plan._replace(keyed=keyed, earlier=keyed.earlier)
+        finally:
+            keyed.abandon()
+
     def run(self, plan: Plan) -> AsyncGenerator[Sequence[Outcome]]:
-        """Outcomes as they come, grouped by turn of the loop."""
+        """Outcomes as they come, grouped by turn of the loop; none of those that the plan has already."""
+        if plan.keyed is not None:
+            plan.keyed.begin()
         return self._executor.run(plan)
 
     async def outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
         """All outcomes, in the order of the operations."""
-        outcomes: list[Any] = [None] * len(plan.batch.operations)
+        outcomes = begun(plan)
         began_s = perf_counter()
         async for finished in self.run(plan):
             for outcome in finished:
                 outcomes[outcome.index] = outcome
         served.waited_s += perf_counter() - began_s
         return outcomes
+
+
+def begun(plan: Plan) -> list[Any]:
+    """A place for the outcome of each operation; those that are known are in theirs."""
+    outcomes: list[Any] = [None] * len(plan.batch.operations)
+    for index, outcome in plan.earlier.items():
+        outcomes[index] = outcome
+    return outcomes
+
+
+def refused_keys(batch: Batch, code: str, detail: str) -> GatewayError:
+    """422 that names every operation with an idempotency key."""
+    errors = [
+        {"pointer": f"{batch.pointer}/{index}/idempotencyKey", "id": operation.id, "code": code, "detail": detail}
+        for index, operation in enumerate(batch.operations)
+        if operation.key
+    ]
+    return GatewayError("validation-failed", detail, members={"errors": errors[:VIOLATIONS_MAX]})
 
 
 def answer_fields(request: BaseRequest, admitted: Admitted, served: Served) -> Fields:

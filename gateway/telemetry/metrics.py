@@ -154,6 +154,7 @@ class Metrics:
         self.shed = self._counter("shed", "Requests, envelopes and answers given up for want of room.", "reason")
         self.tokens_taken = self._counter("tokens_taken", "Cost granted, by the limit's name.", "bucket")
         self.tokens_denied = self._counter("tokens_denied", "Cost refused, by the limit's name.", "bucket")
+        self.replays = self._counter("idempotent_replays", "Operations and envelopes answered from what a key keeps.")
         self.lease_rescues = self._counter("lease_rescues", "Slices taken over from a lost worker.")
         self.ledger_losses = self._counter(
             "ledger_losses", "Times that the shared ledger was found to have lost acknowledged changes of a batch."

@@ -165,8 +165,6 @@ def refusal_in_operation(fields: Sequence[tuple[str, str]], *, credentials_allow
             return "header-not-allowed", "a name is made of letters, digits and hyphens"
         if lowered in _NOT_IN_AN_OPERATION or lowered.startswith(b"x-forwarded-"):
             return "header-not-allowed", f"{canonical(name)} is set by the gateway; leave it out"
-        if lowered == b"idempotency-key":
-            return "not-built-yet", "replay is not built yet; leave Idempotency-Key out"
         if lowered in _CREDENTIALS and not credentials_allowed:
             return "per-op-credentials", f"{canonical(name)} belongs on the batch, one caller for all of its operations"
         if not _VALUE.fullmatch(value):

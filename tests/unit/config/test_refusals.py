@@ -15,7 +15,7 @@ _BAD = [
     ("listen: {prot: 1}", '2:10: listen.prot: unknown key, did you mean "port"?'),
     ("listen:\n  idel_timeout: 1s", '3:3: listen.idel_timeout: unknown key, did you mean "idle_timeout"?'),
     ("zebra: 1", "2:1: zebra: unknown key; known here: version, listen, admin, upstream, upstreams, routes, limits,"
-                 " limiter, batch, async, dialects, identity, log, drain, reload"),
+                 " limiter, batch, async, dialects, replay, identity, log, drain, reload"),
     ("drain: {zebra: 1}", "2:9: drain.zebra: unknown key; known here: delay, stream_grace, timeout"),
     ("drain: {5s}", "2:9: drain.(no name): unknown key; known here: delay, stream_grace, timeout"),
     ("drain: {delay:5s}", "2:9: drain.(no name): unknown key, did you mean \"delay\"?"),

@@ -29,6 +29,8 @@ _UPSTREAM = "upstream: {url: http://a}\n"
         ("async: {ledger: 'redis://r'}",
          "2:17: async.key: a ledger in Redis needs it, the same for all replicas: {fromEnv: BATCH_KEY} or"
          " {fromFile: PATH}; `openssl rand -base64 32` makes a good one"),
+        ("replay: {store: 'redis://r'}", "2:17: replay.store: needs async.key, the same in every replica: keys are"
+                                         " named and sealed with it"),
         ("upstreams: {default: {url: http://a}}",
          "2:12: upstreams: give either upstream or upstreams; move the single one to upstreams.default"),
     ],

@@ -66,7 +66,9 @@ def _good(**members: Any) -> dict[str, Any]:
         ([_good(method="POST", body={"a": ["$ops.z"]})], [("/0/body", "dependency-invalid")]),
         ([_good(dependsOn=["1"]), _good(dependsOn=["0"])], [("/0/dependsOn", "dependency-invalid")]),
         ([_good(path="/a//{$ops.1.response.status}"), _good()], [("/0/path", "path-ambiguous")]),
-        ([_good(idempotencyKey="k")], [("/0/idempotencyKey", "not-built-yet")]),
+        ([_good(idempotencyKey=1)], [("/0/idempotencyKey", "type")]),
+        ([_good(idempotencyKey="")], [("/0/idempotencyKey", "idempotency-key-invalid")]),
+        ([_good(headers={"Idempotency-Key": "a b"})], [("/0/headers", "idempotency-key-invalid")]),
     ],
 )  # fmt: skip
 def test_a_wrong_shape_is_found_at_its_pointer(value: Any, errors: list[tuple[str, str]]) -> None:

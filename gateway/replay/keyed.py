@@ -1,0 +1,112 @@
+"""The keys of one batch: which of its operations are answered at once, and what the others leave on record."""
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+from gateway.batch.model import Failure, Operation, Outcome
+from gateway.batch.retry import is_repeatable
+from gateway.batch.routes import Route
+from gateway.errors import PROBLEMS
+from gateway.replay.law import end_of
+from gateway.replay.port import Claim, End, Found, Settlement, Verdict
+
+IN_PROGRESS = Failure(
+    "idempotency-in-progress",
+    "an operation under this key is on its way; come back for its outcome; not sent",
+    retryable=True,
+    members={"retryAfter": 1},
+)
+_REUSED = Failure("idempotency-key-reused", "this key stands for another request; use a key of its own; not sent")
+_LOST = Failure(
+    "outcome-unknown",
+    "the gateway that sent it under this key is gone, and nobody knows what became of it; look at the upstream",
+)
+_FULL = Failure(
+    "rate-limited",
+    "this caller has as many keys on record as it may; wait until older ones end; not sent",
+    retryable=True,
+    members={"retryAfter": 60},
+)
+_FAILURES = {Verdict.BUSY: IN_PROGRESS, Verdict.REUSED: _REUSED, Verdict.LOST: _LOST, Verdict.FULL: _FULL}
+
+Seal = Callable[[bytes, bytes, Outcome], bytes]
+Settle = Callable[[Sequence[Settlement]], "asyncio.Future[None]"]
+
+
+class Wish(NamedTuple):
+    """A claim for the operation at `place` of the batch."""
+
+    place: int
+    claim: Claim
+
+
+def refused(index: int, failure: Failure) -> Outcome:
+    return Outcome(index, PROBLEMS[failure.slug].status, failure=failure)
+
+
+def answered(
+    wishes: Sequence[Wish], found: Sequence[Found], opened: Callable[[bytes, bytes, int], Outcome]
+) -> dict[int, Outcome]:
+    """The outcomes of those that are not to be sent."""
+    earlier = {}
+    for wish, (verdict, kept) in zip(wishes, found, strict=True):
+        index = wish.place
+        if verdict is Verdict.KEPT:
+            earlier[index] = opened(wish.claim.name, kept, index)
+        elif verdict is not Verdict.HELD:
+            earlier[index] = refused(index, _FAILURES[verdict])
+    return earlier
+
+
+def may_repeat(operation: Operation, route: Route) -> bool:
+    """The retry law for a request whose sender is gone."""
+    return is_repeatable(operation.method, route_idempotent=route.idempotent)
+
+
+class Keyed:
+    """`earlier` has the outcomes of operations that are not sent. The others are told to `settle`, `stray` or `unsent`.
+
+    `settle_soon` takes settlements, and sees to it that they reach the store; its future never fails.
+    """
+
+    def __init__(self, earlier: Mapping[int, Outcome], held: Mapping[int, Claim], seal: Seal, settle_soon: Settle):
+        self.earlier = earlier
+        self._held = dict(held)
+        self._seal = seal
+        self._settle_soon = settle_soon
+        self._is_begun = False
+
+    def begin(self) -> None:
+        """From now on what becomes of every operation is told."""
+        self._is_begun = True
+
+    async def settle(self, outcomes: Sequence[Outcome]) -> None:
+        """Put them on record; whoever hears of them afterwards may ask for them again."""
+        settlements = [self._settlement(outcome) for outcome in outcomes if outcome.index in self._held]
+        if settlements:
+            await asyncio.shield(self._settle_soon(settlements))
+
+    def stray(self, then: Callable[[Outcome], None], outcome: Outcome) -> None:
+        """An outcome that nobody waits for any more; `then` hears of it where it was sent."""
+        if outcome.index in self._held:
+            self._settle_soon([self._settlement(outcome)])
+        if outcome.attempts:
+            then(outcome)
+
+    def unsent(self, indexes: Sequence[int]) -> None:
+        """These will never be sent."""
+        claims = [self._held.pop(index) for index in indexes if index in self._held]
+        if claims:
+            self._settle_soon([Settlement(claim.name, claim.fence, End.FORGET) for claim in claims])
+
+    def abandon(self) -> None:
+        """Nothing will be sent, unless it was begun before."""
+        if not self._is_begun:
+            self.unsent(list(self._held))
+
+    def _settlement(self, outcome: Outcome) -> Settlement:
+        claim = self._held.pop(outcome.index)
+        end = end_of(outcome, repeatable=claim.repeatable)
+        kept = self._seal(claim.name, claim.fence, outcome) if end is End.KEEP else b""
+        return Settlement(claim.name, claim.fence, end, kept)

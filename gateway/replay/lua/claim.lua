@@ -1,0 +1,67 @@
+-- Claims keys of one owner, each of them or not at all; the same claim again (its fence) answers the same.
+-- KEYS  1 the owner's keys: a zset, name -> when the key ends, ms
+--       2.. a hash for each claim: d digest, s state (0 held, 1 kept, 2 failed, 3 lost), f fence, r repeatable,
+--           u until when it is held, ms, o the sealed outcome
+-- ARGV  1 hold ms  2 keep ms  3 most keys of the owner, then four for each claim: name, digest, fence, repeatable 0 or 1
+-- answer  two for each claim: the verdict (gateway.replay.port.Verdict) and the outcome, empty where there is none
+-- A key ends with its hash, by the server's clock.
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local until_ms = now + tonumber(ARGV[1])
+local ends = until_ms + tonumber(ARGV[2])
+local HELD, BUSY, REUSED, KEPT, LOST, FULL = 0, 1, 2, 3, 4, 5
+
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+local room = tonumber(ARGV[3]) - redis.call('ZCARD', KEYS[1])
+
+local function hold(key, name, digest, fence, repeatable)
+  redis.call('DEL', key)
+  redis.call('HSET', key, 'd', digest, 's', '0', 'f', fence, 'r', repeatable, 'u', string.format('%.0f', until_ms))
+  redis.call('PEXPIREAT', key, string.format('%.0f', ends))
+  redis.call('ZADD', KEYS[1], string.format('%.0f', ends), name)
+  return HELD
+end
+
+local function claimed(key, name, digest, fence, repeatable)
+  local found = redis.call('HMGET', key, 'd', 's', 'f', 'r', 'u', 'o')
+  if not found[1] then
+    if room <= 0 then
+      return FULL, ''
+    end
+    room = room - 1
+    return hold(key, name, digest, fence, repeatable), ''
+  end
+  local state, held_by = found[2], found[3]
+  if found[1] ~= digest then
+    return REUSED, ''
+  end
+  if state == '1' then
+    return KEPT, found[6]
+  end
+  if state == '0' and held_by == fence then
+    return HELD, ''
+  end
+  if state == '0' and tonumber(found[5]) > now then
+    return BUSY, ''
+  end
+  if state == '2' or (state == '0' and found[4] == '1' and repeatable == '1') then
+    return hold(key, name, digest, fence, repeatable), ''
+  end
+  if state == '0' then
+    redis.call('HSET', key, 's', '3')
+  end
+  return LOST, ''
+end
+
+local answer = {}
+for i = 2, #KEYS do
+  local at = 4 + (i - 2) * 4
+  local verdict, kept = claimed(KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+  answer[#answer + 1] = verdict
+  answer[#answer + 1] = kept
+end
+local last = redis.call('ZREVRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+if last[2] then
+  redis.call('PEXPIREAT', KEYS[1], string.format('%.0f', tonumber(last[2])))
+end
+return answer

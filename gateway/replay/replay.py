@@ -1,0 +1,163 @@
+"""Claims the keys of a batch before it runs, and settles them as its outcomes come.
+
+The store is opened when a key is first used: most gateways never see one. What could not be settled because the store
+was away is told to it again later; what it never hears ends as unknown, and is not sent again.
+"""
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
+
+from gateway.batch.model import Batch, Failure
+from gateway.batch.routes import Route
+from gateway.ledger.port import LedgerUnavailableError
+from gateway.replay.keyed import Keyed, Wish, answered, may_repeat, refused
+from gateway.replay.names import Names
+from gateway.replay.port import Claim, End, Found, Keys, Settlement, Times
+
+if TYPE_CHECKING:  # it brings cryptography with it
+    from gateway.replay.kept import Vault
+
+_TICK_S = 1.0
+_LATE_MAX = 10_000  # settlements that wait for the store to come back
+_MARGIN_S = 10.0  # a hold outlasts its batch's deadline by so much: the store may be slow
+
+
+class Store(NamedTuple):
+    """An open store of keys, and what its content is named and sealed with."""
+
+    keys: Keys
+    names: Names
+    vault: "Vault"
+
+
+class ReplayLimits(NamedTuple):
+    """For how long a key is kept, and how many a caller may have."""
+
+    keeps_s: float
+    keys_max: int
+
+
+class Replay:
+    """One for the whole process. `open_store` raises `LedgerUnavailableError`; `replayed` hears how many were."""
+
+    def __init__(
+        self, open_store: Callable[[], Awaitable[Store]], limits: ReplayLimits, replayed: Callable[[int], None]
+    ) -> None:
+        self._open_store = open_store
+        self._limits = limits
+        self._replayed = replayed
+        self._store: Store | None = None
+        self._opening = asyncio.Lock()
+        self._tasks: set[asyncio.Future[None]] = set()
+        self._late: list[tuple[bytes, Settlement]] = []
+        self._ticking: asyncio.Task[None] | None = None
+
+    async def claim(self, batch: Batch, routes: Sequence[Route | Failure], identity: str, lasts_s: float) -> Keyed:
+        """Claim the keys of all operations that have one and may run, in one step. The batch ends within `lasts_s`.
+
+        Where the store does not answer, these operations are refused one by one: without a key on record, sending them
+        would not be safe to repeat.
+        """
+        keyed = [
+            (index, operation, route)
+            for index, (operation, route) in enumerate(zip(batch.operations, routes, strict=True))
+            if operation.key and isinstance(route, Route)
+        ]
+        try:
+            store = await self.store()
+            owner, fence = store.names.of_owner(identity), os.urandom(12)
+            wishes = [
+                Wish(
+                    index,
+                    Claim(
+                        store.names.of_key(owner, operation.key),
+                        store.names.of_request(operation),
+                        fence + index.to_bytes(4, "big"),
+                        may_repeat(operation, route),
+                    ),
+                )
+                for index, operation, route in keyed
+            ]
+            found = await self.claimed(store, owner, [wish.claim for wish in wishes], lasts_s)
+        except LedgerUnavailableError as error:
+            failure = Failure("ledger-unavailable", error.detail, retryable=True, members={"retryAfter": 5})
+            earlier = {index: refused(index, failure) for index, _, _ in keyed}
+            return Keyed(earlier, {}, lambda *_: b"", partial(self.settle_soon, b""))
+        earlier = answered(wishes, found, store.vault.open_outcome)
+        self._replayed(sum(outcome.replayed for outcome in earlier.values()))
+        held = {wish.place: wish.claim for wish in wishes if wish.place not in earlier}
+        return Keyed(earlier, held, store.vault.seal_outcome, partial(self.settle_soon, owner))
+
+    async def store(self) -> Store:
+        """The store, opened now where it was not. Raises `LedgerUnavailableError`."""
+        async with self._opening:
+            if self._store is None:
+                self._store = await self._open_store()
+                self._ticking = asyncio.get_running_loop().create_task(self._tick(self._store.keys))
+            return self._store
+
+    async def claimed(self, store: Store, owner: bytes, claims: Sequence[Claim], lasts_s: float) -> Sequence[Found]:
+        """The store's answers. A caller that goes away meanwhile leaves no key held behind."""
+        times = Times(int((lasts_s + _MARGIN_S) * 1000), self._keeps_ms)
+        asking = asyncio.ensure_future(store.keys.claim(owner, claims, times, self._limits.keys_max))
+        try:
+            return await asyncio.shield(asking)
+        except asyncio.CancelledError:
+            asking.add_done_callback(lambda _: self._forget(owner, claims))
+            raise
+        except LedgerUnavailableError:
+            self._forget(owner, claims)  # the store may have heard of them
+            raise
+
+    def settle_soon(self, owner: bytes, settlements: Sequence[Settlement]) -> "asyncio.Future[None]":
+        """Done once the store has answered or failed; in the latter case it is told again until it answers."""
+        task = asyncio.ensure_future(self._settle(owner, settlements))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def close(self) -> None:
+        """Put on record what is known."""
+        while self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._ticking is not None and self._store is not None:
+            self._ticking.cancel()
+            await asyncio.wait([self._ticking])
+            await self._tell_late(self._store.keys)
+            await self._store.keys.close()
+
+    @property
+    def _keeps_ms(self) -> int:
+        return int(self._limits.keeps_s * 1000)
+
+    def _forget(self, owner: bytes, claims: Sequence[Claim]) -> None:
+        self.settle_soon(owner, [Settlement(claim.name, claim.fence, End.FORGET) for claim in claims])
+
+    async def _settle(self, owner: bytes, settlements: Sequence[Settlement]) -> None:
+        if self._store is None:
+            return  # it could not be opened: it holds nothing
+        try:
+            await self._store.keys.settle(owner, settlements, self._keeps_ms)
+        except LedgerUnavailableError:
+            room = _LATE_MAX - len(self._late)
+            self._late += [(owner, settlement) for settlement in settlements[: max(0, room)]]
+
+    async def _tick(self, keys: Keys) -> None:
+        """Tell the store what it has missed, and let it remove what has ended; until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            await self._tell_late(keys)
+            with suppress(LedgerUnavailableError):
+                await keys.sweep()
+
+    async def _tell_late(self, keys: Keys) -> None:
+        late, self._late = self._late, []
+        by_owner: dict[bytes, list[Settlement]] = {}
+        for owner, settlement in late:
+            by_owner.setdefault(owner, []).append(settlement)
+        for owner, settlements in by_owner.items():
+            await self._settle(owner, settlements)

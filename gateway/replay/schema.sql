@@ -1,0 +1,17 @@
+-- Idempotency keys of one replica, version 1. Times are milliseconds since 1970.
+CREATE TABLE keys (
+    name BLOB PRIMARY KEY,
+    owner BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    state INTEGER NOT NULL,      -- 0 held, 1 kept, 2 failed, 3 lost
+    fence BLOB NOT NULL,         -- of the last hold
+    repeatable INTEGER NOT NULL,
+    until_ms INTEGER NOT NULL,   -- a hold is lost then
+    ends_ms INTEGER NOT NULL     -- the key is free again then
+);
+CREATE INDEX keys_of_owner ON keys (owner, ends_ms);
+CREATE INDEX keys_to_end ON keys (ends_ms);
+CREATE TABLE outcomes (          -- apart, so that no change of a state rewrites large bytes
+    name BLOB PRIMARY KEY,
+    kept BLOB NOT NULL
+);

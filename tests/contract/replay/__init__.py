@@ -1,0 +1,1 @@
+"""What a store of idempotency keys promises, on every store."""

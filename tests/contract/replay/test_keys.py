@@ -1,0 +1,163 @@
+"""What a store of idempotency keys promises (gateway/replay/port.py), held by SQLite, Redis 7.0 and Valkey 9."""
+
+import asyncio
+import os
+
+import pytest
+
+from gateway.replay.port import Claim, End, Found, Keys, Settlement, Times, Verdict
+from tests.contract.replay.conftest import World
+
+OWNER, OTHER = b"o" * 24, b"p" * 24
+TIMES = Times(60_000, 3_600_000)
+SHORT = Times(100, 3_600_000)
+
+
+def a_claim(name: bytes = b"k", digest: bytes = b"d", *, repeatable: bool = False) -> Claim:
+    return Claim(name, digest, os.urandom(16), repeatable)
+
+
+async def one(keys: Keys, claim: Claim, times: Times = TIMES, keys_max: int = 100, owner: bytes = OWNER) -> Found:
+    (found,) = await keys.claim(owner, [claim], times, keys_max)
+    return found
+
+
+async def end(keys: Keys, claim: Claim, how: End, kept: bytes = b"") -> bool:
+    (took,) = await keys.settle(OWNER, [Settlement(claim.name, claim.fence, how, kept)], TIMES.keeps_ms)
+    return took
+
+
+async def test_a_free_key_is_held_by_whoever_claims_it_first(keys: Keys) -> None:
+    first, second = a_claim(), a_claim()
+
+    assert await one(keys, first) == Found(Verdict.HELD)
+    assert await one(keys, second) == Found(Verdict.BUSY)
+    assert await one(keys, first) == Found(Verdict.HELD), "said twice"
+
+
+async def test_of_a_hundred_at_once_one_holds_the_key(keys: Keys) -> None:
+    found = await asyncio.gather(*(one(keys, a_claim()) for _ in range(100)))
+
+    assert sorted(each.verdict for each in found) == [Verdict.HELD, *[Verdict.BUSY] * 99]
+
+
+async def test_all_claims_of_a_call_are_answered_in_order(keys: Keys) -> None:
+    kept = a_claim(b"kept")
+    await one(keys, kept)
+    await end(keys, kept, End.KEEP, b"\x00outcome\xff")
+
+    found = await keys.claim(
+        OWNER, [a_claim(b"new"), a_claim(b"kept"), a_claim(b"kept", b"else"), a_claim(b"new")], TIMES, 100
+    )
+
+    assert found == [
+        Found(Verdict.HELD), Found(Verdict.KEPT, b"\x00outcome\xff"), Found(Verdict.REUSED), Found(Verdict.BUSY),
+    ]  # fmt: skip
+
+
+async def test_another_request_is_told_so_whatever_state_the_key_is_in(keys: Keys) -> None:
+    for how in (None, End.KEEP, End.FAIL):
+        mine = a_claim(str(how).encode())
+        await one(keys, mine)
+        if how is not None:
+            await end(keys, mine, how, b"x")
+
+        assert (await one(keys, mine._replace(digest=b"other", fence=os.urandom(16)))).verdict is Verdict.REUSED
+
+
+async def test_a_failed_key_is_held_again_by_the_same_request(keys: Keys) -> None:
+    failed = a_claim()
+    await one(keys, failed)
+
+    assert await end(keys, failed, End.FAIL)
+    assert (await one(keys, a_claim())).verdict is Verdict.HELD
+    assert (await one(keys, a_claim())).verdict is Verdict.BUSY
+
+
+async def test_a_forgotten_key_is_free_for_any_request(keys: Keys) -> None:
+    forgotten = a_claim()
+    await one(keys, forgotten)
+
+    assert await end(keys, forgotten, End.FORGET)
+    assert await end(keys, forgotten, End.FORGET), "said twice"
+    assert (await one(keys, a_claim(digest=b"other"))).verdict is Verdict.HELD
+
+
+async def test_a_hold_whose_time_is_up_is_lost_for_good(world: World) -> None:
+    await one(world.keys, a_claim(), SHORT)
+    await world.later(150)
+
+    assert (await one(world.keys, a_claim())).verdict is Verdict.LOST
+    assert (await one(world.keys, a_claim(repeatable=True))).verdict is Verdict.LOST
+
+
+async def test_a_repeatable_hold_whose_time_is_up_goes_to_who_claims_it(world: World) -> None:
+    before = a_claim(repeatable=True)
+    await one(world.keys, before, SHORT)
+    await world.later(150)
+
+    assert (await one(world.keys, a_claim(repeatable=True))).verdict is Verdict.HELD
+    assert not await end(world.keys, before, End.KEEP, b"late"), "another holds it"
+    assert (await one(world.keys, a_claim(repeatable=True))).verdict is Verdict.BUSY
+
+
+async def test_a_late_outcome_resolves_a_lost_key(world: World) -> None:
+    late = a_claim()
+    await one(world.keys, late, SHORT)
+    await world.later(150)
+    await one(world.keys, a_claim())
+
+    assert await end(world.keys, late, End.KEEP, b"late")
+    assert await one(world.keys, a_claim()) == Found(Verdict.KEPT, b"late")
+
+
+@pytest.mark.parametrize("how", [End.KEEP, End.FAIL])
+async def test_what_is_settled_stays_and_may_be_said_twice(keys: Keys, how: End) -> None:
+    mine = a_claim()
+    await one(keys, mine)
+    await end(keys, mine, how, b"first")
+    other = End.FAIL if how is End.KEEP else End.KEEP
+
+    assert await end(keys, mine, how, b"second")
+    assert not await end(keys, mine, other, b"third")
+    found = await one(keys, a_claim())
+    assert found == (Found(Verdict.KEPT, b"first") if how is End.KEEP else Found(Verdict.HELD))
+
+
+async def test_a_fence_that_holds_nothing_settles_nothing(keys: Keys) -> None:
+    mine = a_claim()
+    await one(keys, mine)
+
+    assert not await end(keys, a_claim(), End.KEEP, b"forged")
+    assert not await end(keys, a_claim(), End.FORGET)
+    assert not await end(keys, a_claim(b"never claimed"), End.KEEP, b"x")
+    assert (await one(keys, a_claim())).verdict is Verdict.BUSY
+
+
+async def test_an_owner_has_so_many_keys_at_most(keys: Keys) -> None:
+    found = await keys.claim(OWNER, [a_claim(b"%d" % number) for number in range(5)], TIMES, 3)
+
+    assert [each.verdict for each in found] == [*[Verdict.HELD] * 3, *[Verdict.FULL] * 2]
+    assert (await one(keys, a_claim(b"0"), keys_max=3)).verdict is Verdict.BUSY, "no new key"
+    assert (await one(keys, a_claim(b"other's"), keys_max=3, owner=OTHER)).verdict is Verdict.HELD
+
+
+async def test_a_key_is_free_again_at_its_end_and_leaves_room(world: World) -> None:
+    times = Times(50, 100)
+    mine = a_claim()
+    await one(world.keys, mine, times)
+    await world.keys.settle(OWNER, [Settlement(mine.name, mine.fence, End.KEEP, b"x")], times.keeps_ms)
+    await world.later(200)
+
+    assert (await one(world.keys, a_claim(digest=b"other"), keys_max=1)).verdict is Verdict.HELD
+
+
+async def test_a_sweep_removes_what_has_ended_and_nothing_else(world: World) -> None:
+    await one(world.keys, a_claim(b"short"), Times(10, 10))
+    await one(world.keys, a_claim(b"long"))
+    await world.later(100)
+
+    await world.keys.sweep()
+
+    assert await world.keys.sweep() == 0
+    assert (await one(world.keys, a_claim(b"long"))).verdict is Verdict.BUSY

@@ -1,0 +1,1 @@
+"""Idempotency keys over HTTP, on real stores, before a counting upstream."""
