@@ -160,6 +160,8 @@ def run_settings(config: Config, via: bytes) -> RunSettings:
     return RunSettings(
         body_bytes_max=batch.body_max,
         concurrency=batch.concurrency,
+        in_flight_max=batch.in_flight_max,
+        in_flight_of_caller_max=batch.in_flight_of_caller_max,
         sync_timeout_s=batch.sync_timeout,
         answers_bytes_max=batch.answer_max,
         identity_names=identity_names(config),

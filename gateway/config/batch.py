@@ -34,6 +34,15 @@ class Batch(Section):
     depth_max: int = Field(default=32, ge=2, le=512, description="Deepest nesting of an envelope's JSON.")
     nodes_max: int = Field(default=1_000_000, ge=1, le=100_000_000, description="Most JSON values in an envelope.")
     concurrency: int = Field(default=10, ge=1, le=1000, description="Operations of one batch in flight at once.")
+    in_flight_max: int = Field(
+        default=500, ge=1, le=100_000, description="Batches that are answered at once and run now; more are 503."
+    )
+    in_flight_of_caller_max: int = Field(
+        default=500,
+        ge=1,
+        le=100_000,
+        description="The same, of one caller; those without credentials are one together.",
+    )
     sync_timeout: Timeout = Field(default=30.0, description="Deadline of an envelope that is answered at once.")
     answer_max: Size = Field(default=64 * 1024**2, description="All answers of one batch together.")
     strict_routes: bool = Field(

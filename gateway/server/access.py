@@ -18,14 +18,15 @@ Log = Callable[..., None]
 
 
 class Served:
-    """One envelope while it is served: who, when, how much."""
+    """One envelope while it is served: who, when, how much. `runs`: it is one of the batches in flight."""
 
-    __slots__ = ("batch_id", "began_s", "bytes_in", "bytes_out", "caller", "dialect", "waited_s")
+    __slots__ = ("batch_id", "began_s", "bytes_in", "bytes_out", "caller", "dialect", "runs", "waited_s")
 
     def __init__(self, batch_id: str, dialect: str, caller: Caller) -> None:
         self.batch_id = batch_id
         self.dialect = dialect
         self.caller = caller
+        self.runs = False
         self.began_s = perf_counter()
         self.waited_s = 0.0  # in which the gateway only waited
         self.bytes_in = self.bytes_out = 0

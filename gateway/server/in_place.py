@@ -21,6 +21,7 @@ from gateway.replay.replay import Replay
 from gateway.server.access import Access, Served
 from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of
+from gateway.server.in_flight import InFlight
 from gateway.server.origin import Origins, caller_of
 from gateway.upstream.request import RequestWriter
 
@@ -35,6 +36,8 @@ class RunSettings:
 
     body_bytes_max: int
     concurrency: int
+    in_flight_max: int
+    in_flight_of_caller_max: int
     sync_timeout_s: float
     answers_bytes_max: int
     identity_names: frozenset[bytes]
@@ -60,6 +63,7 @@ class InPlace:
         self._admission = admission
         self._executor = executor
         self._access = access
+        self._in_flight = InFlight(settings.in_flight_max, settings.in_flight_of_caller_max)
 
     def caller_of(self, request: BaseRequest) -> Caller:
         return caller_of(request, self._settings.origins, self._settings.identity_names)
@@ -78,6 +82,9 @@ class InPlace:
         except asyncio.CancelledError:
             self._access.aborted(served)
             raise
+        finally:
+            if served.runs:
+                self._in_flight.leave(served.caller.identity)
 
     async def body(self, request: BaseRequest, served: Served) -> bytes:
         """The whole body. Raises 413 at the limit."""
@@ -88,7 +95,12 @@ class InPlace:
         return data
 
     async def admitted(self, batch: Batch, served: Served) -> Admitted:
-        """Routes and tokens for all operations, in one step. Raises 429, 413, or 422 for strict routes."""
+        """Room to run, then routes and tokens for all operations in one step.
+
+        Raises 503 where too many batches run, which costs nothing; 429, 413, or 422 for strict routes.
+        """
+        self._in_flight.enter(served.caller.identity)
+        served.runs = True
         admitted = await self._admission.admit(
             batch.operations,
             served.caller,
