@@ -165,3 +165,24 @@ async def test_the_same_bytes_again_are_another_batch(api: Api) -> None:
 
     assert [statuses(each) for each in answered] == [[200, 200]] * 2
     assert sorted(api.targets) == ["/a", "/a", "/b", "/b"]
+
+
+async def test_a_batch_that_runs_while_the_gateway_drains_is_answered_and_its_connection_closed(api: Api) -> None:
+    going = asyncio.Event()
+
+    async def slow(talk: Talk) -> None:
+        await going.wait()
+        await talk.send(answer(200, b"{}"))
+
+    api.on("/slow", slow)
+    async with gateway(api.url, SPOKEN) as running:
+        sending = asyncio.create_task(send(running, "GET /slow", "GET /a"))
+        await api.until(2)
+        draining = asyncio.create_task(running.app.drain())
+        await asyncio.sleep(0)
+        going.set()
+        answered = await sending
+
+        assert await draining
+
+    assert (answered.header("Connection"), statuses(answered)) == ("close", [200, 200])
