@@ -1,0 +1,59 @@
+"""Keys among replicas and across the end of a process: one effect a key (PROMISES X6)."""
+
+import asyncio
+import json
+import tempfile
+from collections import Counter
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from gateway.replay.port import Claim, Times, Verdict
+from gateway.replay.sqlite import open_keys
+from tests.contract.stores import running
+from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.gateways import gateway
+from tests.integration.server.wire import post_batch
+
+_KEYS, _SENDERS = 10, 20
+
+
+async def test_of_many_identical_batches_at_three_gateways_on_one_redis_each_key_has_one_effect() -> None:
+    effects: Counter[str] = Counter()
+
+    async def create(talk: Talk) -> None:
+        await talk.request.read()
+        effects[talk.request.header("Idempotency-Key") or ""] += 1
+        await talk.send(answer(201, json.dumps({"effect": effects.total()}).encode()))
+
+    batch = [{"id": f"k-{n}", "method": "POST", "path": "/", "idempotencyKey": f"k-{n}"} for n in range(_KEYS)]
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(Api(create))
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        _, url = stack.enter_context(running("redis", Path(folder)))
+        shared = {"replay.store": url, "async.key.value": "one secret of all replicas"}
+        replicas = [await stack.enter_async_context(gateway(api.url, **shared)) for _ in range(3)]
+
+        said = await asyncio.gather(*(post_batch(replicas[n % 3].port, batch) for n in range(_SENDERS)))
+        after = [(await post_batch(replica.port, batch)).json()["results"] for replica in replicas]
+
+    assert effects == {f"k-{n}": 1 for n in range(_KEYS)}
+    for results in after:
+        assert all(each["replayed"] and each["status"] == 201 for each in results)
+        assert results == after[0]
+    final = {each["id"]: each["result"] for each in after[0]}
+    for each in (each for one in said for each in one.json()["results"]):
+        assert each["status"] == 409 or each["result"] == final[each["id"]]
+
+
+async def test_what_a_process_held_when_it_ended_is_lost_at_the_next_start_unless_repeatable(tmp_path: Path) -> None:
+    times = Times(3_600_000, 3_600_000)
+    held = [Claim(b"post", b"d", b"1" * 16, False), Claim(b"get", b"d", b"2" * 16, True)]
+    before = await open_keys(tmp_path / "replay.db", lambda: 1_800_000_000_000)
+    await before.claim(b"o", held, times, 10)
+    await before.close()
+
+    after = await open_keys(tmp_path / "replay.db", lambda: 1_800_000_001_000)
+    found = await after.claim(b"o", [each._replace(fence=b"3" * 16) for each in held], times, 10)
+    await after.close()
+
+    assert [each.verdict for each in found] == [Verdict.LOST, Verdict.HELD]
