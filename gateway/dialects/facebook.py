@@ -115,6 +115,7 @@ class Facebook:
         own = {f"{scheme}://{call.host.lower()}" for scheme in ("http", "https")}
         return Around(
             version or "",
+            self._rules.own_paths,
             urlencode(credentials, quote_via=quote, safe=""),
             _places(wires),
             said.files,

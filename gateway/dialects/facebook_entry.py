@@ -13,6 +13,7 @@ from urllib.parse import quote, unquote, unquote_plus, unquote_to_bytes
 from gateway.batch.jsonpath import steps_of
 from gateway.batch.model import Fields, Operation
 from gateway.batch.references import MARK
+from gateway.batch.validation import wrong_target
 from gateway.dialects.facebook_envelope import FORM, File
 from gateway.errors import quoted
 from gateway.upstream.headers import HOP_BY_HOP, rendered
@@ -33,10 +34,12 @@ class EntryError(Exception):
 @dataclass(frozen=True, slots=True)
 class Around:
     """What an entry takes from its envelope. `places` are the places of the named entries; `credentials` is the query
-    that an entry without a token of its own gets; `base` is the version's path; `origins` may stand in front of a path.
+    that an entry without a token of its own gets; `base` is the version's path; `origins` may stand in front of a path;
+    `own_paths` are the gateway's.
     """
 
     base: str
+    own_paths: tuple[str, ...]
     credentials: str
     places: Mapping[str, int]
     files: Mapping[str, File]
@@ -60,6 +63,8 @@ def entry_of(place: int, wire: Any, around: Around) -> Entry:
     target = _target(_text_in(wire, "relative_url"), around, named)
     fields = _fields(wire.get("headers"))
     has_own_token = _names_token(target.partition("?")[2]) or _names_token(text)
+    if wrong := wrong_target(target, around.own_paths):  # judged before the token, which no error should show
+        raise EntryError(f"relative_url: {wrong[1]}")
     if around.credentials and not has_own_token:
         target += ("&" if "?" in target else "?") + around.credentials
     if wire.get("attached_files"):
