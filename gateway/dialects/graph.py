@@ -45,6 +45,14 @@ class _Memo(NamedTuple):
     stops: bool
 
 
+class _Base(NamedTuple):
+    """What the URLs of one envelope continue, and the hosts that they may name."""
+
+    root: str
+    slash_root: str
+    origins: frozenset[str]
+
+
 class MicrosoftGraph:
     """POST of JSON at `path`, or at `path` below any service root, such as `/v1.0/$batch`.
 
@@ -80,7 +88,8 @@ class MicrosoftGraph:
         entries = entries_of(call.body, self._limits)
         found: list[Violation] = []
         places = _places(entries, found)
-        operations = [self._operation(index, entry, call, places, found) for index, entry in enumerate(entries)]
+        base = self._base(call)
+        operations = [self._operation(index, entry, base, places, found) for index, entry in enumerate(entries)]
         found += [
             each._replace(member="url") if each.member == "path" else each
             for each in violations(operations, self._rules)
@@ -108,8 +117,13 @@ class MicrosoftGraph:
     def refusal(self, error: GatewayError, request_id: str) -> Page:
         return graph_answer.refusal(error, request_id)
 
+    def _base(self, call: Call) -> _Base:
+        root = call.path.removesuffix(next(each for each in self._endings if call.path.endswith(each)))
+        own = {origin_of(f"{scheme}://{call.host}") for scheme in ("http", "https")}
+        return _Base(root, root if self._slash == "root" else "", self._origins | own)
+
     def _operation(
-        self, index: int, entry: Entry, call: Call, places: Mapping[str, int], found: list[Violation]
+        self, index: int, entry: Entry, base: _Base, places: Mapping[str, int], found: list[Violation]
     ) -> Operation:
         """The entry as an operation; what is wrong with it goes to `found`."""
         id_, method = operation_id(entry.id), entry.method.upper()
@@ -117,7 +131,7 @@ class MicrosoftGraph:
             detail = "the API behind this gateway cannot undo calls; leave atomicityGroup out"
             found.append(Violation(index, "atomicityGroup", "BadRequest", detail))
         try:
-            target = self._target(entry.url, call, places)
+            target = self._target(entry.url, base, places)
             has_body = is_there(entry.body)
             fields = fields_of(entry.headers or {}, has_body=has_body)
             if not has_body:
@@ -128,14 +142,11 @@ class MicrosoftGraph:
             found.append(Violation(index, error.member, "BadRequest", error.detail))
             return Operation(id_, "GET", "/")
 
-    def _target(self, url: str, call: Call, places: Mapping[str, int]) -> str:
+    def _target(self, url: str, base: _Base, places: Mapping[str, int]) -> str:
         entity = _ENTITY.match(url)
         if entity is not None and entity[1].lower() in places:
             raise EntryError("url", f"{quoted(url)} refers to another request's entity, which is not done here")
-        ending = next(each for each in self._endings if call.path.endswith(each))
-        root = call.path.removesuffix(ending)
-        slash_root = root if self._slash == "root" else ""
-        target = target_of(url, host=call.host, origins=self._origins, root=root, slash_root=slash_root)
+        target = target_of(url, origins=base.origins, root=base.root, slash_root=base.slash_root)
         if target.partition("?")[0].endswith(self._endings):
             raise EntryError("url", f"{quoted(url)} is a batch; a batch cannot hold a batch")
         return target

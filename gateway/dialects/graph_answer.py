@@ -29,6 +29,7 @@ _STATUSES: Mapping[str, int] = {
     "outcome-unknown": 504,
     "response-budget-exceeded": 502,
 }
+_MESSAGES: Mapping[str, str] = {"halted": "an earlier request failed and continue-on-error is false; not sent"}
 _OUTER_STATUSES: Mapping[str, int] = {"too-many-operations": 400, "validation-failed": 400}
 
 
@@ -89,7 +90,7 @@ def _failed(id_: str, status: int, failure: Failure, *, in_base64: bool) -> Answ
     headers = {"Content-Type": "application/json"}
     if isinstance(wait_s := failure.members.get("retryAfter"), int):
         headers["Retry-After"] = str(min(wait_s, _RETRY_AFTER_S_MAX))
-    document = _error(status, failure.detail, {})
+    document = _error(status, _MESSAGES.get(failure.slug, failure.detail), {})
     return Answered(id_, status, headers, _encoded(_ENCODER.encode(document)) if in_base64 else document)
 
 

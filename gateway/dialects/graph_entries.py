@@ -106,9 +106,9 @@ def operation_id(id_: str) -> str:
     return _NOT_IN_AN_ID.sub(lambda found: "".join(f"~{byte:02X}" for byte in found[0].encode()), id_)
 
 
-def target_of(url: str, *, host: str, origins: frozenset[str], root: str, slash_root: str) -> str:
+def target_of(url: str, *, origins: frozenset[str], root: str, slash_root: str) -> str:
     """Where the entry goes: path and query. `root` is the service root that a relative URL continues; `slash_root` is
-    what a URL with a slash in front continues. A whole URL may name `host` or one of `origins`.
+    what a URL with a slash in front continues. A whole URL may name one of `origins`.
 
     Blanks and letters beyond ASCII, as people write them in a `$filter`, are escaped (RFC 3987 3.1).
     """
@@ -119,11 +119,7 @@ def target_of(url: str, *, host: str, origins: frozenset[str], root: str, slash_
     if " " in url or not url.isascii():
         url = quote(url, safe=_VISIBLE + _CONTROLS)
     if whole := _ABSOLUTE.fullmatch(url):
-        origin = origin_of(f"{whole[1]}://{whole[2]}")
-        if (
-            origin.partition("://")[2] != origin_of(f"{whole[1]}://{host}").partition("://")[2]
-            and origin not in origins
-        ):
+        if origin_of(f"{whole[1]}://{whole[2]}") not in origins:
             raise EntryError("url", f"{quoted(url)} is on another host; write its path")
         return whole[3] if whole[3].startswith("/") else f"/{whole[3]}"
     return f"{slash_root}{url}" if url.startswith("/") else f"{root}/{url}"
@@ -137,6 +133,8 @@ def origin_of(origin: str) -> str:
 
 def fields_of(headers: Mapping[str, str], *, has_body: bool) -> Fields:
     """The header fields that travel. One that speaks of a body that is not there does not."""
+    if not headers:
+        return ()
     options = connection_options([(name.encode(), value.encode()) for name, value in headers.items()])
     dropped = _NOT_SENT | options | (set() if has_body else {b"content-type"})
     return tuple((name, value) for name, value in headers.items() if name.lower().encode() not in dropped)

@@ -92,6 +92,13 @@ def test_entries_become_operations_in_their_order() -> None:
     )
 
 
+def test_a_whole_url_may_name_the_host_that_was_asked_with_its_default_port_or_without() -> None:
+    body = json.dumps({"requests": [get("1", "http://gw:80/a"), get("2", "https://gw:443/b")]}).encode()
+    batch = graph().parse(call(body)._replace(host="GW")).batch
+
+    assert [operation.target for operation in batch.operations] == ["/a", "/b"]
+
+
 def test_a_url_with_a_slash_in_front_may_begin_at_the_service_root() -> None:
     assert read(get("1", "/me"), slash="root").batch.operations[0].target == "/v1.0/me"
     assert read(get("1", "/me"), slash="host").batch.operations[0].target == "/me"

@@ -79,6 +79,12 @@ def test_a_failure_has_the_status_that_graph_would_give(
     assert entry["headers"] == {"Content-Type": "application/json"}
 
 
+def test_what_was_stopped_is_told_in_words_of_odata() -> None:
+    entry = shown(Outcome(1, 424, failure=Failure("halted", "onFailure is halt")))
+
+    assert entry["body"]["error"]["message"] == "an earlier request failed and continue-on-error is false; not sent"
+
+
 @pytest.mark.parametrize(("wait_s", "said"), [(7, "7"), (4000, "120")])
 def test_a_throttled_entry_says_when_to_come_back(wait_s: int, said: str) -> None:
     entry = shown(Outcome(0, 429, failure=Failure("rate-limited", "later", members={"retryAfter": wait_s})))

@@ -28,7 +28,8 @@ def refused(data: bytes, limits: EnvelopeLimits = LIMITS) -> EnvelopeError:
 
 
 def target(url: str, *, host: str = "gw:8207", slash_root: str = "") -> str:
-    return target_of(url, host=host, origins=ORIGINS, root="/v1.0", slash_root=slash_root)
+    own = {origin_of(f"http://{host}"), origin_of(f"https://{host}")}
+    return target_of(url, origins=ORIGINS | own, root="/v1.0", slash_root=slash_root)
 
 
 @pytest.mark.parametrize(
