@@ -265,25 +265,6 @@ async def test_a_throttled_batch_is_sent_again_by_the_sdk(graph_api: Api) -> Non
     assert [each.header("Retry-Attempt") for each in graph_api.received] == [None, None, "1", "1"]
 
 
-async def test_a_batch_for_an_upstream_that_was_away_is_sent_again_by_the_sdk(graph_api: Api, before: Gateway) -> None:
-    busy = [f"busy{number}" for number in range(20)]
-    for name in busy:
-        graph_api.on(f"/v1.0/users/{name}", answer(503, b"{}"))
-
-    async def until_refused() -> None:
-        for _ in range(20):
-            await post(before.port, *users(before.port, *busy), retries=0)
-
-    with pytest.raises(APIError) as refused:  # once every item fails, the gateway asks the upstream no more for a while
-        await until_refused()
-
-    answered = await post(before.port, *users(before.port, "u1"))
-
-    assert refused.value.response_status_code == 503
-    assert answered.get_response_status_codes() == {"u1": 200}
-    assert (graph_api.last.target, graph_api.last.header("Retry-Attempt")) == ("/v1.0/users/u1", "1")
-
-
 @pytest.mark.parametrize(
     ("url", "status"),
     [("http://elsewhere.example/v1.0/me", 400), ("https://graph.microsoft.com/v1.0/$batch", 400)],
