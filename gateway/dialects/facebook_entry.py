@@ -20,7 +20,8 @@ from gateway.upstream.headers import HOP_BY_HOP, rendered
 
 REFERENCES_MAX = 100
 
-_REFERENCE = re.compile(r"(?:\{|%7[Bb])result(?:=|%3[Dd])(.*?)(?:\}|%7[Dd])", re.DOTALL)
+# What is between the braces stops at the next one, so that many that are never closed cost no more than others.
+_REFERENCE = re.compile(r"(?:\{|%7[Bb])result(?:=|%3[Dd])((?:(?!%7[BbDd])[^{}])*+)(?:\}|%7[Dd])")
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,3}(?=[/?]|\Z)")
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _NOT_IN_A_TARGET = re.compile(r"[^!-~]+")

@@ -81,8 +81,9 @@ def read(call: Call) -> Said | None:
 
 
 def _in_form(data: bytes) -> Iterator[tuple[str, bytes]]:
-    for found in _PIECE.finditer(data):
-        yield found[1].decode(), unquote_to_bytes(found[2].replace(b"+", b" "))
+    last = {found[1]: found[2] for found in _PIECE.finditer(data)}
+    for name, value in last.items():
+        yield name.decode(), unquote_to_bytes(value.replace(b"+", b" "))
 
 
 def _in_json(data: bytes) -> Iterator[tuple[str, bytes]]:

@@ -268,6 +268,17 @@ def test_entries_that_wait_for_one_that_cannot_be_sent_are_told_so() -> None:
     assert [entry["code"] for entry in shown] == [424, 424, 400, 200]
 
 
+@pytest.mark.parametrize("opened", ["{result=", "%7Bresult%3D"])
+def test_results_that_are_never_closed_are_plain_text_and_cost_no_more_than_it(opened: str) -> None:
+    url = f"a?{opened * 100}"
+
+    assert [operation.target for operation in _operations(_get(url))] == [f"/v26.0/{url}"]
+    assert (
+        _shown(_read(_call(_form([{"method": "POST", "relative_url": "a", "body": opened * 200_000}]))))[0]["code"]
+        == 413
+    )
+
+
 def test_no_error_shows_the_token() -> None:
     shown = _shown(
         _read(
