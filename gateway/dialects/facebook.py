@@ -65,6 +65,7 @@ class Facebook:
         memo = _Memo(len(wires), {}, frozenset(), said.include_headers.lower() not in _FALSE)
         around = self._around(call, said, wires)
         operations, has_own_token = [], False
+        room = GROWTH_MAX * max(len(call.body), 1 << 16)
         for place, wire in enumerate(wires):
             try:
                 entry = entry_of(place, wire, around)
@@ -72,11 +73,11 @@ class Facebook:
                 memo.wrong[place] = 400, str(error)
                 continue
             operations.append(entry.operation)
+            room -= len(entry.operation.body)
+            if room < 0:
+                detail = "the same files in so many entries are too much; send several batches"
+                raise EnvelopeError("envelope-too-large", detail)
             has_own_token = has_own_token or entry.has_own_token
-        if sum([len(each.body) for each in operations]) > GROWTH_MAX * max(len(call.body), 1 << 16):
-            raise EnvelopeError(
-                "envelope-too-large", "the same files in so many entries are too much; send several batches"
-            )
         self._judge(operations, memo)
         return Read(
             _batch(operations, memo, has_own_token=has_own_token), memo._replace(omits=_omits(wires, operations))
