@@ -14,7 +14,7 @@ from tests.faults.killing.checker import violations
 from tests.faults.killing.loop import Loop, run, run_crashing, summary
 from tests.faults.killing.plan import Plan
 
-_SHORT = Loop(Plan(batches=24, size=200), kills=20, life_s=(0.3, 1.2), latency_ms=25)
+_SHORT = Loop(Plan(batches=48, size=200), kills=20, life_s=(0.3, 1.2), latency_ms=25)
 _FULL = Loop(Plan(batches=100, size=200), kills=400, life_s=(0.3, 2.0), latency_ms=80, quiet_s=300.0)
 _QUICK = Loop(Plan(batches=4, size=150), kills=6, life_s=(0.2, 0.5), latency_ms=15, quiet_s=30.0)
 

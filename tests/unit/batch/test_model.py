@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.batch.model import Failure, Outcome, summarize
+from gateway.batch.model import Batch, Failure, Operation, Outcome, summarize
 from gateway.errors import PROBLEMS
 from tests.strategies import LAW
 
@@ -52,3 +52,10 @@ def test_there_are_at_most_ten_kinds(outcome: Outcome) -> None:
     assert outcome.kind in {
         "ok", "client_error", "server_error", "unknown", "timeout", "unreachable", "limited", "skipped",
     }  # fmt: skip
+
+
+def test_a_batch_knows_whether_any_operation_has_a_key() -> None:
+    bare, keyed = Operation("a", "GET", "/"), Operation("b", "GET", "/", key="k")
+
+    assert not Batch([bare]).has_keys
+    assert Batch([bare, keyed]).has_keys

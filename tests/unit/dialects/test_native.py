@@ -199,10 +199,14 @@ def test_the_default_method_and_headers_apply_where_an_operation_has_none_of_its
     ]
 
 
-def test_default_headers_that_no_operation_may_carry_are_refused_once() -> None:
-    value = {"operations": [{"method": "GET", "path": "/a"}] * 3, "defaults": {"headers": {"Cookie": "a=b"}}}
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [({"Cookie": "a=b"}, "per-op-credentials"), ({"Idempotency-Key": "k"}, "header-not-allowed")],
+)
+def test_default_headers_that_no_operation_may_carry_are_refused_once(headers: dict[str, str], code: str) -> None:
+    value = {"operations": [{"method": "GET", "path": "/a"}] * 3, "defaults": {"headers": headers}}
 
-    assert [error for error in _codes(value) if error[1] != "id"] == [("/defaults/headers", "per-op-credentials")]
+    assert [error for error in _codes(value) if error[1] != "id"] == [("/defaults/headers", code)]
 
 
 @pytest.mark.parametrize(

@@ -24,6 +24,7 @@ from gateway.upstream.headers import (
     rendered,
     requested,
     retry_after_s,
+    trailing,
     vouched,
 )
 from tests.strategies import LAW
@@ -405,3 +406,15 @@ def test_field_lines_end_in_crlf() -> None:
 )
 def test_an_event_stream_is_told_by_its_media_type(fields: list[tuple[bytes, bytes]], is_one: bool) -> None:
     assert is_event_stream(fields) is is_one
+
+
+def test_trailers_go_on_without_those_that_would_frame_route_or_vouch() -> None:
+    fields = [
+        (b"X-Sum", b"1"),
+        (b"Content-Length", b"5"),
+        (b"Host", b"x"),
+        (b"X-Forwarded-For", b"y"),
+        (b"host_", b"z"),
+    ]
+
+    assert trailing(fields) == [(b"X-Sum", b"1"), (b"host_", b"z")]

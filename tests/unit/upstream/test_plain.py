@@ -1,13 +1,16 @@
 """Plain heads: whatever they accept, llhttp accepts with the same meaning; what is odd they leave alone."""
 
+from collections import deque
 from typing import Any
 
+import msgspec
 import pytest
 from httptools import HttpResponseParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.upstream.headers import Names, end_to_end, is_head
+from gateway.upstream.exchange import Exchange
+from gateway.upstream.headers import Names, RawFields, end_to_end, is_head
 from gateway.upstream.plain import Heads
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2"
@@ -126,3 +129,42 @@ def test_memory_is_bounded() -> None:
         assert heads[PLAIN + b"\r\nX-Request-Id: %d" % number] is not None
 
     assert len(heads) <= Heads.HEADS_MAX
+
+
+class Streamed(Exchange, eq=False):
+    """Notes what it is told."""
+
+    told: list[object] = msgspec.field(default_factory=list)
+
+    def on_head(self) -> None:
+        self.told.append("head")
+
+    def on_data(self, data: bytes) -> None:
+        self.told.append(data)
+
+
+def exchange(**members: Any) -> Streamed:
+    return Streamed(method="GET", request=b"", deadline_s=0.0, repeatable=True, done=lambda _: None, **members)
+
+
+def test_whole_answers_are_taken_one_after_the_other_and_the_rest_is_left() -> None:
+    first, second, third = exchange(), exchange(streamed=True), exchange()
+    exchanges: deque[Exchange] = deque([first, second, third])
+    answered: list[tuple[Exchange, RawFields]] = []
+    data = (PLAIN + b"\r\n\r\n{}") * 2 + PLAIN + b"\r\n\r\n{"
+
+    rest = Heads().take(data, exchanges, answered)
+
+    assert rest == PLAIN + b"\r\n\r\n{"
+    assert list(exchanges) == [third]
+    assert [each for each, _ in answered] == [first, second]
+    assert (first.status, first.body, second.told) == (200, b"{}", ["head", b"{}"])
+
+
+@pytest.mark.parametrize(
+    "members", [{"answer_bytes_max": 1}, {"requested": False}], ids=["above-its-cap", "still-being-sent"]
+)
+def test_what_must_be_watched_is_left(members: dict[str, Any]) -> None:
+    data = PLAIN + b"\r\n\r\n{}"
+
+    assert Heads().take(data, deque([exchange(**members)]), []) == data
