@@ -115,11 +115,18 @@ async def test_two_seconds_after_a_command_nothing_starts(command: str) -> None:
 
 
 async def test_a_resumed_batch_goes_on_where_it_was() -> None:
-    async with ScriptedUpstream() as upstream, desk(upstream.address) as at:
+    gate = asyncio.Event()
+
+    def script(request: Received) -> Answer:
+        return Answer([plain()], after=gate if int(request.target[1:]) >= 200 else None)
+
+    async with ScriptedUpstream(script) as upstream, desk(upstream.address) as at:
         batch = await at.submit(operations(400), slice_size=50)
         at.worker(dataclasses.replace(QUICK, concurrency=2))
         await at.until(batch, lambda view: view.completed >= 1)
         await at.store.command(batch, "pause")
+        await until_so(lambda: all(hold.stopped.done() for hold in at.workers[0]._holds.values()))
+        gate.set()
         await until_so(lambda: not at.workers[0].busy)
         paused = await at.view(batch)
         await at.store.command(batch, "resume")
