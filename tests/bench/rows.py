@@ -12,12 +12,13 @@ from tests.bench.subjects import (
     GATEWAY,
     LEAST,
     LEAST_PIPELINING,
+    LEAST_PROXY,
     LUA,
     PIPELINING,
     PROXY,
     UPSTREAM,
 )
-from tests.bench.workloads import failing, gets, mixed, posts, transparent
+from tests.bench.workloads import failing, gets, mixed, posts, transparent, transparent_post
 
 CPU = "µs CPU"
 LATE_IDEAL_MS = 50.0  # 100 operations of 5 ms, ten at a time
@@ -129,7 +130,24 @@ ROWS = (
         last_start,
         (Fixed("ideal", LAST_START_IDEAL_MS), 1.15),
     ),
-    row("transparent", "transparent GET", CPU, cpu_by_operation(transparent()), (PROXY, 3.0), (AIOHTTP, 0.4)),
+    row(
+        "transparent",
+        "transparent GET",
+        CPU,
+        cpu_by_operation(transparent()),
+        (PROXY, 3.0),
+        (AIOHTTP, 0.4),
+        (LEAST_PROXY, None),
+    ),
+    row(
+        "transparent-post",
+        "transparent POST of 1 KiB",
+        CPU,
+        cpu_by_operation(transparent_post(1024)),
+        (PROXY, 3.0),
+        (AIOHTTP, 0.4),
+        (LEAST_PROXY, None),
+    ),
     row(
         "added-p50",
         "median added to a transparent GET at 500/s, open loop",

@@ -24,6 +24,7 @@ AIOHTTP = "obvious aiohttp"
 FLOOR = "bare uvloop, no gateway"
 LEAST = "uvloop, llhttp and msgspec, no gateway"
 LEAST_PIPELINING = "the same with pipelining, no gateway"
+LEAST_PROXY = "uvloop and llhttp, no gateway"
 SETTINGS: dict[str, dict[str, Any]] = {
     GATEWAY: {},
     PIPELINING: {"upstream": {"pipelining": 16}},
@@ -70,6 +71,8 @@ class Stage:
             return start_python(folder, ["tests.bench.peers.obvious_aiohttp", "--upstream", upstream])
         if subject == FLOOR:
             return start_python(folder, ["tests.bench.peers.bare_uvloop", "--upstream", upstream])
+        if subject == LEAST_PROXY:
+            return start_python(folder, ["tests.bench.peers.least_proxy", "--upstream", upstream])
         if subject in (LEAST, LEAST_PIPELINING):
             depth = "16" if subject == LEAST_PIPELINING else "1"
             module = ["tests.bench.peers.least_python", "--upstream", upstream, "--pipelining", depth]

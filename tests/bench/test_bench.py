@@ -10,7 +10,7 @@ from tests.bench.processes import NotMeasuredError, parse_cpu_s
 from tests.bench.report import Measured, document, table, write_readme
 from tests.bench.rows import ROWS, Fixed, Row, Side, Target
 from tests.bench.verdict import Verdict, judge, percentile, span
-from tests.bench.workloads import ITEM, ITEM_JSON, gets, mixed, outcomes, posts
+from tests.bench.workloads import ITEM, ITEM_JSON, gets, mixed, outcomes, posts, transparent_post
 
 
 def unused(*_: object) -> Sample:
@@ -113,6 +113,7 @@ def test_bodies_have_the_size_that_a_row_claims() -> None:
     assert len(ITEM_JSON) == 106
     operation = json.loads(posts(1, 1024).body)["operations"][0]
     assert len(json.dumps(operation["body"], separators=(",", ":"))) == 1024
+    assert len(transparent_post(1024).body) == 1024
 
 
 def test_the_mixed_row_pairs_every_method_with_every_size() -> None:

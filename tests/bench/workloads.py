@@ -26,7 +26,7 @@ Expectation = tuple[int, Any]  # status, decoded body
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A request to be repeated: one batch, or one transparent GET when there is no body."""
+    """A request to be repeated: a batch at `/batch`, else a transparent request, a GET when there is no body."""
 
     path: str
     body: bytes
@@ -37,6 +37,12 @@ class Workload:
 def transparent() -> Workload:
     """A small GET that is no batch."""
     return Workload("/items/1", b"", 1, ((200, ITEM),))
+
+
+def transparent_post(body_bytes: int) -> Workload:
+    """A POST of so many bytes of JSON that is no batch."""
+    body = operation(0, "POST", "/items", body_bytes)["body"]
+    return Workload("/items", json.dumps(body, separators=(",", ":")).encode(), 1, ((200, ITEM),))
 
 
 def gets(count: int) -> Workload:
@@ -102,7 +108,7 @@ def encode(operations: list[Operation]) -> bytes:
 
 def outcomes(workload: Workload, status: int, answer: bytes) -> tuple[Expectation, ...]:
     """Read an answer as (status, body) by operation, whichever peer wrote it."""
-    if not workload.body:
+    if workload.path != "/batch":
         return ((status, json.loads(answer)),)
     document = json.loads(answer)
     return tuple((entry["status"], body_of(entry)) for entry in document.get("results") or document["responses"])
