@@ -15,7 +15,7 @@ from gateway.admin.pages import AdminPages, AdminSettings
 from gateway.config import Loaded
 from gateway.lifecycle import report
 from gateway.lifecycle.counting import counting
-from gateway.lifecycle.drain import Drain, Timings
+from gateway.lifecycle.drain import Drain, Listening, Timings
 from gateway.lifecycle.generation import Generation, Generations, Lasting
 from gateway.lifecycle.keyring import replay_of
 from gateway.lifecycle.reload import Applied, Reloader
@@ -55,7 +55,8 @@ class App:
         self._reloading: asyncio.Task[None] | None = None
         self._pages = AdminPages(self._page_settings())
         self._ledger = "none"
-        self._servers: list[tuple[asyncio.Server, CallerServer]] = []
+        self._servers: list[Listening] = []
+        self._traffic: Listening | None = None
         self._drain = Drain(
             self._edge, self._drain_timings, self._generations.drain, lambda: self.logger, self._hand_back
         )
@@ -71,12 +72,16 @@ class App:
 
         Raises OSError where a port is taken, or where a ledger that the configuration names cannot be opened.
         """
-        await self._open_ledger()
-        listen, admin = self._listen_settings, self._admin_settings
+        await self._open_ledger(works=self._loaded.config.async_.worker)
+        listen = self._listen_settings
         traffic = await self._listen(self._edge, listen.host, listen.port)
-        addresses = traffic, await self._listen(self._pages, admin.host, admin.port)
-        self._reloading = self._loop.create_task(self._reloader.run())
-        return addresses
+        self._traffic = self._servers[-1]
+        return traffic, await self._administer()
+
+    async def start_worker(self) -> str:
+        """Open the ledger and the admin listener alone, and work; the address of admin. Raises as `start` does."""
+        await self._open_ledger(works=True)
+        return await self._administer()
 
     def reload(self) -> None:
         """Read the configuration anew, soon."""
@@ -84,7 +89,7 @@ class App:
 
     async def drain(self, *, delay_s: float | None = None) -> bool:
         """Go away without losing a request (EXPERIENCE 6); True when everything ended in time. May be called twice."""
-        return await self._drain.run(*self._servers[0], delay_s=delay_s)
+        return await self._drain.run(self._traffic, delay_s=delay_s)
 
     async def close(self) -> None:
         """Close listeners, connections and pools at once."""
@@ -101,8 +106,11 @@ class App:
         if self._lasting.replay is not None:
             await self._lasting.replay.close()
 
-    async def _open_ledger(self) -> None:
-        """From here on batches may be asynchronous; without a ledger the gateway serves all others."""
+    async def _open_ledger(self, *, works: bool) -> None:
+        """From here on batches may be asynchronous; without a ledger the gateway serves all others.
+
+        `works`: whether this process runs them, too.
+        """
         place = wiring.ledger_place(self._loaded.config.async_, os.environ)
         if place is None:
             return
@@ -121,7 +129,15 @@ class App:
         self._ledger = keeping.name
         self._lasting = replace(self._lasting, keeping=keeping)
         self._apply(self._loaded)
-        keeping.start(lambda: self._generations.current.means, lambda: self.logger)
+        keeping.look()
+        if works:
+            keeping.work(lambda: self._generations.current.means, lambda: self.logger)
+
+    async def _administer(self) -> str:
+        """Open the admin listener, and from here on take changes of the configuration; its address."""
+        address = await self._listen(self._pages, self._admin_settings.host, self._admin_settings.port)
+        self._reloading = self._loop.create_task(self._reloader.run())
+        return address
 
     async def _listen(self, handler: Handler, host: str, port: int) -> str:
         listen = self._listen_settings
@@ -186,7 +202,7 @@ class App:
         current = self._generations.current
         return {
             "version": VERSION,
-            "state": "draining" if self._edge.draining else "serving",
+            "state": "draining" if self._edge.draining else "serving" if self._traffic else "working",
             "active": self._edge.active,
             "configDigest": current.loaded.digest,
             "reload": report.facts(self._reloader.last),
@@ -232,14 +248,19 @@ class App:
         self._loop.call_at(now_s + _LAG_EVERY_S, self._measure_lag, now_s + _LAG_EVERY_S)
 
 
-async def serve(loaded: Loaded, load: Callable[[], Loaded]) -> int:
-    """Serve until SIGTERM or SIGINT; the exit code. Prints the ready line once both listeners are open.
+async def serve(loaded: Loaded, load: Callable[[], Loaded], *, works_alone: bool = False) -> int:
+    """Serve until SIGTERM or SIGINT; the exit code. Prints the ready line once the listeners are open.
 
-    `load` reads the configuration anew, for a reload. Raises ConfigError where TLS files cannot be used.
+    `load` reads the configuration anew, for a reload. Raises ConfigError where TLS files cannot be used. `works_alone`:
+    run asynchronous batches of a ledger, and listen for admin only.
     """
     app = App(loaded, load)
     try:
-        traffic, admin = await app.start()
+        if works_alone:
+            ready = f"ready admin={await app.start_worker()}"
+        else:
+            traffic, admin = await app.start()
+            ready = f"ready traffic={traffic} admin={admin}"
     except wiring.LedgerClosedError as error:
         app.logger.error("cannot open the ledger", reason=str(error), cure="mend it, or choose another: async.ledger")
         return 1
@@ -254,7 +275,7 @@ async def serve(loaded: Loaded, load: Callable[[], Loaded]) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, signals.put_nowait, number)
     loop.add_signal_handler(signal.SIGHUP, app.reload)
-    print(f"ready traffic={traffic} admin={admin}", flush=True)  # noqa: T201 the contract's line
+    print(ready, flush=True)  # noqa: T201 the contract's line
     first = await signals.get()
     draining = loop.create_task(app.drain(delay_s=0.0 if first is signal.SIGINT else None))
     again = loop.create_task(signals.get())

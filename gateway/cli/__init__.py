@@ -1,6 +1,6 @@
 """The command line.
 
-commands   serve, check, config, and those of quick
+commands   serve, work, check, config, and those of quick
 demo       an upstream, a gateway, a batch sent and printed
 quick      healthcheck, drain, reload, version: for probes and hooks, without importing the gateway
 """

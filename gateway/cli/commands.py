@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import quick
-from gateway.config import STANDARD_INPUT, ConfigError, Loaded, effective, json_schema, load
+from gateway.config import STANDARD_INPUT, ConfigError, Loaded, Problem, effective, json_schema, load
 
 EXIT_CONFIGURATION = 3
 
@@ -43,7 +43,21 @@ def serve(
     flags = {
         "upstream.url": upstream, "async.ledger": ledger, **_address("listen", listen), **_address("admin", admin),
     }  # fmt: skip
+    raise _served(config, flags, works_alone=False)
+
+
+@_commands.command()
+def work(config: ConfigPath = None, upstream: UpstreamUrl = None, admin: Admin = None, ledger: Ledger = None) -> None:
+    """Run asynchronous batches of a ledger that replicas share, and serve nobody; on SIGTERM hand them back, exit 0."""
+    flags = {"upstream.url": upstream, "async.ledger": ledger, **_address("admin", admin)}
+    raise _served(config, flags, works_alone=True)
+
+
+def _served(config: Path | None, flags: dict[str, object], *, works_alone: bool) -> typer.Exit:
+    """Serve, or work, to the end."""
     loaded = _loaded(config, flags)
+    if works_alone and not loaded.config.async_.is_shared:
+        return _refused(ConfigError([_unshared(loaded.sources["async.ledger"])]))
     import uvloop
 
     from gateway.app import serve as serve_app
@@ -52,9 +66,9 @@ def serve(
         return loaded if config == STANDARD_INPUT else load(config, os.environ, flags)
 
     try:
-        raise typer.Exit(uvloop.run(serve_app(loaded, again)))
+        return typer.Exit(uvloop.run(serve_app(loaded, again, works_alone=works_alone)))
     except ConfigError as error:  # what only shows when it is used, such as a certificate that is none
-        raise _refused(error) from None
+        return _refused(error)
 
 
 @_commands.command()
@@ -138,6 +152,12 @@ def _refused(error: ConfigError) -> typer.Exit:
     for problem in error.problems:
         typer.echo(str(problem), err=True)
     return typer.Exit(EXIT_CONFIGURATION)
+
+
+def _unshared(source: str) -> Problem:
+    """What a worker alone says of a ledger that no gateway can put anything into."""
+    cure = "a worker alone needs a ledger in Redis, that of the gateways: --ledger redis://HOST:PORT"
+    return Problem(source, None, None, "async.ledger", cure, "conflict")
 
 
 def _address(section: str, given: str | None) -> dict[str, object]:

@@ -56,6 +56,9 @@ class Asynchronous(Section):
         description="Secret that seals what is kept; without it one is made in the state folder. Redis needs it.",
         examples=[{"fromEnv": "BATCH_KEY"}],
     )
+    worker: bool = Field(
+        default=True, description="Whether serve runs batches as well; false leaves them to batch-gateway work."
+    )
     require_durable: bool = Field(
         default=True, description="Accept nothing while Redis writes no append-only file: a restart would lose it."
     )

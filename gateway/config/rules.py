@@ -34,6 +34,7 @@ def findings(draft: Draft) -> Iterator[Finding]:
     yield from _head(draft)
     yield from _envelope(draft)
     yield from _key(draft)
+    yield from _worker(draft)
     yield from _exact(draft)
     yield from _keys_shared(draft)
 
@@ -97,6 +98,12 @@ def _key(draft: Draft) -> Iterator[Finding]:
             " `openssl rand -base64 32` makes a good one"
         )
         yield Finding(("async", "key"), message, about=(("async", "ledger"),), code="missing")
+
+
+def _worker(draft: Draft) -> Iterator[Finding]:
+    if draft.async_ is not None and not draft.async_.worker and not draft.async_.is_shared:
+        message = "false needs a ledger in Redis: nobody else can work off this one"
+        yield Finding(("async", "worker"), message, about=(("async", "ledger"),))
 
 
 def _exact(draft: Draft) -> Iterator[Finding]:

@@ -5,11 +5,11 @@
 2. The listener closes. A connection that was taken last may still send its head; those between requests are closed.
 3. What is running finishes, to the last byte. Tunnels and event streams have no end of their own: they are closed after
    a grace, and their callers connect again elsewhere.
-4. Meanwhile the worker stops at an operation boundary and hands its leases back.
+4. Meanwhile the worker stops at an operation boundary and hands its leases back. One that works alone does only that.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -21,6 +21,9 @@ from gateway.server.edge import Edge
 _LAST_HEADS_S = 0.1  # a request's head follows its connection within a round trip
 
 
+Listening = tuple[asyncio.Server, CallerServer]
+
+
 class Timings(NamedTuple):
     """In seconds: still accepting; for tunnels and event streams once that is over; for all that is running."""
 
@@ -30,7 +33,7 @@ class Timings(NamedTuple):
 
 
 class Drain:
-    """Drains one traffic listener once, however often it is asked to. `begun` is called when it begins.
+    """Drains a process once, however often it is asked to. `begun` is called when it begins.
 
     `hand_back` stops the worker within so many seconds and says whether that sufficed.
     """
@@ -41,7 +44,7 @@ class Drain:
         timings: Callable[[], Timings],
         begun: Callable[[], None],
         logger: Callable[[], structlog.typing.FilteringBoundLogger],
-        hand_back: Callable[[float], Awaitable[bool]],
+        hand_back: Callable[[float], Coroutine[None, None, bool]],
     ) -> None:
         self._edge = edge
         self._timings = timings
@@ -50,23 +53,23 @@ class Drain:
         self._hand_back = hand_back
         self._running: asyncio.Task[bool] | None = None
 
-    async def run(self, server: asyncio.Server, connections: CallerServer, *, delay_s: float | None = None) -> bool:
-        """True when everything ended in time. May be called again, also while it runs."""
+    async def run(self, traffic: Listening | None, *, delay_s: float | None = None) -> bool:
+        """True when everything ended in time. May be called again, also while it runs. Without traffic: None."""
         if self._running is None:
             timings = self._timings()
             if delay_s is not None:
                 timings = timings._replace(delay_s=delay_s)
-            self._running = asyncio.create_task(self._drain(server, connections, timings))
+            self._running = asyncio.create_task(self._drain(traffic, timings))
         return await asyncio.shield(self._running)
 
-    async def _drain(self, server: asyncio.Server, connections: CallerServer, timings: Timings) -> bool:
+    async def _drain(self, traffic: Listening | None, timings: Timings) -> bool:
         self._edge.draining = True
         self._begun()
         self._logger().info("draining", **timings._asdict())
-        finished, handed_back = await asyncio.gather(
-            self._finished(server, connections, timings), self._hand_back(timings.timeout_s)
-        )
-        return finished and handed_back
+        ends = [self._hand_back(timings.timeout_s)]
+        if traffic is not None:
+            ends.append(self._finished(*traffic, timings))
+        return all(await asyncio.gather(*ends))
 
     async def _finished(self, server: asyncio.Server, connections: CallerServer, timings: Timings) -> bool:
         await asyncio.sleep(timings.delay_s)

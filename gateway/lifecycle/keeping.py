@@ -79,7 +79,11 @@ class Keeping:
             caller_of=lambda request: caller_of(request, origins, identity_names),
         )
 
-    def start(self, means: Callable[[], Means], logger: Callable[[], Logger]) -> None:
+    def look(self) -> None:
+        """Begin to keep the ledger's gauges true."""
+        self._looking = asyncio.get_running_loop().create_task(self._look())
+
+    def work(self, means: Callable[[], Means], logger: Callable[[], Logger]) -> None:
         """Begin to work off what is on record. `means` is asked for every slice: a reload changes it."""
         self._worker = Worker(
             token_hex(4),
@@ -90,7 +94,6 @@ class Keeping:
             logger(),
         )
         self._worker.start()
-        self._looking = asyncio.get_running_loop().create_task(self._look())
 
     async def hand_back(self, timeout_s: float) -> bool:
         """Stop the worker at an operation boundary; True when everything on its way ended in time."""

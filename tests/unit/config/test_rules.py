@@ -29,6 +29,8 @@ _UPSTREAM = "upstream: {url: http://a}\n"
         ("async: {ledger: 'redis://r'}",
          "2:17: async.key: a ledger in Redis needs it, the same for all replicas: {fromEnv: BATCH_KEY} or"
          " {fromFile: PATH}; `openssl rand -base64 32` makes a good one"),
+        ("async: {worker: false}",
+         "2:17: async.worker: false needs a ledger in Redis: nobody else can work off this one"),
         ("replay: {store: 'redis://r'}", "2:17: replay.store: needs async.key, the same in every replica: keys are"
                                          " named and sealed with it"),
         ("upstreams: {default: {url: http://a}}",
