@@ -27,7 +27,7 @@ from gateway.server.origin import Origins
 from gateway.server.patience import Patience
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.address import Address, PoolLimits
-from gateway.upstream.headers import refusal_in_operation
+from gateway.upstream.headers import CREDENTIALS, refusal_in_operation
 from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
 
@@ -179,14 +179,14 @@ def batch_settings(config: Config, run: RunSettings, *, has_ledger: bool) -> Bat
         base=batch.path,
         sync_operations_max=batch.sync_operations_max,
         envelope=EnvelopeLimits(operations_max, batch.depth_max, batch.nodes_max),
-        rules=_rules(config, credentials_allowed=batch.operation_credentials),
+        rules=_rules(config, may_bring_credentials=batch.operation_credentials),
         run=run,
     )
 
 
 def dialects(config: Config) -> tuple[Sequence[Dialect], Rules]:
     """The vendors' dialects that are spoken, and what they judge operations by: each may bring its own credential."""
-    rules = _rules(config, credentials_allowed=True)
+    rules = _rules(config, may_bring_credentials=True)
     return [DIALECTS[name](rules=rules, **dict(section)) for name, section in spoken(config).items()], rules
 
 
@@ -195,12 +195,13 @@ def spoken(config: Config) -> Mapping[str, Section]:
     return {name: section for name, section in config.dialects if section is not None}
 
 
-def _rules(config: Config, *, credentials_allowed: bool) -> Rules:
+def _rules(config: Config, *, may_bring_credentials: bool) -> Rules:
+    credentials = frozenset[bytes]() if may_bring_credentials else CREDENTIALS | identity_names(config)
     mounted = [getattr(section, "path", None) for section in spoken(config).values()]
     return Rules(
         own_paths=tuple(dict.fromkeys([config.batch.path, *[path for path in mounted if path is not None]])),
         body_bytes_max=config.batch.operation_body_max,
-        fields_rule=lambda fields: refusal_in_operation(fields, credentials_allowed=credentials_allowed),
+        fields_rule=lambda fields: refusal_in_operation(fields, credentials=credentials),
     )
 
 
@@ -281,5 +282,5 @@ def means(config: Config, admission: Admission, executor: Executor, via: bytes) 
         via,
         default_host,
         config.batch.answer_max,
-        _rules(config, credentials_allowed=config.batch.operation_credentials),
+        _rules(config, may_bring_credentials=config.batch.operation_credentials),
     )

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from random import Random
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ LAW = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 """How every property is tried: the same examples on each run, however slow the machine."""
 
 LIMITS = EnvelopeLimits()
-RULES = Rules(("/batch",), 1 << 20, partial(refusal_in_operation, credentials_allowed=False))
+RULES = Rules(("/batch",), 1 << 20, refusal_in_operation)
 
 Space = Callable[[], str]
 

@@ -49,5 +49,5 @@ class Batch(Section):
         default=False, description="A path that no route allows refuses the whole envelope, not one operation."
     )
     operation_credentials: bool = Field(
-        default=False, description="Operations may carry an Authorization or Cookie of their own."
+        default=False, description="Operations may carry an Authorization, Cookie or identity header of their own."
     )

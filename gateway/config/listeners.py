@@ -33,7 +33,7 @@ class Listen(Section):
     )
     trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], Strict(False)] = Field(
         default=(),
-        description="Networks of the proxies in front whose X-Forwarded-For, -Proto and -Host are believed.",
+        description="Networks of the proxies in front whose X-Forwarded-* and X-Real-IP are believed.",
         examples=[["10.0.0.0/8"]],
     )
     line_max: Size = Field(default=8 * 1024, description="Longest request line.")

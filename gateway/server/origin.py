@@ -1,8 +1,9 @@
 """Where a request came from, and what the upstream is told of it: from the peer, or from a proxy that is trusted.
 
-- A peer that is not trusted says nothing about itself: whatever it sent of `X-Forwarded-*` is replaced.
-- A trusted one is believed: its `X-Forwarded-For` is kept and the peer added at its end, its `-Proto` and `-Host` stay.
-  The caller is the right-most address that is not trusted: left of it everything can be made up.
+- A peer that is not trusted says nothing about itself: whatever it sent of `X-Forwarded-*` is replaced or left out.
+- A trusted one is believed: its `X-Forwarded-For` is kept and the peer added at its end, its `-Proto`, `-Host`, `-Port`
+  and their like stay. The caller is the right-most address that is not trusted: left of it everything can be made up.
+- `X-Real-IP` is there only where it came, and then with the caller's address, or with what a trusted proxy said it is.
 - `Forwarded` (RFC 7239) is never passed on: two lists of the same thing are two truths.
 """
 
@@ -12,13 +13,15 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from aiohttp.web import BaseRequest
+from multidict import istr
 
 from gateway.admission import Caller, identity_of
-from gateway.upstream.headers import vouched
+from gateway.upstream.headers import TOLD_BY_PROXIES, vouched
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_REAL_IP = istr("X-Real-IP")
 _SCHEME = re.compile(r"https?|wss?")
 _HOST = re.compile(r"[A-Za-z0-9._~-]{1,255}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 _JUDGED_MAX = 4096
@@ -49,12 +52,17 @@ class Origins:
     def vouched(self, request: BaseRequest, via: bytes) -> list[tuple[bytes, bytes]]:
         """The fields by which the upstream is told."""
         peer, scheme, host = request.remote or "", "http", self.host_of(request)
-        chain = [peer]
+        chain, told = [peer], list[tuple[bytes, bytes]]()
+        real_ip = self.ip_of(request) if _REAL_IP in request.headers else None
         if self._trusted and self._is_trusted(peer):
             chain = [*_chain(request), peer]
             scheme = _single(request, "X-Forwarded-Proto", _SCHEME) or scheme
+            told = [field for field in request.raw_headers if field[0].lower() in TOLD_BY_PROXIES]
+            said = request.headers.getall(_REAL_IP, ())
+            if len(said) == 1 and (address := _address(said[0])) is not None:
+                real_ip = str(address)
         authority = None if host is None else host.encode("utf-8", "surrogateescape")
-        return vouched(authority, ", ".join(chain), scheme, via)
+        return [*told, *vouched(authority, ", ".join(chain), scheme, via, real_ip)]
 
     def host_of(self, request: BaseRequest) -> str | None:
         """Whom the caller asked; None where an HTTP/1.0 caller does not say."""

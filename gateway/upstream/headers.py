@@ -23,15 +23,31 @@ HOP_BY_HOP = frozenset(
         b"upgrade",
     }
 )
-# What the gateway vouches for: a caller can neither set nor shadow these.
-VOUCHED = frozenset({b"forwarded", b"via", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"})
+# What a front proxy tells of a request besides; a trusted one is believed, of anybody else it is left out.
+TOLD_BY_PROXIES = frozenset(
+    b"x-forwarded-" + name
+    for name in (b"by", b"method", b"path", b"port", b"prefix", b"protocol", b"scheme", b"server", b"ssl", b"uri")
+)
+# What the gateway vouches for: a caller can neither set nor shadow these. `X-Forwarded-User` and its like are not among
+# them: what a login proxy in front says of the user reaches the upstream as it does without the gateway.
+VOUCHED = TOLD_BY_PROXIES | {
+    b"forwarded",
+    b"via",
+    b"x-forwarded-for",
+    b"x-forwarded-host",
+    b"x-forwarded-proto",
+    b"x-real-ip",
+}
 # About the envelope, so no operation inherits them. Accept-Encoding too: what is embedded in JSON cannot be compressed.
 _ABOUT_THE_ENVELOPE = frozenset({b"accept-encoding", b"expect", b"idempotency-key", b"prefer", b"x-request-id"})
 _ENVELOPE_PREFIX = b"content-"
+_FORWARDED_PREFIX = b"x-forwarded-"
 _NOT_REQUESTED = HOP_BY_HOP | VOUCHED
 _NEVER_RESPELLED = _NOT_REQUESTED | {b"content-length", b"host"}
 _NOT_INHERITED = HOP_BY_HOP | VOUCHED | _ABOUT_THE_ENVELOPE | {b"traceparent"}
-_CREDENTIALS = frozenset({b"authorization", b"cookie"})
+CREDENTIALS = frozenset({b"authorization", b"cookie"})
+# RFC 9110 6.5.1: what must be known before the body. Merged into a head, it would be another request.
+_NOT_TRAILING = _NEVER_RESPELLED | CREDENTIALS | {b"content-encoding", b"content-range", b"content-type", b"expect"}
 # In an operation these are framing, or belong to the gateway.
 _NOT_IN_AN_OPERATION = HOP_BY_HOP | VOUCHED | {b"host", b"content-length", b"expect"}
 
@@ -124,13 +140,19 @@ def requested(fields: RawFields, *, keep: frozenset[bytes] = frozenset()) -> lis
         field
         for field in fields
         if (lowered := field[0].lower()) not in dropped
-        and (b"_" not in lowered or lowered.replace(b"_", b"-") not in _NEVER_RESPELLED)
+        and (b"_" not in lowered or not _is_shadow(lowered.replace(b"_", b"-")))
     ]
 
 
 def trailing(fields: RawFields) -> list[tuple[bytes, bytes]]:
-    """A caller's trailers without those that would frame, route or vouch if they were merged into the head."""
-    return [field for field in requested(fields) if field[0].lower().replace(b"_", b"-") not in _NEVER_RESPELLED]
+    """A caller's trailers without those that would frame, route, vouch or log in if they were merged into the head."""
+    folded = [field[0].lower().replace(b"_", b"-") for field in fields]
+    return [f for f, name in zip(fields, folded, strict=True) if name not in _NOT_TRAILING and not _is_shadow(name)]
+
+
+def _is_shadow(name: bytes) -> bool:
+    """Whether a name, in lower case and with hyphens, is one that counts in a head and in its own spelling only."""
+    return name in _NEVER_RESPELLED or name.startswith(_FORWARDED_PREFIX)
 
 
 def inherited(fields: RawFields) -> list[tuple[bytes, bytes]]:
@@ -141,7 +163,9 @@ def inherited(fields: RawFields) -> list[tuple[bytes, bytes]]:
         lowered = name.replace(b"_", b"-")
         if name == b"host":
             kept.insert(0, field)
-        elif lowered != b"host" and lowered not in _NOT_INHERITED and not lowered.startswith(_ENVELOPE_PREFIX):
+        elif lowered in _NOT_INHERITED or lowered.startswith(_ENVELOPE_PREFIX):
+            continue
+        elif name == lowered or not _is_shadow(lowered):
             kept.append(field)
     return kept
 
@@ -151,8 +175,13 @@ def rendered(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
-def refusal_in_operation(fields: Sequence[tuple[str, str]], *, credentials_allowed: bool) -> tuple[str, str] | None:
-    """Why an operation may not carry these fields: a code of PROMISES D.2 and what is wrong; None when it may."""
+def refusal_in_operation(
+    fields: Sequence[tuple[str, str]], *, credentials: frozenset[bytes] = CREDENTIALS
+) -> tuple[str, str] | None:
+    """Why an operation may not carry these fields: a code of PROMISES D.2 and what is wrong; None when it may.
+
+    `credentials` are the lower-case names of what says who the caller is, which stands on the batch.
+    """
     if len(fields) > OPERATION_FIELDS_MAX:
         return "header-not-allowed", f"{len(fields)} fields; at most {OPERATION_FIELDS_MAX}"
     if sum(len(name) + len(value) for name, value in fields) > OPERATION_FIELDS_BYTES_MAX:
@@ -163,9 +192,9 @@ def refusal_in_operation(fields: Sequence[tuple[str, str]], *, credentials_allow
         lowered = name.lower().encode("utf-8", "replace")
         if not _TOKEN.fullmatch(name):
             return "header-not-allowed", "a name is made of letters, digits and hyphens"
-        if lowered in _NOT_IN_AN_OPERATION or lowered.startswith(b"x-forwarded-"):
+        if lowered in _NOT_IN_AN_OPERATION or lowered.startswith(_FORWARDED_PREFIX):
             return "header-not-allowed", f"{canonical(name)} is set by the gateway; leave it out"
-        if lowered in _CREDENTIALS and not credentials_allowed:
+        if lowered in credentials:
             return "per-op-credentials", f"{canonical(name)} belongs on the batch, one caller for all of its operations"
         if not _VALUE.fullmatch(value):
             return "header-not-allowed", f"the value of {canonical(name)} has a character that is not visible ASCII"
@@ -227,9 +256,14 @@ def retry_after_s(fields: RawFields, now_s: float) -> float | None:
     return None
 
 
-def vouched(host: bytes | None, peer: str, scheme: str, via: bytes) -> list[tuple[bytes, bytes]]:
-    """What the gateway says of the caller, in place of what the caller said: `X-Forwarded-*` and `Via`."""
+def vouched(
+    host: bytes | None, peer: str, scheme: str, via: bytes, real_ip: str | None = None
+) -> list[tuple[bytes, bytes]]:
+    """What the gateway says of the caller, in place of what the caller said: `X-Forwarded-*` and `Via`; `X-Real-IP`
+    only where there was one."""
     said = [(b"X-Forwarded-For", peer.encode()), (b"X-Forwarded-Proto", scheme.encode())]
     if host is not None:
         said.append((b"X-Forwarded-Host", host))
+    if real_ip is not None:
+        said.append((b"X-Real-IP", real_ip.encode()))
     return [*said, (b"Via", via)]

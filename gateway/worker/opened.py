@@ -27,7 +27,8 @@ class Opened:
     def writer(self, batch_id: str, via: bytes, default_host: bytes) -> RequestWriter:
         fields = self.context.fields
         host = next((value for name, value in fields if name.lower() == b"host"), None)
-        said = vouched(host, self.context.ip, self.context.scheme, via)
+        real_ip = self.context.ip if any(name.lower() == b"x-real-ip" for name, _ in fields) else None
+        said = vouched(host, self.context.ip, self.context.scheme, via, real_ip)
         return RequestWriter(fields, said, batch_id, self.context.trace_seed, default_host)
 
 

@@ -53,6 +53,36 @@ async def test_a_trusted_proxy_is_believed_and_added(api: Api, batched: bool) ->
     assert (nothing["X-Forwarded-For"], nothing["X-Forwarded-Proto"]) == ("127.0.0.1", "http")
 
 
+@pytest.mark.parametrize("mode", ["lone", "in place", "on record"])
+@pytest.mark.parametrize(
+    ("settings", "said", "heard"),
+    [
+        ("", ["203.0.113.9"], "127.0.0.1"),
+        (LOOPBACK, ["203.0.113.9"], "203.0.113.9"),
+        (LOOPBACK, ["::ffff:203.0.113.9"], "203.0.113.9"),
+        (LOOPBACK, ["203.0.113.9", "203.0.113.8"], "198.51.100.1"),
+        (LOOPBACK, ["somebody"], "198.51.100.1"),
+        (LOOPBACK, [], None),
+    ],
+)
+async def test_x_real_ip_is_there_where_it_came_and_is_true(
+    api: Api, settings: str, said: list[str], heard: str | None, mode: str
+) -> None:
+    fields = [("X-Forwarded-For", "198.51.100.1"), ("X-Forwarded-Port", "443"), *(("X-Real-IP", each) for each in said)]
+    async with gateway(api.url, settings, async__ledger="sqlite::memory:") as running:
+        if mode == "lone":
+            await get(running.port, "/x", *fields)
+        else:
+            wish = [("Prefer", "respond-async")] if mode == "on record" else []
+            await post_batch(running.port, [{"method": "GET", "path": "/x"}], *fields, *wish)
+        await api.until(1)
+
+    if mode == "on record" and said and settings:  # what is put on record is the caller's address alone
+        heard = "198.51.100.1"
+    assert api.last.header("X-Real-IP") == heard
+    assert api.last.header("X-Forwarded-Port") == ("443" if settings and mode != "on record" else None)
+
+
 @pytest.mark.parametrize(
     "fields",
     [

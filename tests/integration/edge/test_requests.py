@@ -6,7 +6,7 @@
 | hop-by-hop fields and `Connection` stay behind, `Trailer` goes along with a chunked body | RFC 9110 7.6.1 |
 | what the gateway vouches for is its own and stands last, also against `_` for `-` | PROMISES S5 |
 | `Transfer-Encoding: chunked` stands last; chunks are cut anew, their extensions end | RFC 9112 7.1.1: of one hop |
-| trailers that would frame, route or vouch stay behind | RFC 9110 6.5.1 |
+| trailers that would frame, route, vouch or log in stay behind | RFC 9110 6.5.1 |
 | blanks around a value are one blank before it | RFC 9112 5.1: they are no part of it |
 | a request of HTTP/1.0 without Host gets the upstream's | RFC 9112 3.2: HTTP/1.1 cannot go without |
 """
@@ -28,6 +28,7 @@ CALLERS = 4
 
 HOP_BY_HOP = {"connection", "keep-alive", "proxy-authorization", "proxy-connection", "te", "trailer", "upgrade"}
 VOUCHED = {"forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto"}
+NOT_TRAILING = {"authorization", "cookie", "content-encoding", "content-type", "host"}
 RESPELLED = {"x_forwarded_for", "content_length", "transfer_encoding"}
 
 Fields = list[tuple[str, str]]
@@ -115,5 +116,7 @@ def _shown(request: Received | None, fields: Fields | None) -> object:
     shown = without_replica(request.fields) if fields is None else fields
     trailers = [(name, value.strip(" \t")) for name, _, value in (line.partition(":") for line in request.trailers)]
     if fields is not None:
-        trailers = [field for field in trailers if field[0].lower() not in HOP_BY_HOP | VOUCHED | RESPELLED | {"host"}]
+        trailers = [
+            field for field in trailers if field[0].lower() not in HOP_BY_HOP | VOUCHED | RESPELLED | NOT_TRAILING
+        ]
     return request.method, request.target, shown, request.body, trailers

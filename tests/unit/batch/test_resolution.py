@@ -9,7 +9,7 @@ from gateway.batch.validation import Rules
 from gateway.upstream.headers import refusal_in_operation
 
 ROUTES = Routes([Route("/users/{id}"), Route("/reports/**", cost=10), Route("/start"), Route("/", cost=1)])
-RULES = Rules(("/batch",), 1000, lambda fields: refusal_in_operation(fields, credentials_allowed=False))
+RULES = Rules(("/batch",), 1000, refusal_in_operation)
 FIRST = Operation("a", "GET", "/start")
 
 

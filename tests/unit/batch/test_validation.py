@@ -164,7 +164,7 @@ def test_a_detail_is_short_printable_ascii_whatever_the_input(texts: list[str], 
 
 
 def test_credentials_of_an_operation_are_taken_where_the_configuration_allows_them() -> None:
-    rules = Rules((), 10, partial(refusal_in_operation, credentials_allowed=True))
+    rules = Rules((), 10, partial(refusal_in_operation, credentials=frozenset()))
 
     assert _found(Operation("a", "GET", "/", (("Authorization", "Bearer x"),)), rules=rules) == []
 

@@ -17,7 +17,7 @@ from gateway.dialects.port import Call, EnvelopeError, Read
 from gateway.upstream.headers import refusal_in_operation
 from tests.strategies import spoiled
 
-_RULES = Rules(("/batch",), 1000, lambda fields: refusal_in_operation(fields, credentials_allowed=True))
+_RULES = Rules(("/batch",), 1000, lambda fields: refusal_in_operation(fields, credentials=frozenset()))
 _FACEBOOK = Facebook(operations_max=120, origins=["https://graph.facebook.com"], rules=_RULES)
 _FORM = "application/x-www-form-urlencoded"
 _TYPED = ("Content-Type", _FORM)

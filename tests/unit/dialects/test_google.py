@@ -14,7 +14,7 @@ from gateway.errors import GatewayError
 from gateway.upstream.headers import refusal_in_operation
 from tests.strategies import LAW, spoiled
 
-_RULES = Rules(("/batch",), 1000, lambda fields: refusal_in_operation(fields, credentials_allowed=True))
+_RULES = Rules(("/batch",), 1000, lambda fields: refusal_in_operation(fields, credentials=frozenset()))
 _GOOGLE = Google(path="/batch", operations_max=200, origins=["https://www.googleapis.com"], rules=_RULES)
 _TYPE = "multipart/mixed; boundary=b"
 

@@ -16,7 +16,7 @@ from gateway.errors import GatewayError
 from gateway.upstream.headers import refusal_in_operation
 from tests.strategies import LAW, json_texts, paths, spoiled
 
-RULES = Rules(("/batch", "/$batch"), 1000, lambda fields: refusal_in_operation(fields, credentials_allowed=True))
+RULES = Rules(("/batch", "/$batch"), 1000, lambda fields: refusal_in_operation(fields, credentials=frozenset()))
 PATH = "/v1.0/$batch"
 Entry = dict[str, Any]
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from gateway.upstream import headers
 from gateway.upstream.headers import (
+    CREDENTIALS,
     HOP_BY_HOP,
     VOUCHED,
     Names,
@@ -37,8 +38,8 @@ def _cases(name: str) -> list[str]:
     return [name, name.upper(), name.title()]
 
 
-def _refusal(*fields: tuple[str, str], credentials_allowed: bool = False) -> str | None:
-    found = refusal_in_operation(fields, credentials_allowed=credentials_allowed)
+def _refusal(*fields: tuple[str, str], credentials: frozenset[bytes] = CREDENTIALS) -> str | None:
+    found = refusal_in_operation(fields, credentials=credentials)
     return None if found is None else found[0]
 
 
@@ -187,7 +188,7 @@ def test_a_caller_cannot_bring_what_is_hop_by_hop_or_vouched_for(name: str) -> N
     assert requested([(name.encode(), b"v"), (b"X-A", b"1")]) == [(b"X-A", b"1")]
 
 
-@pytest.mark.parametrize("name", ["Content_Length", "host_", "HOST_NAME", "X_Forwarded_For", "Transfer_Encoding"])
+@pytest.mark.parametrize("name", ["Content_Length", "host_", "HOST_NAME", "X_Forwarded_User", "Transfer_Encoding"])
 def test_an_underscore_cannot_stand_in_for_the_hyphen_of_a_field_that_matters(name: str) -> None:
     passes = name in ("host_", "HOST_NAME")  # nobody reads these as Host
 
@@ -196,13 +197,13 @@ def test_an_underscore_cannot_stand_in_for_the_hyphen_of_a_field_that_matters(na
 
 
 def test_an_idempotency_key_may_stand_among_the_headers() -> None:
-    assert refusal_in_operation([("Idempotency-Key", "k-1")], credentials_allowed=False) is None
+    assert refusal_in_operation([("Idempotency-Key", "k-1")]) is None
 
 
 def test_one_operation_cannot_name_two_content_types() -> None:
     fields = [("Content-Type", "text/a"), ("content-type", "text/b")]
 
-    assert refusal_in_operation(fields, credentials_allowed=False) is not None
+    assert refusal_in_operation(fields) is not None
 
 
 def test_a_callers_upgrade_is_kept_where_asked() -> None:
@@ -247,7 +248,18 @@ def test_an_operation_does_not_inherit_what_is_about_the_envelope_or_vouched_for
 
 
 @pytest.mark.parametrize(
-    "name", ["authorization", "cookie", "accept", "accept-language", "x-a", "tracestate", "user-agent"]
+    "name",
+    [
+        "authorization",
+        "cookie",
+        "accept",
+        "accept-language",
+        "x-a",
+        "x_a",
+        "tracestate",
+        "user-agent",
+        "x-forwarded-user",
+    ],
 )
 def test_an_operation_inherits_end_to_end_fields(name: str) -> None:
     assert inherited([(name.encode(), b"x")]) == [(name.encode(), b"x")]
@@ -307,7 +319,11 @@ def test_an_operation_may_use_visible_ascii_values(value: str) -> None:
 @pytest.mark.parametrize("name", ["authorization", "cookie"])
 def test_credentials_of_an_operations_own_are_refused_unless_allowed(name: str) -> None:
     assert {_refusal((each, "x")) for each in _cases(name)} == {"per-op-credentials"}
-    assert {_refusal((each, "x"), credentials_allowed=True) for each in _cases(name)} == {None}
+    assert {_refusal((each, "x"), credentials=frozenset()) for each in _cases(name)} == {None}
+
+
+def test_what_else_says_who_the_caller_is_belongs_on_the_batch_too() -> None:
+    assert _refusal(("X-TENANT", "x"), credentials=frozenset({b"x-tenant"})) == "per-op-credentials"
 
 
 def test_an_operation_may_carry_exactly_64_fields() -> None:
@@ -327,7 +343,7 @@ def test_an_operation_may_carry_exactly_16_kib_of_fields() -> None:
 @LAW
 @given(st.text(max_size=5), st.text(max_size=5))
 def test_a_field_that_is_taken_makes_exactly_one_line(name: str, value: str) -> None:
-    if _refusal((name, value), credentials_allowed=True) is not None:
+    if _refusal((name, value), credentials=frozenset()) is not None:
         return
 
     line = rendered([(name.encode("ascii"), value.encode("ascii"))])
@@ -386,6 +402,10 @@ def test_the_gateway_vouches_for_peer_scheme_host_and_itself() -> None:
     ]
 
 
+def test_the_gateway_tells_the_callers_address_as_x_real_ip_where_asked() -> None:
+    assert vouched(None, "10.0.0.1", "http", b"1.1 gateway", "10.0.0.9")[2] == (b"X-Real-IP", b"10.0.0.9")
+
+
 def test_without_a_host_the_gateway_vouches_for_none() -> None:
     assert b"X-Forwarded-Host" not in dict(vouched(None, "10.0.0.1", "http", b"1.1 gateway"))
 
@@ -408,12 +428,14 @@ def test_an_event_stream_is_told_by_its_media_type(fields: list[tuple[bytes, byt
     assert is_event_stream(fields) is is_one
 
 
-def test_trailers_go_on_without_those_that_would_frame_route_or_vouch() -> None:
+def test_trailers_go_on_without_those_that_would_frame_route_vouch_or_log_in() -> None:
     fields = [
         (b"X-Sum", b"1"),
         (b"Content-Length", b"5"),
         (b"Host", b"x"),
         (b"X-Forwarded-For", b"y"),
+        (b"x_forwarded_user", b"y"),
+        (b"Cookie", b"y"),
         (b"host_", b"z"),
     ]
 
