@@ -1,7 +1,7 @@
 """May this operation run? The same answer alone or in a batch: its route, its cost, its caller's buckets."""
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -12,6 +12,7 @@ from gateway.batch.routes import EVERY_ROUTE, Route, Routes
 from gateway.batch.validation import VIOLATIONS_MAX, Rules
 from gateway.errors import GatewayError
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading
+from gateway.limiter.http import never_fits, rate_limited, retry_after_s
 from gateway.limiter.port import Limiter
 from gateway.upstream.headers import RawFields
 
@@ -43,6 +44,15 @@ class Admitted(NamedTuple):
     delays_us: Sequence[int] = ()
     readings: Sequence[Reading] = ()
     tokens: Sequence[int] = ()
+
+
+class Rehearsal(NamedTuple):
+    """What admission would say to a batch: its `costs` by limit, what each limit holds now, its `refusal`."""
+
+    admitted: Admitted
+    costs: Mapping[str, int]
+    readings: Sequence[Reading]
+    refusal: GatewayError | None = None
 
 
 class Admission:
@@ -118,12 +128,34 @@ class Admission:
         if not self._limits:
             return Admitted(routes)
         charges = self._charges(routes, caller, always_waits=always_waits)
-        if not charges:
-            return Admitted(routes)
-        decision = await self._limiter.take(charges, wait_max_us=wait_max_us)
-        if isinstance(decision, Denied):
-            raise rate_limited(decision)
-        return _granted(routes, decision)
+        _refuse_oversized(charges)
+        return (
+            _granted(routes, await self._limiter.take(charges, wait_max_us=wait_max_us))
+            if charges
+            else Admitted(routes)
+        )
+
+    async def rehearse(self, batch: Batch, caller: Caller, *, wait_max_us: int, in_background: bool) -> Rehearsal:
+        """What `admit` would say; nothing is taken. Raises 422 for strict routes.
+
+        `in_background`: operations are admitted few by few, and wait for their tokens as long as it takes.
+        """
+        routes = self._routes_of(batch.operations, batched=True, ordered=batch.graph is not None)
+        if self._strict:
+            _refuse_all(batch.operations, routes, batch.pointer)
+        charges = self._charges(routes, caller, always_waits=in_background)
+        costs = {charge.bucket.name: sum(charge.costs) for charge in charges}
+        readings: Sequence[Reading] = ()
+        try:
+            readings = await self.readings(caller)
+            if not in_background:
+                self._refuse_if_away(routes)
+                _refuse_oversized(charges)
+            asked = await self._limiter.ask(charges, wait_max_us=wait_max_us) if charges else None
+            admitted = Admitted(routes) if asked is None else _granted(routes, asked)
+        except GatewayError as refusal:
+            return Rehearsal(Admitted(routes), costs, readings, refusal)
+        return Rehearsal(admitted, costs, readings)
 
     def check(self, operations: Sequence[Operation], pointer: str, *, ordered: bool = False) -> None:
         """Raise 422 for strict routes, and charge nothing: the batch runs, and pays, later."""
@@ -138,6 +170,8 @@ class Admission:
 
     async def readings(self, caller: Caller) -> Sequence[Reading]:
         """What every limit has left for this caller."""
+        if not self._limits:
+            return ()
         return await self._limiter.look([(limit.bucket, _key(limit, caller)) for limit in self._limits])
 
     def _refuse_if_away(self, routes: Sequence[Route | Failure]) -> None:
@@ -152,13 +186,15 @@ class Admission:
         for limit in self._limits:
             bucket = limit.bucket._replace(on_exhausted="wait") if always_waits else limit.bucket
             costs = _costs(limit, routes)
-            cost = sum(costs)
-            if cost == 0:
-                continue
-            if cost > bucket.burst and bucket.on_exhausted != "partial":
-                raise _never_fits(bucket, cost)
-            charges.append(Charge(bucket, _key(limit, caller), costs))
+            if any(costs):
+                charges.append(Charge(bucket, _key(limit, caller), costs))
         return charges
+
+
+def _refuse_oversized(charges: Sequence[Charge]) -> None:
+    for bucket, _, costs in charges:
+        if bucket.on_exhausted != "partial" and (cost := sum(costs)) > bucket.burst:
+            raise never_fits(bucket, cost)
 
 
 def _refuse_all(operations: Sequence[Operation], routes: Sequence[Route | Failure], pointer: str) -> None:
@@ -174,29 +210,6 @@ def _refuse_all(operations: Sequence[Operation], routes: Sequence[Route | Failur
         raise GatewayError("validation-failed", f"{len(errors)} not allowed; nothing was sent", members=members)
 
 
-def rate_limited(denied: Denied) -> GatewayError:
-    """429 with how long to wait, rounded up so that waiting it is enough."""
-    retry_after_s = -(-denied.retry_after_us // 1_000_000)
-    return GatewayError(
-        "rate-limited",
-        f"the limit {denied.bucket.name} has no {denied.cost} tokens now; wait {retry_after_s} s",
-        headers={"Retry-After": str(retry_after_s), **rate_limit_headers(denied.readings)},
-        members={"limit": denied.bucket.name, "cost": denied.cost, "retryAfter": retry_after_s},
-    )
-
-
-def rate_limit_headers(readings: Sequence[Reading]) -> dict[str, str]:
-    """`RateLimit-Policy` and `RateLimit` (draft-ietf-httpapi-ratelimit-headers-10): `q` quota, `w` its window in
-    seconds, `r` what remains, `t` seconds until the bucket is full."""
-    if not readings:
-        return {}
-    policies = [
-        f'"{reading.bucket.name}";q={reading.bucket.burst};w={_window_s(reading.bucket)}' for reading in readings
-    ]
-    levels = [f'"{reading.bucket.name}";r={reading.remaining};t={reading.full_in_s}' for reading in readings]
-    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(levels)}
-
-
 def identity_of(fields: RawFields, names: frozenset[bytes]) -> str:
     """A digest of the fields that identify a caller; never the credential itself."""
     if not names:
@@ -205,24 +218,16 @@ def identity_of(fields: RawFields, names: frozenset[bytes]) -> str:
     return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest() if said else "anonymous"
 
 
-def _granted(routes: list[Route | Failure], granted: Granted) -> Admitted:
+def _granted(routes: list[Route | Failure], granted: Granted | Denied) -> Admitted:
+    if isinstance(granted, Denied):
+        raise rate_limited(granted)
     for index in range(granted.admitted, len(routes)):
         route = routes[index]
         if isinstance(route, Route):
             detail = "the bucket had no tokens for this operation; it was not sent"
-            members = {"retryAfter": _retry_after_s(route.cost, granted.readings)}
+            members = {"retryAfter": retry_after_s(route.cost, granted.readings)}
             routes[index] = Failure("rate-limited", detail, retryable=True, members=members)
     return Admitted(routes, granted.delays_us, granted.readings, granted.tokens)
-
-
-def _retry_after_s(cost: int, readings: Sequence[Reading]) -> int:
-    """Seconds until every bucket holds `cost` tokens, if nobody else comes."""
-    waits_s = [
-        -(-(cost - reading.remaining) * reading.bucket.per_us // (reading.bucket.tokens * 1_000_000))
-        for reading in readings
-        if cost > reading.remaining
-    ]
-    return max(waits_s, default=1)
 
 
 def _costs(limit: Limit, routes: Sequence[Route | Failure]) -> list[int]:
@@ -244,15 +249,3 @@ def _key(limit: Limit, caller: Caller) -> str:
             return ""
     name = limit.key.removeprefix("header:").lower().encode()
     return identity_of(caller.fields, frozenset({name}))
-
-
-def _window_s(bucket: Bucket) -> int:
-    return max(1, -(-bucket.full_units // (bucket.tokens * 1_000_000)))
-
-
-def _never_fits(bucket: Bucket, cost: int) -> GatewayError:
-    return GatewayError(
-        "cost-exceeds-capacity",
-        f"the batch costs {cost} tokens and the limit {bucket.name} holds {bucket.burst}; split the batch",
-        members={"max": bucket.burst, "cost": cost, "limit": bucket.name},
-    )

@@ -1,13 +1,14 @@
 """What limits do while their store is away: `open` lets everything pass, `closed` refuses, `local` counts by itself."""
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal, TypeVar
 
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading
 from gateway.limiter.memory import MemoryLimiter
 from gateway.limiter.port import Limiter, LimiterUnavailableError
 
 OnFailure = Literal["open", "closed", "local"]
+_Answer = TypeVar("_Answer")
 
 _ASK_AGAIN_S = 1.0  # meanwhile nobody waits for the store's timeout
 
@@ -32,32 +33,29 @@ class FallbackLimiter:
         self._ask_at_s = 0.0
 
     async def take(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
-        if self._may_ask():
-            try:
-                taken = await self._shared.take(charges, wait_max_us=wait_max_us)
-            except LimiterUnavailableError:
-                self._is_down()
-            else:
-                self._answers()
-                return taken
-        if self._on_failure == "closed":
-            raise LimiterUnavailableError
-        if self._on_failure == "local":
-            return await self._local.take(charges, wait_max_us=wait_max_us)
-        return Granted(len(charges[0].costs), (), (), ())
+        everything = Granted(len(charges[0].costs), (), (), ())
+        return await self._asked(lambda limiter: limiter.take(charges, wait_max_us=wait_max_us), everything)
+
+    async def ask(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
+        everything = Granted(len(charges[0].costs), (), (), ())
+        return await self._asked(lambda limiter: limiter.ask(charges, wait_max_us=wait_max_us), everything)
 
     async def look(self, keys: Sequence[tuple[Bucket, str]]) -> Sequence[Reading]:
+        return await self._asked(lambda limiter: limiter.look(keys), ())
+
+    async def _asked(self, call: Callable[[Limiter], Awaitable[_Answer]], when_open: _Answer) -> _Answer:
+        """What the shared limiter answers, else what the policy says."""
         if self._may_ask():
             try:
-                readings = await self._shared.look(keys)
+                answer = await call(self._shared)
             except LimiterUnavailableError:
                 self._is_down()
             else:
                 self._answers()
-                return readings
+                return answer
         if self._on_failure == "closed":
             raise LimiterUnavailableError
-        return await self._local.look(keys) if self._on_failure == "local" else ()
+        return await call(self._local) if self._on_failure == "local" else when_open
 
     def _may_ask(self) -> bool:
         """While the store is away one call a second asks it, and the others wait for nothing."""

@@ -31,18 +31,24 @@ class MemoryLimiter:
         self._levels: dict[tuple[str, str], tuple[Bucket, Level]] = {}
 
     async def take(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
-        now_us = self._now_us()
-        before = [self._level(charge.bucket, charge.key, now_us) for charge in charges]
-        decision, after = plan(charges, before, wait_max_us)
+        decision, after = self._planned(charges, wait_max_us)
         for charge, level in zip(charges, after, strict=True):
             self._levels[charge.bucket.name, charge.key] = (charge.bucket, level)
         if len(self._levels) > self._levels_max:
             self._forget()
         return decision
 
+    async def ask(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
+        return self._planned(charges, wait_max_us)[0]
+
     async def look(self, keys: Sequence[tuple[Bucket, str]]) -> Sequence[Reading]:
         now_us = self._now_us()
         return [read(bucket, self._level(bucket, key, now_us)) for bucket, key in keys]
+
+    def _planned(self, charges: Sequence[Charge], wait_max_us: int) -> tuple[Granted | Denied, list[Level]]:
+        now_us = self._now_us()
+        before = [self._level(charge.bucket, charge.key, now_us) for charge in charges]
+        return plan(charges, before, wait_max_us)
 
     def _level(self, bucket: Bucket, key: str, now_us: int) -> Level:
         found = self._levels.get((bucket.name, key))

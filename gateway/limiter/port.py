@@ -21,8 +21,11 @@ class Limiter(Protocol):
         """Take what all charges cost, in one atomic step over all of their buckets; or nothing at all.
 
         `charges` is not empty and every `costs` has the same length. Concurrent calls behave as if one after the other.
-        Raises `LimiterUnavailableError`, as `look` does.
+        Raises `LimiterUnavailableError`, as the others do.
         """
+
+    async def ask(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
+        """What `take` would answer now. Takes nothing."""
 
     async def look(self, keys: Sequence[tuple[Bucket, str]]) -> Sequence[Reading]:
         """What these buckets hold now. Takes nothing."""

@@ -38,6 +38,10 @@ class RedisLimiter:
         levels = await self._levels(charges, wait_max_us, _REMEMBERED_MS)
         return plan(charges, levels, wait_max_us)[0]
 
+    async def ask(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
+        levels = await self._levels(charges, wait_max_us, _LOOK)
+        return plan(charges, levels, wait_max_us)[0]
+
     async def look(self, keys: Sequence[tuple[Bucket, str]]) -> Sequence[Reading]:
         if not keys:
             return ()

@@ -15,6 +15,7 @@ in_place     the path of every batch that is answered in place: its body, its ad
 batches      POST /batch and what stands under it
 vendors      vendors' batches, wherever their dialects are mounted
 deadline     a batch whose time is up (pure)
+dry_run      what would become of a batch (pure)
 limits_page  every limit of a caller (pure)
 asynchronous the calls about batches on record
 submission   putting a batch on record

@@ -70,22 +70,22 @@ class Access:
                 bytes_out=served.bytes_out,
             )
 
-    def accepted(self, served: Served, total: int) -> None:
-        """A batch that was put on record; its operations are counted where they run."""
+    def accepted(self, served: Served, total: int, *, mode: str = "async", status: int = 202) -> None:
+        """A batch that was put on record, whose operations are counted where they run; or one that was only planned."""
         duration_s = perf_counter() - served.began_s
         metrics, dialect = self._metrics, served.dialect
-        metrics.envelopes.add((dialect, "async", "accepted"))
+        metrics.envelopes.add((dialect, mode, "accepted"))
         metrics.envelope_operations.observe((dialect,), total)
-        metrics.envelope_seconds.observe((dialect, "async"), duration_s)
+        metrics.envelope_seconds.observe((dialect, mode), duration_s)
         if self._log is not None:
             self._log(
                 "batch",
                 batch_id=served.batch_id,
                 dialect=dialect,
-                mode="async",
+                mode=mode,
                 caller=served.caller.identity[:9],
                 client_ip=served.caller.ip,
-                status=202,
+                status=status,
                 operations_total=total,
                 duration_s=round(duration_s, 6),
                 bytes_in=served.bytes_in,

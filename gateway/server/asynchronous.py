@@ -84,6 +84,10 @@ class Asynchronous:
             raise GatewayError("method-not-allowed", headers={"Allow": ", ".join(calls)})
         return await call(request, batch_id, is_draining)
 
+    def check(self, batch: Batch) -> None:
+        """Raise 422 where `accept` would, and put nothing on record."""
+        self._submission.begins_after_s(batch)
+
     async def accept(
         self, batch: Batch, request: BaseRequest, caller: Caller, *, dialect: str, finished: tuple[Outcome, ...] = ()
     ) -> View:

@@ -21,6 +21,7 @@ from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.chunks import Chunks
 from gateway.server.deadline import is_left, ran_out
+from gateway.server.dry_run import is_dry, plan_page
 from gateway.server.envelope import check_head, form_of
 from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields, begun, refused_keys
 from gateway.server.limits_page import limits_page
@@ -29,6 +30,7 @@ from gateway.server.preferences import Preferences, goes_on_record, preferences_
 if TYPE_CHECKING:  # it brings cryptography with it, which a gateway without a ledger never needs
     from gateway.server.asynchronous import Asynchronous
 
+_FOREVER_US = 2**62  # batches on record wait for tokens as long as they live
 _RESPOND_ASYNC = (b"Preference-Applied", b"respond-async")
 
 _JSON, _LINES, _XML = native.JsonWriter(), native.LinesWriter(), XmlWriter()
@@ -98,17 +100,20 @@ class Batches:
         form = form_of(request.headers.getall("Accept", ()))
         check_head(request, settings.run.body_bytes_max)
         batch = native.parse(await in_place.body(request, served), settings.envelope, settings.rules)
-        _check_not_built(request)
         preferences = preferences_of(request.headers.getall("Prefer", ()))
+        asynchronous = None
         if goes_on_record(batch, preferences, settings.sync_operations_max):
-            if self._asynchronous is not None:
-                return await self._accept(self._asynchronous, request, batch, served, preferences, is_draining())
-            if batch.schedule.waits:
+            asynchronous = self._asynchronous
+            if asynchronous is None and batch.schedule.waits:
                 raise GatewayError("async-disabled", "notBefore needs a ledger, and this gateway has none")
+        if request.query_string and is_dry(request.query.getall("dryRun", ())):
+            return await self._rehearse(asynchronous, request, batch, served, is_draining())
+        if asynchronous is not None:
+            return await self._accept(asynchronous, request, batch, served, preferences, is_draining())
         admitted = await in_place.admitted(batch, served)
         wait_s = None if self._asynchronous is None else preferences.wait_s
         plan = in_place.plan(request, batch, admitted, served, settings.rules, wait_s)
-        fields = answer_fields(request, admitted, served)
+        fields = answer_fields(request, admitted.readings, served)
         if wait_s is not None:
             fields.append((b"Preference-Applied", b"wait=%d" % wait_s))
         async with in_place.keyed(plan, served) as plan:
@@ -121,6 +126,32 @@ class Batches:
                 return promoted
         return self._answer(plan, outcomes, fields, form, served)
 
+    async def _rehearse(
+        self,
+        asynchronous: "Asynchronous | None",
+        request: BaseRequest,
+        batch: Batch,
+        served: Served,
+        is_draining: bool,
+    ) -> Answer:
+        """200 with what would become of the batch."""
+        if asynchronous is None:
+            self._in_place.check_keys(batch)
+        else:
+            _check_acceptable(batch, is_draining)
+            asynchronous.check(batch)
+        rehearsal = await self._admission.rehearse(
+            batch,
+            served.caller,
+            wait_max_us=_FOREVER_US if asynchronous else int(self._settings.run.sync_timeout_s * 1_000_000),
+            in_background=asynchronous is not None,
+        )
+        status = 207 if asynchronous is None else 202
+        page = plan_page(batch, rehearsal, status, self._settings.run.concurrency, self._settings.base)
+        self._access.accepted(served, len(batch.operations), mode="dry", status=200)
+        fields = answer_fields(request, rehearsal.readings, served)
+        return Answer(200, [(b"Content-Type", b"application/json"), *fields], page)
+
     async def _accept(
         self,
         asynchronous: "Asynchronous",
@@ -131,10 +162,7 @@ class Batches:
         is_draining: bool,
     ) -> Answer:
         """202 once the batch is durable. The worker admits its operations: routes, then tokens as they come."""
-        if is_draining:
-            raise GatewayError("draining", headers={"Retry-After": "5"})
-        if batch.has_keys:
-            raise refused_keys(batch, "not-built-yet", "keys are honoured in batches that are answered in place")
+        _check_acceptable(batch, is_draining)
         self._admission.check(batch.operations, batch.pointer, ordered=batch.graph is not None)
         view = await asynchronous.accept(batch, request, served.caller, dialect=served.dialect)
         served.batch_id = view.id
@@ -217,15 +245,12 @@ class Batches:
         return Answer(200, [*ALWAYS, (b"Content-Type", b"application/json")], limits_page(readings, figures))
 
 
-def _check_not_built(request: BaseRequest) -> None:
-    """Refuse what asks for work that is not built."""
-    if request.query_string and request.query.get("dryRun", "false") != "false":
-        raise _not_built("", "the dry run is not built yet; leave dryRun out")
-
-
-def _not_built(pointer: str, detail: str) -> GatewayError:
-    errors = [{"pointer": pointer, "code": "not-built-yet", "detail": detail}]
-    return GatewayError("validation-failed", detail, members={"errors": errors})
+def _check_acceptable(batch: Batch, is_draining: bool) -> None:
+    """Raise why no batch, or not this one, is put on record."""
+    if is_draining:
+        raise GatewayError("draining", headers={"Retry-After": "5"})
+    if batch.has_keys:
+        raise refused_keys(batch, "not-built-yet", "keys are honoured in batches that are answered in place")
 
 
 def _summary_field(summary: Summary) -> tuple[bytes, bytes]:

@@ -12,11 +12,12 @@ from time import perf_counter
 
 from aiohttp.web import BaseRequest
 
-from gateway.admission import Admission, Caller, identity_of, rate_limit_headers
+from gateway.admission import Admission, Caller, identity_of
 from gateway.batch.model import Failure, Operation
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.errors import GatewayError
+from gateway.limiter.http import rate_limit_headers
 from gateway.server.access import Access
 from gateway.server.answer import Answer, date_field, head, send
 from gateway.server.connection import call_endless

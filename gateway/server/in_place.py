@@ -11,11 +11,13 @@ from typing import Any
 
 from aiohttp.web import BaseRequest
 
-from gateway.admission import Admission, Admitted, Caller, rate_limit_headers
+from gateway.admission import Admission, Admitted, Caller
 from gateway.batch.model import Batch, Outcome
 from gateway.batch.validation import VIOLATIONS_MAX, Rules
 from gateway.errors import GatewayError
 from gateway.executor import Executor
+from gateway.limiter.bucket import Reading
+from gateway.limiter.http import rate_limit_headers
 from gateway.plan import Plan
 from gateway.replay.replay import Replay
 from gateway.server.access import Access, Served
@@ -140,14 +142,18 @@ class InPlace:
             starts_until_s=math.inf if wait_s is None else now_s + wait_s,
         )
 
+    def check_keys(self, batch: Batch) -> None:
+        """Raise 422 where operations have idempotency keys and nothing keeps them."""
+        if self._replay is None and batch.has_keys:
+            raise refused_keys(batch, "idempotency-off", "this gateway keeps no idempotency keys; leave it out")
+
     @asynccontextmanager
     async def keyed(self, plan: Plan, served: Served) -> AsyncIterator[Plan]:
         """The plan with the idempotency keys of its operations claimed; to be run within the block."""
-        if not plan.batch.has_keys:
+        if self._replay is None or not plan.batch.has_keys:
+            self.check_keys(plan.batch)
             yield plan
             return
-        if self._replay is None:
-            raise refused_keys(plan.batch, "idempotency-off", "this gateway keeps no idempotency keys; leave it out")
         lasts_s = self._settings.sync_timeout_s
         keyed = await self._replay.claim(plan.batch, plan.routes, served.caller.identity, lasts_s)
         try:
@@ -190,8 +196,8 @@ def refused_keys(batch: Batch, code: str, detail: str) -> GatewayError:
     return GatewayError("validation-failed", detail, members={"errors": errors[:VIOLATIONS_MAX]})
 
 
-def answer_fields(request: BaseRequest, admitted: Admitted, served: Served) -> Fields:
-    """What the answer of every executed batch carries."""
-    limits = rate_limit_headers(admitted.readings)
+def answer_fields(request: BaseRequest, readings: Sequence[Reading], served: Served) -> Fields:
+    """What the answer to every batch that was not refused carries."""
+    limits = rate_limit_headers(readings)
     request_id = (b"X-Request-Id", request_id_of(request, served.batch_id).encode())
     return [*ALWAYS, request_id, *((name.encode(), value.encode()) for name, value in limits.items())]

@@ -50,6 +50,13 @@ class Submission:
         self._names = names
         self._clock = clock
 
+    def begins_after_s(self, batch: Batch) -> float:
+        """Seconds from now until the batch may begin. Raises 422 where its time would be up before."""
+        begins_after_s = max(0.0, batch.schedule.delay_s, batch.schedule.not_before_s - self._clock.now_s())
+        if begins_after_s >= self._settings.expiry_s:
+            raise _begins_too_late(self._settings.expiry_s)
+        return begins_after_s
+
     async def accept(
         self,
         batch: Batch,
@@ -63,12 +70,9 @@ class Submission:
         """The batch, once it is durable. `finished` are outcomes that it has already. Raises 429 `too-many-batches`,
         503 `ledger-unavailable`, and 422 where its time would be up before it may begin."""
         settings = self._settings
-        now_s = self._clock.now_s()
-        begins_after_s = max(0.0, batch.schedule.delay_s, batch.schedule.not_before_s - now_s)
-        if begins_after_s >= settings.expiry_s:
-            raise _begins_too_late(settings.expiry_s)
+        begins_after_s = self.begins_after_s(batch)
         owner = self._names.owner_of(caller.identity)
-        batch_id = self._names.new_id(owner, now_s)
+        batch_id = self._names.new_id(owner, self._clock.now_s())
         key, wrapped = self._sealer.new_key(batch_id)
         size = _slice_size(batch, settings.slice_size)
         operations = batch.operations

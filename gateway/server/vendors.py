@@ -88,7 +88,7 @@ class Vendor:
         page = self._dialect.answer(read, outcomes)
         served.bytes_out = len(page.body)
         self._access.batch(plan, outcomes, summarize(outcomes), served, status=page.status)
-        return Answer(page.status, [*page.fields, *answer_fields(request, admitted, served)], page.body)
+        return Answer(page.status, [*page.fields, *answer_fields(request, admitted.readings, served)], page.body)
 
 
 class Vendors:

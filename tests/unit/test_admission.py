@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.admission import Admission, Caller, Limit, identity_of, rate_limit_headers, rate_limited
+from gateway.admission import Admission, Caller, Limit, identity_of
 from gateway.batch.model import Failure, Operation
 from gateway.batch.routes import EVERY_ROUTE, Route, Routes
 from gateway.errors import GatewayError
-from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, OnExhausted, Reading
+from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, OnExhausted
 from gateway.limiter.memory import MemoryLimiter
 from tests.strategies import LAW
 
@@ -225,18 +225,3 @@ def test_a_caller_is_a_digest_of_its_own_fields_and_never_the_credential() -> No
     assert mine != identity_of([(b"X-Api-Key", b"Bearer secret")], names)
     assert "secret" not in mine
     assert identity_of([(b"X-A", b"1")], names) == "anonymous"
-
-
-@pytest.mark.parametrize(("retry_after_us", "told"), [(1, "1"), (1_000_000, "1"), (1_000_001, "2")])
-def test_the_told_wait_is_rounded_up(retry_after_us: int, told: str) -> None:
-    assert rate_limited(Denied(_bucket(), 1, retry_after_us, [])).headers["Retry-After"] == told
-
-
-def test_rate_limit_headers_follow_the_draft() -> None:
-    readings = [Reading(_bucket(10, name="a", tokens=4), 7, 1), Reading(_bucket(1, name="b", tokens=5), 0, 1)]
-
-    assert rate_limit_headers(readings) == {
-        "RateLimit-Policy": '"a";q=10;w=3, "b";q=1;w=1',
-        "RateLimit": '"a";r=7;t=1, "b";r=0;t=1',
-    }
-    assert rate_limit_headers([]) == {}

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.admission import Admission, Caller, Limit
-from gateway.batch.model import Failure, Operation
+from gateway.batch.model import Batch, Failure, Operation
 from gateway.batch.routes import EVERY_ROUTE, Route, Routes
 from gateway.errors import GatewayError
 from gateway.limiter.bucket import Bucket
 from gateway.limiter.memory import MemoryLimiter
+from tests.strategies import LAW
 
 T = TypeVar("T")
 
@@ -101,6 +102,33 @@ def test_an_operation_meets_the_same_policy_as_the_same_request_alone(
             assert _now(alone.readings(caller)) == _now(batched.readings(caller))
 
 
+@LAW
+@given(_routes, _limits, _steps)
+def test_a_rehearsal_says_what_admission_then_does(
+    routes: Sequence[Route] | None, limits: Sequence[Limit], steps: Sequence[Step]
+) -> None:
+    now_us = [0]
+    admission = Admission(Routes(routes), limits, MemoryLimiter(lambda: now_us[0]))
+    for step in steps:
+        now_us[0] += step.later_us
+        batch = [*[_REFUSED] * step.before, *[Operation("op", step.method, step.target)] * (step.behind + 1)]
+        before = _now(admission.readings(step.caller))
+
+        told = _now(admission.rehearse(Batch(batch), step.caller, wait_max_us=2_000_000, in_background=False))
+
+        assert told.readings == before == _now(admission.readings(step.caller))
+        last = len(batch) - 1
+        verdict = _verdict(admission, batch, last, step.caller, batched=True)
+        if told.refusal is not None:
+            assert verdict == _told(told.refusal)
+        else:
+            delay_us = told.admitted.delays_us[last] if told.admitted.delays_us else 0
+            assert verdict[:2] == (told.admitted.routes[last], delay_us)
+            assert verdict[3] == list(told.costs.values()) or any(
+                limit.bucket.on_exhausted == "partial" for limit in limits
+            )
+
+
 def _is_for_batches_alone(route: object, lone: Route) -> bool:
     """CONTRACT 1b: `routes` is an allow-list for batches. Alone the request passes, and takes its own tokens."""
     match route:
@@ -120,9 +148,13 @@ def _verdict(
     try:
         admitted = _now(admission.admit(operations, caller, batched=batched, wait_max_us=2_000_000))
     except GatewayError as refusal:
-        return refusal.problem.slug, refusal.detail, refusal.headers, refusal.members
+        return _told(refusal)
     delay_us = admitted.delays_us[index] if admitted.delays_us else 0
     return admitted.routes[index], delay_us, [*admitted.readings], [*admitted.tokens]
+
+
+def _told(refusal: GatewayError) -> tuple[Any, ...]:
+    return refusal.problem.slug, refusal.detail, refusal.headers, refusal.members
 
 
 def _now(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -11,7 +11,7 @@ from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, is_exact
+from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, OnExhausted, is_exact
 from gateway.limiter.memory import MemoryLimiter
 from gateway.limiter.port import Limiter, LimiterUnavailableError
 from gateway.limiter.redis import RedisLimiter
@@ -92,6 +92,24 @@ async def test_all_buckets_pay_or_none(limiter: Limiter) -> None:
     assert isinstance(denied, Denied)
     assert denied.bucket == other
     assert [r.remaining for r in await limiter.look([(SLOW, "a"), (other, "a")])] == [10, 1]
+
+
+@pytest.mark.parametrize("mode", ["reject", "partial", "wait"])
+async def test_asking_takes_nothing_and_tells_what_a_take_then_does(limiter: Limiter, mode: OnExhausted) -> None:
+    bucket = SLOW._replace(on_exhausted=mode)
+    for costs in ([4, 4], [1, 2, 3], [2], [1]):
+        asked = [await limiter.ask([Charge(bucket, "a", costs)], wait_max_us=WAIT_MAX_US) for _ in range(2)]
+        taken = await limiter.take([Charge(bucket, "a", costs)], wait_max_us=WAIT_MAX_US)
+
+        for each in asked:
+            assert _rounded(each) == _rounded(taken)
+
+
+def _rounded(decision: Granted | Denied) -> object:
+    """The decision without the microseconds that pass between two calls."""
+    if isinstance(decision, Denied):
+        return decision.bucket, decision.cost, [reading.remaining for reading in decision.readings]
+    return decision.admitted, decision.tokens, [reading.remaining for reading in decision.readings]
 
 
 async def test_partial_takes_what_there_is(limiter: Limiter) -> None:

@@ -21,6 +21,10 @@ class Store(MemoryLimiter):
         self._fail()
         return await super().take(charges, wait_max_us=wait_max_us)
 
+    async def ask(self, charges, *, wait_max_us):  # type: ignore[no-untyped-def]
+        self._fail()
+        return await super().ask(charges, wait_max_us=wait_max_us)
+
     async def look(self, keys):  # type: ignore[no-untyped-def]
         self._fail()
         return await super().look(keys)
@@ -59,8 +63,9 @@ async def test_open_lets_everything_pass() -> None:
     stage.store.away = True
 
     taken = [await stage.limiter.take(CHARGES, wait_max_us=0) for _ in range(3)]
+    asked = await stage.limiter.ask(CHARGES, wait_max_us=0)
 
-    assert taken == [Granted(2, (), (), ())] * 3
+    assert [*taken, asked] == [Granted(2, (), (), ())] * 4
     assert await stage.limiter.look([(BUCKET, "k")]) == ()
 
 
@@ -72,6 +77,8 @@ async def test_closed_passes_the_error_on() -> None:
         with pytest.raises(LimiterUnavailableError):
             await stage.limiter.take(CHARGES, wait_max_us=0)
         with pytest.raises(LimiterUnavailableError):
+            await stage.limiter.ask(CHARGES, wait_max_us=0)
+        with pytest.raises(LimiterUnavailableError):
             await stage.limiter.look([(BUCKET, "k")])
 
 
@@ -79,6 +86,7 @@ async def test_local_counts_by_itself() -> None:
     stage = Stage("local")
     stage.store.away = True
 
+    assert isinstance(await stage.limiter.ask(CHARGES, wait_max_us=0), Granted)
     assert isinstance(await stage.limiter.take(CHARGES, wait_max_us=0), Granted)
     assert isinstance(await stage.limiter.take(CHARGES, wait_max_us=0), Denied)
     assert [r.remaining for r in await stage.limiter.look([(BUCKET, "k")])] == [0]
