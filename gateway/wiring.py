@@ -21,6 +21,7 @@ from gateway.dialects.port import Dialect, EnvelopeLimits
 from gateway.dialects.registry import DIALECTS
 from gateway.executor import Executor
 from gateway.limiter.bucket import Bucket
+from gateway.replay.replay import Replay
 from gateway.server.batches import BatchSettings
 from gateway.server.in_place import RunSettings
 from gateway.server.origin import Origins
@@ -33,7 +34,7 @@ from gateway.upstream.upstream import Upstream
 
 if TYPE_CHECKING:
     from gateway.server.submission import SubmissionSettings
-    from gateway.worker.running import Means
+    from gateway.worker.means import Means
     from gateway.worker.worker import Pace
 
 _STATE = "batch-gateway"
@@ -272,10 +273,12 @@ def pace(config: Config) -> "Pace":
     )
 
 
-def means(config: Config, admission: Admission, executor: Executor, via: bytes) -> "Means":
-    from gateway.worker.running import Means  # as above
+def means(config: Config, admission: Admission, executor: Executor, via: bytes, replay: Replay | None) -> "Means":
+    from gateway.worker.means import Means  # as above
 
     default_host = str(_address(config.all_upstreams["default"])).encode()
+    timeouts_s = [upstream.timeout for upstream in config.all_upstreams.values()]
+    timeouts_s += [route.timeout for route in config.routes or () if route.timeout is not None]
     return Means(
         admission,
         executor,
@@ -283,4 +286,6 @@ def means(config: Config, admission: Admission, executor: Executor, via: bytes) 
         default_host,
         config.batch.answer_max,
         _rules(config, may_bring_credentials=config.batch.operation_credentials),
+        replay,
+        max(timeouts_s),
     )

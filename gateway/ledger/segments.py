@@ -29,6 +29,7 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     failure: Failure | None = None
     upstream_s: float = 0.0
     attempts: int = 0
+    replayed: bool = False
 
     @classmethod
     def of(cls, id_: str, outcome: Outcome) -> "Recorded":
@@ -41,11 +42,21 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
             outcome.failure,
             outcome.upstream_s,
             outcome.attempts,
+            outcome.replayed,
         )
 
     @property
     def outcome(self) -> Outcome:
-        return Outcome(self.index, self.status, self.headers, self.body, self.failure, self.upstream_s, self.attempts)
+        return Outcome(
+            self.index,
+            self.status,
+            self.headers,
+            self.body,
+            self.failure,
+            self.upstream_s,
+            self.attempts,
+            self.replayed,
+        )
 
 
 CONTEXT = "context"

@@ -31,7 +31,7 @@ from gateway.upstream.upstream import Upstream
 
 if TYPE_CHECKING:  # it brings the ledger and cryptography with it
     from gateway.lifecycle.keeping import Keeping
-    from gateway.worker.running import Means
+    from gateway.worker.means import Means
 
 _LOOK_S = 0.05
 
@@ -63,7 +63,7 @@ class Generation:
     def __init__(self, loaded: Loaded, lasting: Lasting, before: "Generation | None" = None) -> None:
         config = loaded.config
         self.loaded = loaded
-        self._via = lasting.via
+        self._via, self._replay = lasting.via, lasting.replay
         self._owned: Mapping[str, _Owned] = _owned_upstreams(
             config.all_upstreams, lasting, {} if before is None else before._owned
         )
@@ -108,7 +108,7 @@ class Generation:
     @property
     def means(self) -> "Means":
         """What a worker runs slices with."""
-        return wiring.means(self.loaded.config, self.admission, self.executor, self._via)
+        return wiring.means(self.loaded.config, self.admission, self.executor, self._via, self._replay)
 
     @property
     def pools(self) -> Mapping[str, Pool]:

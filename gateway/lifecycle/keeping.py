@@ -29,7 +29,7 @@ from gateway.server.records import Records
 from gateway.server.submission import Submission
 from gateway.telemetry.metrics import Metrics
 from gateway.wiring import LedgerClosedError, LedgerPlace
-from gateway.worker.running import Means
+from gateway.worker.means import Means
 from gateway.worker.worker import Store, Worker
 
 Logger = structlog.typing.FilteringBoundLogger

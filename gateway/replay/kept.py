@@ -5,8 +5,9 @@ import msgspec
 from gateway.batch.model import Failure, Outcome
 from gateway.ledger.seal import BatchKey, PayloadCorruptError
 from gateway.replay.names import Names
+from gateway.replay.port import EPOCH_BYTES, HOLDER_BYTES, Claim
 
-_FENCE_BYTES = 16
+_FENCE_BYTES = HOLDER_BYTES + EPOCH_BYTES
 _PURPOSE = "replay"
 _encode = msgspec.msgpack.Encoder().encode
 _outcome = msgspec.msgpack.Decoder(Outcome)
@@ -37,13 +38,16 @@ class Vault:
             outcome = Outcome(outcome.index, 507, failure=Failure("response-budget-exceeded", detail, members=members))
         return self.seal(name, fence, _encode(outcome))
 
-    def open_outcome(self, name: bytes, kept: bytes, index: int) -> Outcome:
-        """The outcome of the operation at `index`, marked as replayed; 500 where its record is damaged."""
+    def open_outcome(self, claim: Claim, kept: bytes, index: int) -> Outcome:
+        """The outcome of the operation at `index`: its own, where the claim's holder has left it, else marked as
+        replayed; 500 where its record is damaged."""
         try:
-            outcome = _outcome.decode(self.open(name, kept))
+            outcome = _outcome.decode(self.open(claim.name, kept))
         except (PayloadCorruptError, msgspec.DecodeError):
             detail = "the record of what this key stands for is damaged; the operation ran before"
             return Outcome(index, 500, failure=Failure("payload-corrupt", detail))
+        if kept[:HOLDER_BYTES] == claim.fence[:HOLDER_BYTES]:
+            return msgspec.structs.replace(outcome, index=index)
         return msgspec.structs.replace(outcome, index=index, upstream_s=0.0, attempts=0, replayed=True)
 
     def _key(self, name: bytes, fence: bytes) -> BatchKey:

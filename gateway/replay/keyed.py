@@ -4,12 +4,12 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from gateway.batch.model import Failure, Operation, Outcome
+from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.errors import PROBLEMS
 from gateway.replay.law import end_of
-from gateway.replay.port import Claim, End, Found, Settlement, Verdict
+from gateway.replay.port import Claim, End, Found, Settlement, Verdict, fence_of
 
 IN_PROGRESS = Failure(
     "idempotency-in-progress",
@@ -34,8 +34,17 @@ Seal = Callable[[bytes, bytes, Outcome], bytes]
 Settle = Callable[[Sequence[Settlement]], "asyncio.Future[None]"]
 
 
+class Asked(NamedTuple):
+    """An operation with a key, at `place` of those that run together; `fence` and `repeatable` as in `Claim`."""
+
+    place: int
+    operation: Operation
+    fence: bytes
+    repeatable: bool
+
+
 class Wish(NamedTuple):
-    """A claim for the operation at `place` of the batch."""
+    """A claim for the operation at `place`."""
 
     place: int
     claim: Claim
@@ -46,22 +55,32 @@ def refused(index: int, failure: Failure) -> Outcome:
 
 
 def answered(
-    wishes: Sequence[Wish], found: Sequence[Found], opened: Callable[[bytes, bytes, int], Outcome]
+    wishes: Sequence[Wish], found: Sequence[Found], opened: Callable[[Claim, bytes, int], Outcome]
 ) -> dict[int, Outcome]:
     """The outcomes of those that are not to be sent."""
     earlier = {}
     for wish, (verdict, kept) in zip(wishes, found, strict=True):
         index = wish.place
         if verdict is Verdict.KEPT:
-            earlier[index] = opened(wish.claim.name, kept, index)
+            earlier[index] = opened(wish.claim, kept, index)
         elif verdict is not Verdict.HELD:
             earlier[index] = refused(index, _FAILURES[verdict])
     return earlier
 
 
-def may_repeat(operation: Operation, route: Route) -> bool:
-    """The retry law for a request whose sender is gone."""
-    return is_repeatable(operation.method, route_idempotent=route.idempotent)
+def asked_of(batch: Batch, routes: Sequence[Route | Failure], holder: bytes) -> list[Asked]:
+    """The operations of a batch in place that have a key and may run. Of `holder` all but the last four bytes count;
+    these are an operation's own, so that a key that stands twice is held once."""
+    return [
+        Asked(
+            index,
+            operation,
+            fence_of(holder[:-4] + index.to_bytes(4, "big")),
+            is_repeatable(operation.method, route_idempotent=route.idempotent),
+        )
+        for index, (operation, route) in enumerate(zip(batch.operations, routes, strict=True))
+        if operation.key and isinstance(route, Route)
+    ]
 
 
 class Keyed:

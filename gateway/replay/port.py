@@ -9,9 +9,16 @@ import enum
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+HOLDER_BYTES, EPOCH_BYTES = 12, 4
+
+
+def fence_of(holder: bytes, epoch: int = 0) -> bytes:
+    """`holder` is `HOLDER_BYTES` that nobody else has."""
+    return holder + epoch.to_bytes(EPOCH_BYTES, "big")
+
 
 class Claim(NamedTuple):
-    """A wish to hold a key. `name` and `digest` are keyed digests of the key and of the request, `fence` is random.
+    """A wish to hold a key. `name` and `digest` are keyed digests of the key and of the request.
 
     `repeatable`: the request may be sent again after its holder is lost (the retry law, PROMISES 2.1).
     """
@@ -71,8 +78,9 @@ class Keys(Protocol):
     async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
         """One answer a claim, in order, all in one atomic step: of those who claim a free key at once, one holds it.
 
-        A hold whose time is up is lost, or goes to the claim where that is repeatable. Durable before it is answered,
-        as far as the store is. Above `keys_max` keys of the owner a free one is not given out.
+        A hold whose time is up is lost, or goes to the claim where that is repeatable. One of the same holder, lost or
+        not, goes to the claim unless its epoch is later. Durable before it is answered, as far as the store is. Above
+        `keys_max` keys of the owner a free one is not given out.
         """
         ...
 

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.batch.model import Batch, Failure
 from gateway.batch.routes import Route
 from gateway.ledger.port import LedgerUnavailableError
-from gateway.replay.keyed import Keyed, Wish, answered, may_repeat, refused
+from gateway.replay.keyed import Asked, Keyed, Wish, answered, asked_of, refused
 from gateway.replay.names import Names
-from gateway.replay.port import Claim, End, Found, Keys, Settlement, Times
+from gateway.replay.port import HOLDER_BYTES, Claim, End, Found, Keys, Settlement, Times
 
 if TYPE_CHECKING:  # it brings cryptography with it
     from gateway.replay.kept import Vault
@@ -56,41 +56,38 @@ class Replay:
         self._late: list[tuple[bytes, Settlement]] = []
         self._ticking: asyncio.Task[None] | None = None
 
-    async def claim(self, batch: Batch, routes: Sequence[Route | Failure], identity: str, lasts_s: float) -> Keyed:
-        """Claim the keys of all operations that have one and may run, in one step. The batch ends within `lasts_s`.
+    async def claim_batch(
+        self, batch: Batch, routes: Sequence[Route | Failure], identity: str, lasts_s: float
+    ) -> Keyed:
+        """`claim` for a batch that is answered in place, which nobody resumes."""
+        return await self.claim(asked_of(batch, routes, os.urandom(HOLDER_BYTES)), identity, lasts_s)
+
+    async def claim(self, asked: Sequence[Asked], identity: str, lasts_s: float) -> Keyed:
+        """Claim the keys of operations that are about to run, in one step. They end within `lasts_s`.
 
         Where the store does not answer, these operations are refused one by one: without a key on record, sending them
         would not be safe to repeat.
         """
-        keyed = [
-            (index, operation, route)
-            for index, (operation, route) in enumerate(zip(batch.operations, routes, strict=True))
-            if operation.key and isinstance(route, Route)
-        ]
         try:
             store = await self.store()
-            owner, fence = store.names.of_owner(identity), os.urandom(12)
-            wishes = [
-                Wish(
-                    index,
-                    Claim(
-                        store.names.of_key(owner, operation.key),
-                        store.names.of_request(operation),
-                        fence + index.to_bytes(4, "big"),
-                        may_repeat(operation, route),
-                    ),
-                )
-                for index, operation, route in keyed
-            ]
+            owner = store.names.of_owner(identity)
+            wishes = _wishes(asked, store.names, owner)
             found = await self.claimed(store, owner, [wish.claim for wish in wishes], lasts_s)
         except LedgerUnavailableError as error:
             failure = Failure("ledger-unavailable", error.detail, retryable=True, members={"retryAfter": 5})
-            earlier = {index: refused(index, failure) for index, _, _ in keyed}
+            earlier = {each.place: refused(each.place, failure) for each in asked}
             return Keyed(earlier, {}, lambda *_: b"", partial(self.settle_soon, b""))
-        earlier = answered(wishes, found, store.vault.open_outcome)
-        self._replayed(sum(outcome.replayed for outcome in earlier.values()))
-        held = {wish.place: wish.claim for wish in wishes if wish.place not in earlier}
-        return Keyed(earlier, held, store.vault.seal_outcome, partial(self.settle_soon, owner))
+        return self._keyed(store, owner, wishes, found)
+
+    async def recall(self, asked: Sequence[Asked], identity: str, lasts_s: float) -> Keyed:
+        """Claim the keys of operations that their batch has claimed before and perhaps sent. Whatever happens here, no
+        key is freed. Raises `LedgerUnavailableError`."""
+        store = await self.store()
+        owner = store.names.of_owner(identity)
+        wishes = _wishes(asked, store.names, owner)
+        claims = [wish.claim for wish in wishes]
+        found = await store.keys.claim(owner, claims, self._times(lasts_s), self._limits.keys_max)
+        return self._keyed(store, owner, wishes, found)
 
     async def store(self) -> Store:
         """The store, opened now where it was not. Raises `LedgerUnavailableError`."""
@@ -102,8 +99,7 @@ class Replay:
 
     async def claimed(self, store: Store, owner: bytes, claims: Sequence[Claim], lasts_s: float) -> Sequence[Found]:
         """The store's answers. A caller that goes away meanwhile leaves no key held behind."""
-        times = Times(int((lasts_s + _MARGIN_S) * 1000), self._keeps_ms)
-        asking = asyncio.ensure_future(store.keys.claim(owner, claims, times, self._limits.keys_max))
+        asking = asyncio.ensure_future(store.keys.claim(owner, claims, self._times(lasts_s), self._limits.keys_max))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -129,6 +125,15 @@ class Replay:
             await asyncio.wait([self._ticking])
             await self._tell_late(self._store.keys)
             await self._store.keys.close()
+
+    def _keyed(self, store: Store, owner: bytes, wishes: Sequence[Wish], found: Sequence[Found]) -> Keyed:
+        earlier = answered(wishes, found, store.vault.open_outcome)
+        self._replayed(sum(outcome.replayed for outcome in earlier.values()))
+        held = {wish.place: wish.claim for wish in wishes if wish.place not in earlier}
+        return Keyed(earlier, held, store.vault.seal_outcome, partial(self.settle_soon, owner))
+
+    def _times(self, lasts_s: float) -> Times:
+        return Times(int((lasts_s + _MARGIN_S) * 1000), self._keeps_ms)
 
     @property
     def _keeps_ms(self) -> int:
@@ -161,3 +166,11 @@ class Replay:
             by_owner.setdefault(owner, []).append(settlement)
         for owner, settlements in by_owner.items():
             await self._settle(owner, settlements)
+
+
+def _wishes(asked: Sequence[Asked], names: Names, owner: bytes) -> list[Wish]:
+    of_key, of_request = names.of_key, names.of_request
+    return [
+        Wish(place, Claim(of_key(owner, operation.key), of_request(operation), fence, repeatable))
+        for place, operation, fence, repeatable in asked
+    ]

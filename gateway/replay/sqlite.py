@@ -10,7 +10,7 @@ from pathlib import Path
 from gateway.ledger.sqlite.committer import Committer
 from gateway.ledger.sqlite.opening import connect
 from gateway.ledger.state_folder import StateFolder, StateFolderError, claim
-from gateway.replay.port import Claim, End, Found, Settlement, Times, Verdict
+from gateway.replay.port import HOLDER_BYTES, Claim, End, Found, Settlement, Times, Verdict
 
 _VERSION = 1
 _WAITING_MAX = 10_000
@@ -121,8 +121,11 @@ def _claimed(
     if state == _KEPT:
         kept: bytes = db.execute("SELECT kept FROM outcomes WHERE name = ?", (wish.name,)).fetchone()[0]
         return Found(Verdict.KEPT, kept), False
-    if state == _HELD and fence == wish.fence:
-        return Found(Verdict.HELD), False  # said twice
+    if state in (_HELD, _LOST) and fence[:HOLDER_BYTES] == wish.fence[:HOLDER_BYTES]:
+        if fence > wish.fence:
+            return Found(Verdict.BUSY), False
+        _hold(db, owner, wish, now_ms, times)
+        return Found(Verdict.HELD), False
     if state == _HELD and until_ms > now_ms:
         return Found(Verdict.BUSY), False
     if state == _FAILED or (state == _HELD and repeatable and wish.repeatable):

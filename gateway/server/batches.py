@@ -23,7 +23,7 @@ from gateway.server.chunks import Chunks
 from gateway.server.deadline import is_left, ran_out
 from gateway.server.dry_run import is_dry, plan_page
 from gateway.server.envelope import check_head, form_of
-from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields, begun, refused_keys
+from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields, begun
 from gateway.server.limits_page import limits_page
 from gateway.server.preferences import Preferences, goes_on_record, preferences_of
 
@@ -135,10 +135,9 @@ class Batches:
         is_draining: bool,
     ) -> Answer:
         """200 with what would become of the batch."""
-        if asynchronous is None:
-            self._in_place.check_keys(batch)
-        else:
-            _check_acceptable(batch, is_draining)
+        self._in_place.check_keys(batch)
+        if asynchronous is not None:
+            _check_accepting(is_draining)
             asynchronous.check(batch)
         rehearsal = await self._admission.rehearse(
             batch,
@@ -162,7 +161,8 @@ class Batches:
         is_draining: bool,
     ) -> Answer:
         """202 once the batch is durable. The worker admits its operations: routes, then tokens as they come."""
-        _check_acceptable(batch, is_draining)
+        _check_accepting(is_draining)
+        self._in_place.check_keys(batch)
         self._admission.check(batch.operations, batch.pointer, ordered=batch.graph is not None)
         view = await asynchronous.accept(batch, request, served.caller, dialect=served.dialect)
         served.batch_id = view.id
@@ -175,7 +175,7 @@ class Batches:
         """202 for a batch whose time is up: what has an outcome keeps it, the rest runs in the background (PROMISES
         2.3, rule 6). None where nothing is left to run, or where the ledger cannot take it."""
         finished = tuple(outcome for outcome in outcomes if not is_left(outcome))
-        if len(finished) == len(outcomes) or plan.batch.graph is not None or plan.keyed is not None:
+        if len(finished) == len(outcomes) or plan.batch.graph is not None:
             return None
         try:
             view = await there.accept(plan.batch, request, served.caller, dialect=served.dialect, finished=finished)
@@ -245,12 +245,10 @@ class Batches:
         return Answer(200, [*ALWAYS, (b"Content-Type", b"application/json")], limits_page(readings, figures))
 
 
-def _check_acceptable(batch: Batch, is_draining: bool) -> None:
-    """Raise why no batch, or not this one, is put on record."""
+def _check_accepting(is_draining: bool) -> None:
+    """Raise why no batch is put on record."""
     if is_draining:
         raise GatewayError("draining", headers={"Retry-After": "5"})
-    if batch.has_keys:
-        raise refused_keys(batch, "not-built-yet", "keys are honoured in batches that are answered in place")
 
 
 def _summary_field(summary: Summary) -> tuple[bytes, bytes]:

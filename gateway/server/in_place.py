@@ -143,9 +143,9 @@ class InPlace:
         )
 
     def check_keys(self, batch: Batch) -> None:
-        """Raise 422 where operations have idempotency keys and nothing keeps them."""
+        """Raises 422 where operations have idempotency keys, and nobody keeps them."""
         if self._replay is None and batch.has_keys:
-            raise refused_keys(batch, "idempotency-off", "this gateway keeps no idempotency keys; leave it out")
+            raise _keys_are_off(batch)
 
     @asynccontextmanager
     async def keyed(self, plan: Plan, served: Served) -> AsyncIterator[Plan]:
@@ -155,7 +155,7 @@ class InPlace:
             yield plan
             return
         lasts_s = self._settings.sync_timeout_s
-        keyed = await self._replay.claim(plan.batch, plan.routes, served.caller.identity, lasts_s)
+        keyed = await self._replay.claim_batch(plan.batch, plan.routes, served.caller.identity, lasts_s)
         try:
             yield plan._replace(keyed=keyed, earlier=keyed.earlier)
         finally:
@@ -186,13 +186,15 @@ def begun(plan: Plan) -> list[Any]:
     return outcomes
 
 
-def refused_keys(batch: Batch, code: str, detail: str) -> GatewayError:
+def _keys_are_off(batch: Batch) -> GatewayError:
     """422 that names every operation with an idempotency key."""
+    detail = "this gateway keeps no idempotency keys; leave it out"
     errors = [
-        {"pointer": f"{batch.pointer}/{index}/idempotencyKey", "id": operation.id, "code": code, "detail": detail}
+        {"pointer": f"{batch.pointer}/{index}/idempotencyKey", "id": operation.id, "code": "idempotency-off",
+         "detail": detail}
         for index, operation in enumerate(batch.operations)
         if operation.key
-    ]
+    ]  # fmt: skip
     return GatewayError("validation-failed", detail, members={"errors": errors[:VIOLATIONS_MAX]})
 
 

@@ -6,6 +6,8 @@ hold        how long a lease may be trusted, by our own clock
 recorder    outcomes on their way to the ledger, in groups
 opened      what was sealed, ready to run
 decision    what to do with a lease and with an outcome (pure)
+claims      the idempotency keys of a slice
 ordered     a slice whose operations wait for each other
+means       what the configuration gives to a slice
 pauses      upstreams that asked for a pause
 """

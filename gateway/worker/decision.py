@@ -18,7 +18,7 @@ _BACKOFF_MS = 1000  # doubled with each try
 _BACKOFF_MS_MAX = 60_000
 _PAUSE_S_MAX = 3600.0  # what an upstream may ask for
 _TRANSIENT = frozenset({429, 502, 503, 504})
-_UNSENT = frozenset({"upstream-connect", "upstream-tls", "overloaded"})
+_UNSENT = frozenset({"upstream-connect", "upstream-tls", "overloaded", "idempotency-in-progress", "rate-limited"})
 
 
 class Beginning(NamedTuple):

@@ -6,58 +6,30 @@ pause and when there are no tokens; what was not sent then is run under a later 
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from functools import partial
-from typing import NamedTuple
 
 import msgspec
-import structlog
 
-from gateway.admission import Admission, Admitted, Caller
+from gateway.admission import Admitted, Caller
 from gateway.batch.model import Batch, Failure, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
-from gateway.batch.validation import Rules
 from gateway.errors import PROBLEMS, GatewayError
-from gateway.executor import Executor, Gate, Plan
-from gateway.ledger.port import LedgerUnavailableError, LostLeaseError, Queue
+from gateway.executor import Gate, Plan
+from gateway.ledger.port import LedgerUnavailableError, LostLeaseError
 from gateway.ledger.segments import Recorded
-from gateway.telemetry.metrics import Metrics
-from gateway.worker.decision import Again, Beginning, Keep, Pause, backoff_ms, begin, judge
+from gateway.worker.claims import AT_ONCE, Claims
+from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, judge
 from gateway.worker.hold import STOPPED, Hold
+from gateway.worker.means import Means, Surroundings
 from gateway.worker.opened import Opened
 from gateway.worker.ordered import Earlier, Ordered
-from gateway.worker.pauses import Pauses
 from gateway.worker.recorder import Ending, Recorder
 
 _LONGEST_S = 86_400.0  # of a round: routes, upstreams and the lease bound it, not the plan
 _COME_BACK_S = 1.0  # where a refusal does not say when
-
-
-class Means(NamedTuple):
-    """What the configuration in force gives to a slice."""
-
-    admission: Admission
-    executor: Executor
-    via: bytes
-    default_host: bytes
-    answers_bytes_max: int
-    rules: Rules
-
-
-class Surroundings(NamedTuple):
-    """What all slices of a worker share. `turn_s`: how long a slice may start operations while others wait for it."""
-
-    queue: Queue
-    pauses: Pauses
-    metrics: Metrics
-    logger: structlog.typing.FilteringBoundLogger
-    monotonic_s: Callable[[], float]
-    now_s: Callable[[], float]
-    jitter: Callable[[], float]
-    turn_s: float
-    tries_max: int
 
 
 class Running:
@@ -85,6 +57,9 @@ class Running:
         self._concurrency = concurrency
         self._caller = Caller(context.identity, context.ip, context.fields)
         self._write = opened.writer(lease.batch, means.via, means.default_host).write
+        self._claims = Claims(
+            means.replay, lease, opened.operations, context.identity, around.turn_s + means.operation_s_max
+        )
         self._decide = partial(means.admission.decide, batched=True)
         self._routes = [self._decide(each.method, each.target) for each in opened.operations]
         self._upstreams = {route.upstream for route in self._routes if isinstance(route, Route)}
@@ -102,30 +77,35 @@ class Running:
         repeatable = [self._is_repeatable(position) for position in range(lease.count)]
         done, in_doubt = (frozenset(index - lease.first for index in found) for found in (lease.done, lease.in_doubt))
         beginning = begin(lease.count, done, in_doubt, lease.losses, repeatable)
-        for position, failure in beginning.settled:
-            self._keep(position, msgspec.structs.replace(_failed(position, failure), attempts=1))
+        doubtful = [msgspec.structs.replace(_failed(*each), attempts=1) for each in beginning.settled]
+        try:
+            settled = await self._claims.known(doubtful)
+        except LedgerUnavailableError:
+            return Ending(int(_COME_BACK_S * 1000))
+        for outcome in settled:
+            self._keep(outcome.index, outcome)
         if beginning.careful:
             self._around.logger.warning("careful", batch_id=lease.batch, slice=lease.slice, losses=lease.losses)
             await self._recorder.write()  # what is in doubt after this is in doubt because of this lease
         if self._earlier is not None:
-            await self._run_ordered(self._earlier, beginning)
+            await self._run_ordered(self._earlier, settled, careful=beginning.careful)
         left = beginning.run if self._earlier is None else ()
         while left and self._refusal() is None:
             left = await self._round(left, careful=beginning.careful)
         return self._ending(whole=len(done) + len(self._settled) == lease.count)
 
-    async def _run_ordered(self, earlier: Earlier, beginning: Beginning) -> None:
+    async def _run_ordered(self, earlier: Earlier, settled: Sequence[Outcome], *, careful: bool) -> None:
         """Wave by wave. What a wave could not do now is done under a later lease, and so is what waits for it."""
-        settled = {position: _failed(position, failure) for position, failure in beginning.settled}
-        ordered = Ordered(self._operations, earlier, settled, self._means.rules, self._decide)
+        known = {outcome.index: outcome for outcome in settled}
+        ordered = Ordered(self._operations, earlier, known, self._means.rules, self._decide)
         self._ordered = ordered
         for lost in ordered.lost:
             self._keep(lost.index, lost)
-        most = 1 if beginning.careful else self._concurrency if self._means.admission.counts else None
+        most = 1 if careful else self._concurrency if self._means.admission.counts else None
         while self._refusal() is None and (wave := ordered.wave(most)):
             left: Sequence[int] = [position for position in wave if self._settle(position, ordered)]
             while left and self._refusal() is None:
-                left = await self._round(left, careful=beginning.careful)
+                left = await self._round(left, careful=careful)
 
     def _settle(self, position: int, ordered: Ordered) -> bool:
         """Put what the references found in their place; False where the operation ends for want of them."""
@@ -159,6 +139,8 @@ class Running:
         admission = self._means.admission
         # Tokens are taken for what is surely sent in this turn; where nothing is counted, for all of it.
         size = 1 if careful else self._concurrency if admission.counts else len(left)
+        if self._claims.has_any:
+            size = min(size, AT_ONCE)
         taken, admitted = await self._admitted(left[:size])
         if admitted is not None:
             await self._execute(taken, admitted, careful=careful)
@@ -189,6 +171,10 @@ class Running:
                 taken = taken[: len(taken) // 2]
 
     async def _execute(self, taken: Sequence[int], admitted: Admitted, *, careful: bool) -> None:
+        keyed = await self._claims.of(taken, self._is_repeatable)
+        earlier = {} if keyed is None else keyed.earlier
+        for place, outcome in earlier.items():
+            self._judge(taken[place], outcome)
         holds = [careful or not self._is_repeatable(position) for position in taken]
         plan = Plan(
             Batch([self._operations[position] for position in taken], "halt" if self._halts else "continue"),
@@ -199,6 +185,8 @@ class Running:
             self._means.answers_bytes_max,
             admitted.delays_us,
             Gate(self._refusal, holds, lambda indexes: self._intend(taken, indexes), self._hold.stopped),
+            earlier=earlier,
+            keyed=keyed,
         )
         async with aclosing(self._means.executor.run(plan)) as groups:
             async for finished in groups:
@@ -244,6 +232,9 @@ class Running:
             return
         if slug == "halted":
             self._halted.append(position)
+            return
+        if slug == "ledger-unavailable":  # the keys' store is away: nothing was sent
+            self._wait_s, self._postponed = _COME_BACK_S, True
             return
         route = self._routes[position]
         tries_left = self._lease.tries < self._around.tries_max

@@ -22,11 +22,12 @@ from gateway.ledger.segments import Recorded
 from gateway.telemetry.metrics import Metrics
 from gateway.worker.decision import unknown
 from gateway.worker.hold import Hold
+from gateway.worker.means import Means, Surroundings
 from gateway.worker.opened import key_of, opened
 from gateway.worker.ordered import earlier_of
 from gateway.worker.pauses import Pauses
 from gateway.worker.recorder import Ending, Recorder
-from gateway.worker.running import Means, Running, Surroundings
+from gateway.worker.running import Running
 
 
 @dataclass(frozen=True, slots=True)

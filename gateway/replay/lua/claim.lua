@@ -1,9 +1,10 @@
--- Claims keys of one owner, each of them or not at all; the same claim again (its fence) answers the same.
+-- Claims keys of one owner, all in one step; the same claim again (its fence) answers the same.
 -- KEYS  1 the owner's keys: a zset, name -> when the key ends, ms
 --       2.. a hash for each claim: d digest, s state (0 held, 1 kept, 2 failed, 3 lost), f fence, r repeatable,
 --           u until when it is held, ms, o the sealed outcome
 -- ARGV  1 hold ms  2 keep ms  3 most keys of the owner, then four for each claim: name, digest, fence, repeatable 0 or 1
 -- answer  two for each claim: the verdict (gateway.replay.port.Verdict) and the outcome, empty where there is none
+-- A fence is a holder, 12 bytes, and the epoch of its hold, 4 bytes, big-endian.
 -- A key ends with its hash, by the server's clock.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -38,8 +39,11 @@ local function claimed(key, name, digest, fence, repeatable)
   if state == '1' then
     return KEPT, found[6]
   end
-  if state == '0' and held_by == fence then
-    return HELD, ''
+  if (state == '0' or state == '3') and string.sub(held_by, 1, 12) == string.sub(fence, 1, 12) then
+    if struct.unpack('>I4', held_by, 13) > struct.unpack('>I4', fence, 13) then
+      return BUSY, ''
+    end
+    return hold(key, name, digest, fence, repeatable), ''
   end
   if state == '0' and tonumber(found[5]) > now then
     return BUSY, ''

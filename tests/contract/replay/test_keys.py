@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from gateway.replay.port import Claim, End, Found, Keys, Settlement, Times, Verdict
+from gateway.replay.port import HOLDER_BYTES, Claim, End, Found, Keys, Settlement, Times, Verdict, fence_of
 from tests.contract.replay.conftest import World
 
 OWNER, OTHER = b"o" * 24, b"p" * 24
@@ -14,7 +14,7 @@ SHORT = Times(100, 3_600_000)
 
 
 def a_claim(name: bytes = b"k", digest: bytes = b"d", *, repeatable: bool = False) -> Claim:
-    return Claim(name, digest, os.urandom(16), repeatable)
+    return Claim(name, digest, fence_of(os.urandom(HOLDER_BYTES)), repeatable)
 
 
 async def one(keys: Keys, claim: Claim, times: Times = TIMES, keys_max: int = 100, owner: bytes = OWNER) -> Found:
@@ -109,6 +109,33 @@ async def test_a_late_outcome_resolves_a_lost_key(world: World) -> None:
 
     assert await end(world.keys, late, End.KEEP, b"late")
     assert await one(world.keys, a_claim()) == Found(Verdict.KEPT, b"late")
+
+
+def later(claim: Claim, epoch: int = 1) -> Claim:
+    """The same holder's claim under another epoch."""
+    return claim._replace(fence=fence_of(claim.fence[:HOLDER_BYTES], epoch))
+
+
+async def test_a_holder_goes_on_under_a_later_epoch_and_the_earlier_one_proves_nothing(keys: Keys) -> None:
+    before = later(a_claim(), 255)
+    after = later(before, 256)
+    await one(keys, before)
+
+    assert await one(keys, after) == Found(Verdict.HELD)
+    assert await one(keys, before) == Found(Verdict.BUSY)
+    assert not await end(keys, before, End.FORGET)
+    assert await end(keys, after, End.KEEP, b"x")
+    assert await one(keys, later(before, 257)) == Found(Verdict.KEPT, b"x")
+
+
+async def test_a_holder_goes_on_with_what_was_lost_meanwhile(world: World) -> None:
+    before = a_claim()
+    await one(world.keys, before, SHORT)
+    await world.later(150)
+    assert (await one(world.keys, a_claim())).verdict is Verdict.LOST
+
+    assert (await one(world.keys, later(before, 1 << 31))).verdict is Verdict.HELD
+    assert (await one(world.keys, a_claim())).verdict is Verdict.BUSY
 
 
 @pytest.mark.parametrize("how", [End.KEEP, End.FAIL])

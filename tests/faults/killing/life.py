@@ -27,7 +27,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
-from gateway.worker.running import Means
+from gateway.worker.means import Means
 from gateway.worker.worker import Pace, Store, Worker
 from tests.fakes.ledgered import outcomes_of, submit, view_of
 from tests.faults.killing import broken

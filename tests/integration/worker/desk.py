@@ -20,11 +20,12 @@ from gateway.ledger.seal import Sealer
 from gateway.ledger.segments import Recorded
 from gateway.ledger.sqlite.store import SqliteStore, open_store
 from gateway.limiter.memory import MemoryLimiter
+from gateway.replay.replay import Replay
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
-from gateway.worker.running import Means
+from gateway.worker.means import Means
 from gateway.worker.worker import Pace, Store, Worker
 from tests.fakes.ledgered import outcomes_of, submit, view_of
 
@@ -65,6 +66,7 @@ class Desk:
         address: Address | None = None,
         store: Store | None = None,
         timeout_s: float = 5.0,
+        replay: Replay | None = None,
     ) -> Worker:
         """Started."""
         loop = asyncio.get_running_loop()
@@ -72,7 +74,7 @@ class Desk:
         self.pools.append(pool)
         executor = Executor({"default": Upstream(pool, timeout_s, 1 << 20, 2)}, loop, self.strays.append)
         admission = Admission(Routes(routes), limits, MemoryLimiter(lambda: int(loop.time() * 1_000_000)))
-        means = Means(admission, executor, b"1.1 test", b"up.test", 1 << 30, RULES)
+        means = Means(admission, executor, b"1.1 test", b"up.test", 1 << 30, RULES, replay, timeout_s)
         both = store or Store(self.store, self.store, SEALER)
         worker = Worker(f"worker-{len(self.workers)}", both, pace, lambda: means, self.metrics, structlog.get_logger())
         self.workers.append(worker)

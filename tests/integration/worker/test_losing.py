@@ -8,7 +8,6 @@ from typing import Any, cast
 import pytest
 
 from gateway.ledger.port import Lease, LedgerUnavailableError, Part, Queue
-from gateway.ledger.sqlite.store import SqliteStore
 from gateway.worker.worker import Store, Worker
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, plain
 from tests.integration.worker.desk import QUICK, SEALER, Desk, desk, operations, pass_by, slugs, until_so
@@ -153,9 +152,9 @@ async def test_an_expired_batch_keeps_what_finished_and_sends_no_more() -> None:
 
 
 class Between:
-    """Stands before a ledger, and hands on what it does not do itself."""
+    """Stands before a store, and hands on what it does not do itself."""
 
-    def __init__(self, ledger: SqliteStore) -> None:
+    def __init__(self, ledger: Any) -> None:
         self._ledger = ledger
 
     def __getattr__(self, name: str) -> Any:
@@ -209,7 +208,8 @@ class Away(Between):
 
     async def lease(self, worker: str, *, most: int, lasts_ms: int) -> Sequence[Lease]:
         self._check()
-        return await self._ledger.lease(worker, most=most, lasts_ms=lasts_ms)
+        leases: Sequence[Lease] = await self._ledger.lease(worker, most=most, lasts_ms=lasts_ms)
+        return leases
 
     def _check(self) -> None:
         if self.is_away:

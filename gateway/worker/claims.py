@@ -1,0 +1,70 @@
+"""The idempotency keys of a slice, claimed in the batch's own name: whoever resumes it goes on under its own claims.
+
+A key is claimed before the intent of its operation is put on record, and settled before its outcome is. So of an
+operation in doubt the key may know more than the ledger: an answer that it keeps is the outcome. Otherwise nobody can
+know, and from then on the key says that too.
+"""
+
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+
+import msgspec
+
+from gateway.batch.model import Operation, Outcome
+from gateway.ledger.port import Lease
+from gateway.replay.keyed import Asked, Keyed
+from gateway.replay.port import HOLDER_BYTES, fence_of
+from gateway.replay.replay import Replay
+
+AT_ONCE = 100  # keys that one call to their store claims
+
+
+class Claims:
+    """Of one lease. `operations` as the caller wrote them; `lasts_s`: the longest that one of them takes."""
+
+    def __init__(
+        self, replay: Replay | None, lease: Lease, operations: Sequence[Operation], identity: str, lasts_s: float
+    ) -> None:
+        self._replay = replay
+        self._lease = lease
+        self._operations = operations
+        self._identity = identity
+        self._lasts_s = lasts_s
+        self.has_any = replay is not None and any(operation.key for operation in operations)
+
+    async def of(self, positions: Sequence[int], is_repeatable: Callable[[int], bool]) -> Keyed | None:
+        """Those of operations that are about to run, by their place among `positions`; None where none has a key."""
+        asked = self._asked(positions, is_repeatable)
+        if self._replay is None or not asked:
+            return None
+        return await self._replay.claim(asked, self._identity, self._lasts_s)
+
+    async def known(self, doubtful: Sequence[Outcome]) -> Sequence[Outcome]:
+        """What became of operations that a lost worker had begun, `doubtful` as far as the ledger knows; indexes are
+        positions. Raises `LedgerUnavailableError`."""
+        asked = self._asked([outcome.index for outcome in doubtful], lambda _: False)
+        if self._replay is None or not asked:
+            return doubtful
+        keyed = await self._replay.recall(asked, self._identity, self._lasts_s)
+        kept = {place: outcome for place, outcome in keyed.earlier.items() if outcome.failure is None}
+        await keyed.settle([_at(place, outcome) for place, outcome in enumerate(doubtful)])
+        return [_at(each.index, kept.get(place, each)) for place, each in enumerate(doubtful)]
+
+    def _asked(self, positions: Sequence[int], is_repeatable: Callable[[int], bool]) -> list[Asked]:
+        if not self.has_any:
+            return []
+        operations = self._operations
+        return [
+            Asked(place, operations[position], self._fence(position), is_repeatable(position))
+            for place, position in enumerate(positions)
+            if operations[position].key
+        ]
+
+    def _fence(self, position: int) -> bytes:
+        lease = self._lease
+        whose = f"{lease.batch}/{lease.first + position}".encode()
+        return fence_of(blake2b(whose, digest_size=HOLDER_BYTES).digest(), lease.epoch)
+
+
+def _at(index: int, outcome: Outcome) -> Outcome:
+    return msgspec.structs.replace(outcome, index=index)
