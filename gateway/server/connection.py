@@ -70,13 +70,15 @@ class CallerConnection(RequestHandler):
         super().data_received(data)
         if self._reader.is_broken:
             self._lingering_time = 0.0  # nothing more will come of a body, so nobody shall wait for it
-        if self._messages or self._request_in_progress or self._upgraded:
+        if self._is_serving:
             self._head_due_s = None
         elif self._head_due_s is None and data:
             self._head_is_due()  # the first bytes of a further head
 
     def look(self, transport: asyncio.Transport, now_s: float, passed_s: float) -> None:
         """End what is too slow. `passed_s` is the time since the last look."""
+        if self._head_due_s is None and self._reader.has_begun and not self._is_serving:
+            self._head_is_due()  # it came together with a request that is answered now
         if self._head_due_s is not None and now_s >= self._head_due_s:
             self._head_due_s = None
             self._end_with(GatewayError("request-timeout", close=True))
@@ -102,8 +104,12 @@ class CallerConnection(RequestHandler):
 
     def leave(self) -> None:
         """Close the connection where it is between requests. aiohttp's own `close` would leave it open and deaf."""
-        has_begun = self._head_due_s is not None and self.received_bytes > 0  # a head of which a part is there
-        if self._waiter is not None and not self._messages and not has_begun and self.transport is not None:
+        if (
+            self._waiter is not None
+            and not self._messages
+            and not self._reader.has_begun
+            and self.transport is not None
+        ):
             self.transport.close()
 
     def end_endless(self) -> bool:
@@ -121,6 +127,10 @@ class CallerConnection(RequestHandler):
         answer = self._render(exc if isinstance(exc, GatewayError) else GatewayError("internal-error", close=True))
         answer.keep_alive = False
         return cast(StreamResponse, answer)
+
+    @property
+    def _is_serving(self) -> bool:
+        return bool(self._messages or self._request_in_progress or self._upgraded)
 
     def _head_is_due(self) -> None:
         self._head_due_s = self._loop.time() + self._patience.head_s

@@ -3,6 +3,8 @@
 As strict as RFC 9112 allows where two readers could differ, for there is always another reader behind us: no bare LF,
 no fold, no blank before a colon, one Host, and one Content-Length of digits or one `Transfer-Encoding: chunked`. Any
 method token passes, and any target without blanks, controls and `#`; bytes above 0x7f are the upstream's to judge.
+A target in absolute form that names the same host as Host is read as its path (RFC 9112 3.2.2); who serves here decides
+on every other one.
 """
 
 import re
@@ -79,6 +81,8 @@ class Heads:
         hosts = names.count(b"host")
         if hosts > 1 or (hosts == 0 and version is HttpVersion11):
             raise GatewayError("bad-host", close=True)
+        if target[0] != "/":
+            target = _origin_form(method, target, headers.get("Host"))
         keep_alive, upgrade = version is HttpVersion11, False
         if b"connection" in names:
             options = {option.strip().lower() for said in headers.getall("Connection") for option in said.split(",")}
@@ -152,8 +156,25 @@ class Heads:
             raise GatewayError("target-too-long", close=True)
 
 
+_ABSOLUTE = re.compile(r"(https?)://([^/?]+)(.*)", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _AROUND_TARGET = 128 + len("  HTTP/1.1")
+
+
+def _origin_form(method: str, target: str, host: str | None) -> str:
+    """What stands behind the authority where that is `host`; else the target as it is."""
+    found = _ABSOLUTE.fullmatch(target)
+    if found is None or host is None or _bare(found[2], found[1]) != _bare(host, found[1]):
+        return target
+    path = found[3]
+    if not path and method == "OPTIONS":
+        return "*"  # RFC 9112 3.2.4
+    return path if path.startswith("/") else f"/{path}"
+
+
+def _bare(authority: str, scheme: str) -> str:
+    """Host and port, but for the port that goes without saying."""
+    return authority.lower().removesuffix(":443" if len(scheme) == len("https") else ":80").removesuffix(":")
 
 
 def _body_length(names: Sequence[bytes], headers: "CIMultiDictProxy[str]", version: HttpVersion) -> int:

@@ -16,7 +16,7 @@ from aiohttp.web import BaseRequest
 from multidict import istr
 
 from gateway.admission import Caller, identity_of
-from gateway.upstream.headers import TOLD_BY_PROXIES, vouched
+from gateway.upstream.headers import TOLD_BY_PROXIES, via_of, vouched
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -61,6 +61,8 @@ class Origins:
             said = request.headers.getall(_REAL_IP, ())
             if len(said) == 1 and (address := _address(said[0])) is not None:
                 real_ip = str(address)
+        if "Via" in request.headers:
+            via = via_of(request.raw_headers, via)
         authority = None if host is None else host.encode("utf-8", "surrogateescape")
         return [*told, *vouched(authority, ", ".join(chain), scheme, via, real_ip)]
 

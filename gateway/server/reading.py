@@ -63,6 +63,11 @@ class RequestReader:
         self._waiting = 0
         self.is_broken = False
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether a part of a further head is here."""
+        return bool(self._data) and self._body is None
+
     # What aiohttp calls.
 
     def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:

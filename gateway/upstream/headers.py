@@ -51,6 +51,8 @@ _NOT_TRAILING = _NEVER_RESPELLED | CREDENTIALS | {b"content-encoding", b"content
 # In an operation these are framing, or belong to the gateway.
 _NOT_IN_AN_OPERATION = HOP_BY_HOP | VOUCHED | {b"host", b"content-length", b"expect"}
 
+_GATEWAY = re.compile(rb"1\.1 batch-gateway \([0-9a-f]{8}\)")  # what each adds to Via
+
 _TOKEN = re.compile(r"[!#$%&'*+.^`|~0-9A-Za-z-]+")  # RFC 9110 5.6.2 without "_", which servers confuse with "-"
 _VALUE = re.compile(r"[\t -~]*")
 _BAD_ANSWER_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
@@ -254,6 +256,15 @@ def retry_after_s(fields: RawFields, now_s: float) -> float | None:
             except (ValueError, OverflowError):  # a date that no calendar has
                 return None
     return None
+
+
+def via_of(fields: RawFields, own: bytes) -> bytes:
+    """`Via` with the entries of the gateways before this one, so that each of them knows its own again in a circle.
+
+    What others say stays behind, and whoever invents an entry is told of a loop that there is not.
+    """
+    before = [entry for name, value in fields if name.lower() == b"via" for entry in _GATEWAY.findall(value)]
+    return b", ".join([*before, own])
 
 
 def vouched(

@@ -11,7 +11,7 @@ from gateway.batch.model import Operation
 from gateway.ledger.port import Lease
 from gateway.ledger.seal import BatchKey, PayloadCorruptError, Sealer
 from gateway.ledger.segments import CONTEXT, Context, context_from_bytes, of_operations, operations_from_bytes
-from gateway.upstream.headers import vouched
+from gateway.upstream.headers import via_of, vouched
 from gateway.upstream.request import RequestWriter
 
 _AT_ONCE_BYTES = 65_536  # more is opened in a thread: the loop has others to serve
@@ -28,7 +28,7 @@ class Opened:
         fields = self.context.fields
         host = next((value for name, value in fields if name.lower() == b"host"), None)
         real_ip = self.context.ip if any(name.lower() == b"x-real-ip" for name, _ in fields) else None
-        said = vouched(host, self.context.ip, self.context.scheme, via, real_ip)
+        said = vouched(host, self.context.ip, self.context.scheme, via_of(fields, via), real_ip)
         return RequestWriter(fields, said, batch_id, self.context.trace_seed, default_host)
 
 

@@ -296,6 +296,32 @@ async def test_the_second_head_of_a_connection_has_its_deadline_too(api: Api) ->
     is_problem(second, 408, "request-timeout")
 
 
+@pytest.mark.parametrize("part", [b"G", b"GET /y HTTP/1.1\r\nHost: a\r\nX-A"], ids=["line", "fields"])
+async def test_a_head_that_begins_behind_a_whole_request_has_its_deadline_too(api: Api, part: bytes) -> None:
+    async with gateway(api.url, listen__header_timeout="200ms") as running, await Wire.open(running.port) as wire:
+        await wire.send(raw(GET, HOST) * 3 + part)  # in one segment
+        first = [(await wire.answer()).status for _ in range(3)]
+        last = await wire.answer()
+
+    assert first == [200, 200, 200]
+    is_problem(last, 408, "request-timeout")
+
+
+async def test_a_head_that_waits_behind_a_slow_request_has_its_time_after_that(api: Api) -> None:
+    async def slow(talk: Talk) -> None:
+        await asyncio.wait([asyncio.get_running_loop().create_future()], timeout=0.8)
+        await talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    api.on("/slow", slow)
+    async with gateway(api.url, listen__header_timeout="400ms") as running, await Wire.open(running.port) as wire:
+        await wire.send(raw(b"GET /slow HTTP/1.1", HOST) + b"GET /x HTTP/1.1\r\n")
+        first = await wire.answer()
+        await wire.send(b"Host: a\r\n\r\n")
+        second = await wire.answer()
+
+    assert [first.status, second.status] == [200, 200]
+
+
 @pytest.mark.parametrize("slug", sorted(PROBLEMS))
 async def test_every_type_leads_to_a_page_in_json_and_in_html(plain: Gateway, slug: str) -> None:
     as_json = await get(plain.port, f"/batch/problems/{slug}")

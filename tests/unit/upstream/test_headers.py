@@ -26,6 +26,7 @@ from gateway.upstream.headers import (
     requested,
     retry_after_s,
     trailing,
+    via_of,
     vouched,
 )
 from tests.strategies import LAW
@@ -404,6 +405,14 @@ def test_the_gateway_vouches_for_peer_scheme_host_and_itself() -> None:
 
 def test_the_gateway_tells_the_callers_address_as_x_real_ip_where_asked() -> None:
     assert vouched(None, "10.0.0.1", "http", b"1.1 gateway", "10.0.0.9")[2] == (b"X-Real-IP", b"10.0.0.9")
+
+
+def test_via_keeps_the_gateways_before_this_one_and_nobody_else() -> None:
+    first, second = b"1.1 batch-gateway (00000001)", b"1.1 batch-gateway (0000000a)"
+    said = [(b"Via", b"1.0 squid, " + first), (b"X-A", first), (b"VIA", second), (b"via", b"1.1 batch-gateway (evil)")]
+
+    assert via_of(said, b"1.1 batch-gateway (own)") == b", ".join([first, second, b"1.1 batch-gateway (own)"])
+    assert via_of([], b"own") == b"own"
 
 
 def test_without_a_host_the_gateway_vouches_for_none() -> None:
