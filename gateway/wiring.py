@@ -17,8 +17,8 @@ from gateway.batch.validation import Rules
 from gateway.config import Asynchronous, Config, ConfigError, Listen, Problem, Section, Tls, contents_of
 from gateway.config import Upstream as UpstreamSettings
 from gateway.config.redis_url import shown as shown_url
-from gateway.dialects.port import Dialect, EnvelopeLimits
-from gateway.dialects.registry import DIALECTS
+from gateway.dialects.port import Dialect, EnvelopeLimits, LaterDialect
+from gateway.dialects.registry import DIALECTS, LATER
 from gateway.executor import Executor
 from gateway.limiter.bucket import Bucket
 from gateway.replay.replay import Replay
@@ -180,15 +180,20 @@ def batch_settings(config: Config, run: RunSettings, *, has_ledger: bool) -> Bat
         base=batch.path,
         sync_operations_max=batch.sync_operations_max,
         envelope=EnvelopeLimits(operations_max, batch.depth_max, batch.nodes_max),
-        rules=_rules(config, may_bring_credentials=batch.operation_credentials),
+        rules=rules(config, may_bring_credentials=batch.operation_credentials),
         run=run,
     )
 
 
-def dialects(config: Config) -> tuple[Sequence[Dialect], Rules]:
-    """The vendors' dialects that are spoken, and what they judge operations by: each may bring its own credential."""
-    rules = _rules(config, may_bring_credentials=True)
-    return [DIALECTS[name](rules=rules, **dict(section)) for name, section in spoken(config).items()], rules
+def dialects(config: Config, rules: Rules) -> Sequence[Dialect]:
+    """The vendors' dialects that are spoken and answered in place."""
+    return [DIALECTS[name](rules=rules, **dict(each)) for name, each in spoken(config).items() if name in DIALECTS]
+
+
+def later_dialects(config: Config, rules: Rules) -> Sequence[LaterDialect]:
+    """The vendors' dialects that are spoken and answered later."""
+    more = {"rules": rules, "depth_max": config.batch.depth_max, "nodes_max": config.batch.nodes_max}
+    return [LATER[name](**more, **dict(each)) for name, each in spoken(config).items() if name in LATER]
 
 
 def spoken(config: Config) -> Mapping[str, Section]:
@@ -196,11 +201,12 @@ def spoken(config: Config) -> Mapping[str, Section]:
     return {name: section for name, section in config.dialects if section is not None}
 
 
-def _rules(config: Config, *, may_bring_credentials: bool) -> Rules:
+def rules(config: Config, *, may_bring_credentials: bool) -> Rules:
+    """What operations are judged by."""
     credentials = frozenset[bytes]() if may_bring_credentials else CREDENTIALS | identity_names(config)
     mounted = [getattr(section, "path", None) for section in spoken(config).values()]
     return Rules(
-        own_paths=tuple(dict.fromkeys([config.batch.path, *[path for path in mounted if path is not None]])),
+        own_paths=tuple(dict.fromkeys([config.batch.path, *filter(None, mounted)])),
         body_bytes_max=config.batch.operation_body_max,
         fields_rule=lambda fields: refusal_in_operation(fields, credentials=credentials),
     )
@@ -285,7 +291,7 @@ def means(config: Config, admission: Admission, executor: Executor, via: bytes, 
         via,
         default_host,
         config.batch.answer_max,
-        _rules(config, may_bring_credentials=config.batch.operation_credentials),
+        rules(config, may_bring_credentials=config.batch.operation_credentials),
         replay,
         max(timeouts_s),
     )

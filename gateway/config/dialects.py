@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Strict, WithJsonSchema
 
 from gateway.config.batch import Prefix
-from gateway.config.section import Section
+from gateway.config.section import Section, Size
 
 ORIGIN_PATTERN = r"^https?://[A-Za-z0-9._~-]+(:[0-9]{1,5})?$"
 
@@ -67,9 +67,21 @@ class Graph(Section):
     )
 
 
+class Anthropic(Section):
+    """Anthropic's Message Batches."""
+
+    path: Prefix = Field(default="/v1/messages/batches", description="Where its clients look for batches.")
+    target: Prefix = Field(default="/v1/messages", description="Path of the upstream that each request of one goes to.")
+    operations_max: int = Field(default=10_000, ge=1, le=100_000, description="Most requests of one batch.")
+    body_max: Size = Field(default=32 * 1024**2, description="Largest body that makes a batch.")
+
+
 class Dialects(Section):
     """The vendors' formats that are spoken; what is absent is not."""
 
+    anthropic: Anthropic | None = Field(
+        default=None, description="Anthropic's Message Batches.", examples=[{"path": "/v1/messages/batches"}]
+    )
     google: Google | None = Field(
         default=None, description="Google's multipart/mixed batches.", examples=[{"path": "/batch"}]
     )

@@ -1,7 +1,7 @@
 """Wire formats, one file each: bytes into a batch, outcomes into bytes. Pure.
 
 port          what a dialect is
-registry      the vendors' dialects that are answered in place, a line each
+registry      the vendors' dialects, a line each
 strictness    what every JSON envelope must obey: UTF-8, depth, size of numbers, no duplicate members
 native        CONTRACT 2: JSON in, JSON or NDJSON out
 native_operation  one operation of it
@@ -10,6 +10,8 @@ native_shape  what is wrong with a native envelope's members, each with its poin
 tabular       outcomes as CSV
 multistatus   the same outcomes as RFC 4918 XML
 multipart     bodies of several parts, and header lines
+anthropic     WIRE 3: Message Batches: what is asked, and requests into a batch
+anthropic_answer  the same as batches, lines and errors of the vendor's
 google        WIRE 5: requests as the parts of one multipart/mixed, and their answers
 google_parts  the HTTP request inside such a part
 google_answer what became of them, as Google writes it

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from gateway.batch.model import Batch, Outcome, Summary
+from gateway.batch.states import State
 from gateway.errors import GatewayError
 
 
@@ -74,6 +75,81 @@ class Dialect(Protocol):
 
     def refusal(self, error: GatewayError, request_id: str) -> Page:
         """An error before anything ran, in the vendor's own shape. Fields that every refusal has are added to it."""
+
+
+Verb = Literal["create", "list", "view", "results", "cancel", "delete"]
+
+
+class Window(NamedTuple):
+    """A page of a list: at most `limit` batches, behind `after` or right before `before`, by the gateway's own ids."""
+
+    limit: int
+    after: str | None = None
+    before: str | None = None
+
+
+class Ask(NamedTuple):
+    """What a call asks of batches on record. `batch_id` is the gateway's own; "" where the vendor's is none of its."""
+
+    verb: Verb
+    batch_id: str = ""
+    window: Window = Window(0)
+
+
+class Record(NamedTuple):
+    """A batch on record as it stands; times in milliseconds since 1970.
+
+    `never_ran` of a batch that has ended are in its state's own words. By `cancelled_ms` the caller had cancelled.
+    """
+
+    id: str
+    state: State
+    total: int
+    succeeded: int
+    failed: int
+    never_ran: int
+    accepted_ms: int
+    expires_ms: int
+    ended_ms: int | None
+    cancelled_ms: int | None
+
+
+class LaterDialect(Protocol):
+    """A vendor's format for batches that are answered later. Made once from values; keeps nothing between calls.
+
+    `body_bytes_max` bounds what a `create` may send. `request_id_field` is the name under which the vendor's answers
+    carry their id, `lines_type` the media type of results. `origin` is the scheme and host by which the caller reached
+    the gateway.
+    """
+
+    name: str
+    body_bytes_max: int
+    request_id_field: bytes
+    lines_type: bytes
+
+    def reads(self, call: Call) -> bool:
+        """Whether the call is about this dialect's batches; what is not passes through. Looks at no body."""
+
+    def ask(self, call: Call) -> Ask:
+        """Which of the calls it is. Raises `GatewayError` where the vendor has none such. Looks at no body."""
+
+    def parse(self, call: Call) -> Batch:
+        """The body of a `create`. Raises `EnvelopeError` and nothing else, whatever the bytes."""
+
+    def shown(self, record: Record, origin: str) -> Page:
+        """The answer to `create`, `view` and `cancel`."""
+
+    def listed(self, records: Sequence[Record], origin: str, *, has_more: bool) -> Page:
+        """The answer to `list`, newest first."""
+
+    def deleted(self, batch_id: str) -> Page:
+        """The answer to `delete`."""
+
+    def line(self, id_: str, outcome: Outcome) -> bytes:
+        """One line of the results, its end included."""
+
+    def refusal(self, error: GatewayError, request_id: str) -> Page:
+        """Every refusal, in the vendor's own shape."""
 
 
 class Writer(Protocol):

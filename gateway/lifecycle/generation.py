@@ -5,7 +5,7 @@ Upstreams whose settings are the same are handed on, and with them their connect
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,6 +15,7 @@ from gateway import wiring
 from gateway.admission import Admission
 from gateway.config import Loaded
 from gateway.config import Upstream as UpstreamSettings
+from gateway.dialects.port import LaterDialect
 from gateway.executor import Executor
 from gateway.limiter.port import Limiter
 from gateway.replay.replay import Replay
@@ -23,7 +24,8 @@ from gateway.server.batches import Batches
 from gateway.server.edge import Edge, Rooms
 from gateway.server.forwarding import Forwarding, ForwardingSettings
 from gateway.server.in_place import InPlace
-from gateway.server.vendors import Vendor, Vendors
+from gateway.server.origin import Origins
+from gateway.server.vendors import Mounted, Unkept, Vendor, Vendors
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.pool import Pool
@@ -31,6 +33,7 @@ from gateway.upstream.upstream import Upstream
 
 if TYPE_CHECKING:  # it brings the ledger and cryptography with it
     from gateway.lifecycle.keeping import Keeping
+    from gateway.server.asynchronous import Asynchronous
     from gateway.worker.means import Means
 
 _LOOK_S = 0.05
@@ -87,8 +90,10 @@ class Generation:
         in_place = InPlace(run, admission, executor, access, lasting.replay)
         batch_settings = wiring.batch_settings(config, run, has_ledger=keeping is not None)
         batches = Batches(batch_settings, in_place, admission, access, asynchronous)
-        dialects, rules = wiring.dialects(config)
-        vendors = Vendors([Vendor(dialect, rules, run, in_place, access) for dialect in dialects], run.origins)
+        rules = wiring.rules(config, may_bring_credentials=True)
+        at_once = [Vendor(dialect, rules, run, in_place, access) for dialect in wiring.dialects(config, rules)]
+        later = _later(wiring.later_dialects(config, rules), asynchronous, in_place, admission, access, run.origins)
+        vendors = Vendors([*at_once, *later], run.origins)
         self.admission, self.executor = admission, executor
         # ... and for everything else the same admission, and the same upstream as a stream.
         forwarding = Forwarding(
@@ -170,6 +175,23 @@ class Generations:
     def _is_unused(self, pool: Pool, by_all_but: Generation) -> bool:
         others = {self.current, *self._leaving} - {by_all_but}
         return not any(pool is used for generation in others for used in generation.pools.values())
+
+
+def _later(
+    dialects: Sequence[LaterDialect],
+    asynchronous: "Asynchronous | None",
+    in_place: InPlace,
+    admission: Admission,
+    access: Access,
+    origins: Origins,
+) -> list[Mounted]:
+    """The calls of vendors' batches that are answered later."""
+    if asynchronous is None:
+        return [Unkept(dialect) for dialect in dialects]
+    from gateway.server.vendor_batches import VendorBatches  # it brings cryptography with it
+
+    custody = asynchronous.custody
+    return [VendorBatches(dialect, custody, in_place, admission, access, origins) for dialect in dialects]
 
 
 def _owned_upstreams(

@@ -23,6 +23,7 @@ from gateway.ledger.sqlite.store import open_store
 from gateway.ledger.state_folder import StateFolderError, master_key
 from gateway.server.asynchronous import Asynchronous
 from gateway.server.clock import Clock
+from gateway.server.custody import Custody
 from gateway.server.events import Events
 from gateway.server.origin import caller_of
 from gateway.server.records import Records
@@ -68,16 +69,15 @@ class Keeping:
         base, settings = config.batch.path, config.async_
         records = Records(self._ledger, self._sealer, self._names, self._clock, retention_s=settings.retention)
         origins, identity_names = wiring.origins(config.listen), wiring.identity_names(config)
-        return Asynchronous(
+        custody = Custody(
             self._ledger,
             records,
             Submission(wiring.submission_settings(settings), self._ledger, self._sealer, self._names, self._clock),
-            Events(records, self._clock, base, watchers_max=_WATCHERS_MAX),
             self._names,
             self._clock,
-            base=base,
-            caller_of=lambda request: caller_of(request, origins, identity_names),
+            lambda request: caller_of(request, origins, identity_names),
         )
+        return Asynchronous(custody, Events(records, self._clock, base, watchers_max=_WATCHERS_MAX), base=base)
 
     def look(self) -> None:
         """Begin to keep the ledger's gauges true."""

@@ -14,10 +14,12 @@ in_flight    how many batches are answered in place at once
 in_place     the path of every batch that is answered in place: its body, its admission, its outcomes
 batches      POST /batch and what stands under it
 vendors      vendors' batches, wherever their dialects are mounted
+vendor_batches those that are answered later, kept in the same custody
 deadline     a batch whose time is up (pure)
 dry_run      what would become of a batch (pure)
 limits_page  every limit of a caller (pure)
-asynchronous the calls about batches on record
+asynchronous the calls about batches on record, in the gateway's own words
+custody      what those calls do, for their callers only
 submission   putting a batch on record
 records      batches on record, read for their callers
 retrying     which operations a retry runs again

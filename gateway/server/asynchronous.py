@@ -1,8 +1,4 @@
-"""The calls about batches on record (CONTRACT 2, "asynchronous"): status, results, events, cancel, retry, delete, list.
-
-A batch is shown to its owner only. To everybody else it is a 404, the same for a foreign, a deleted and an invented id
-in all but the request id.
-"""
+"""The native calls about batches on record (CONTRACT 2): status, results, events, cancel, retry, delete, list."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from secrets import token_hex
@@ -11,55 +7,36 @@ from typing import Any, Literal
 import msgspec
 from aiohttp.web import BaseRequest
 
-from gateway.admission import Caller
-from gateway.batch.model import Batch, Outcome
+from gateway.batch.model import Batch
 from gateway.batch.states import FINAL
 from gateway.batch.validation import order_of
 from gateway.errors import GatewayError, quoted
-from gateway.ledger.names import Names, is_id
-from gateway.ledger.port import Command, Ledger, View
+from gateway.ledger.port import View
 from gateway.server.answer import Answer
 from gateway.server.batch_status import WIRE_STATES, accepted, status, wire_state
-from gateway.server.clock import Clock
+from gateway.server.custody import FINAL_ANSWER, Custody
 from gateway.server.edge import request_id_of
 from gateway.server.events import Events
-from gateway.server.records import Records
 from gateway.server.results import number, send_results
 from gateway.server.retrying import operations_to_retry
-from gateway.server.submission import Submission
 from gateway.upstream.headers import RawFields
 
 POLL_AGE_S = 0.1  # many pollers of one batch are one question to the ledger
 _PAGE, _PAGE_MAX = 20, 100
-_BROWSE, _BROWSED_MAX = 100, 2000  # views looked through for one page of a list with a status
+_NATIVE = "native"  # a vendor's words refer to nothing, whatever they look like
 
 IsDraining = Callable[[], bool]
-_FINAL_ANSWER = {"x-should-retry": "false"}
 
 
 class Asynchronous:
-    """Answers calls about batches on record, and accepts new ones."""
+    """Words the calls about batches on record in the gateway's own dialect."""
 
-    def __init__(
-        self,
-        ledger: Ledger,
-        records: Records,
-        submission: Submission,
-        events: Events,
-        names: Names,
-        clock: Clock,
-        *,
-        base: str,
-        caller_of: Callable[[BaseRequest], Caller],
-    ) -> None:
-        self._ledger = ledger
-        self._records = records
-        self._submission = submission
+    def __init__(self, custody: Custody, events: Events, *, base: str) -> None:
+        self.custody = custody
+        self._records = custody.records
+        self._clock = custody.clock
         self._events = events
-        self._names = names
-        self._clock = clock
         self._base = base
-        self._caller_of = caller_of
         self._calls: Mapping[str, Mapping[str, Callable[..., Awaitable[Answer]]]] = {
             "": {"GET": self._status, "HEAD": self._status, "DELETE": self._delete},
             "status": {"GET": self._status, "HEAD": self._status},
@@ -84,18 +61,6 @@ class Asynchronous:
             raise GatewayError("method-not-allowed", headers={"Allow": ", ".join(calls)})
         return await call(request, batch_id, is_draining)
 
-    def check(self, batch: Batch) -> None:
-        """Raise 422 where `accept` would, and put nothing on record."""
-        self._submission.begins_after_s(batch)
-
-    async def accept(
-        self, batch: Batch, request: BaseRequest, caller: Caller, *, dialect: str, finished: tuple[Outcome, ...] = ()
-    ) -> View:
-        """The batch once it is durable."""
-        view = await self._submission.accept(batch, request, caller, dialect=dialect, finished=finished)
-        self._records.keep(view)
-        return view
-
     def accepted(self, request: BaseRequest, view: View, more: RawFields = ()) -> Answer:
         """202, and where to go from there."""
         fields = [(b"Location", f"{self._base}/{view.id}".encode()), (b"Retry-After", b"1"), *more]
@@ -109,10 +74,9 @@ class Asynchronous:
         if wanted is not None and wanted not in WIRE_STATES:
             raise GatewayError("bad-cursor", f"{quoted(wanted)} is not a status; use {', '.join(WIRE_STATES)}")
         after = query.get("after")
-        owner = self._owner(request)
-        if after is not None and (not is_id(after) or self._names.made_s(after, owner) is None):
-            raise GatewayError("bad-cursor", "after is not the `next` of an earlier answer")
-        found, next_ = await self._page(owner, after, wanted, limit)
+        found, next_ = await self.custody.page(
+            request, lambda view: wanted is None or wire_state(view.state) == wanted, after, limit
+        )
         now_ms = int(self._clock.now_s() * 1000)
         document = {
             "batches": [status(view, self._base, now_ms) for view in found],
@@ -121,98 +85,58 @@ class Asynchronous:
         }
         return _answer(request, 200, document)
 
-    async def _page(
-        self, owner: str, after: str | None, wanted: str | None, limit: int
-    ) -> tuple[list[View], str | None]:
-        """A page, and behind which batch the next one begins; None where nothing is left. `processing` is two states of
-        the ledger, so a page with a status may be short, and still not the last."""
-        found: list[View] = []
-        looked = 0
-        while looked < _BROWSED_MAX:
-            views = await self._ledger.browse(owner, limit=_BROWSE, after=after, state=None)
-            for view in views:
-                if wanted is None or wire_state(view.state) == wanted:
-                    if len(found) == limit:
-                        return found, after
-                    found.append(view)
-                after = view.id
-            looked += len(views)
-            if len(views) < _BROWSE:
-                return found, None
-        return found, after
-
     async def _status(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
-        view = await self._records.find(batch_id, self._owner(request), age_max_s=POLL_AGE_S)
+        view = await self.custody.find(request, batch_id, age_max_s=POLL_AGE_S)
         document = status(view, self._base, int(self._clock.now_s() * 1000))
         return _answer(request, 200, document, () if view.state in FINAL else [(b"Retry-After", b"1")])
 
     async def _results(self, request: BaseRequest, batch_id: str, is_draining: IsDraining) -> Answer:
-        view = await self._records.find(batch_id, self._owner(request))
+        view = await self.custody.find(request, batch_id)
         fields = _fields(request)
         return await send_results(request, view, self._records, fields, self._base, keep_alive=not is_draining())
 
     async def _watch(self, request: BaseRequest, batch_id: str, is_draining: IsDraining) -> Answer:
-        view = await self._records.find(batch_id, self._owner(request), age_max_s=POLL_AGE_S)
+        view = await self.custody.find(request, batch_id, age_max_s=POLL_AGE_S)
         return await self._events(request, view, _fields(request), is_draining)
 
     async def _cancel(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
-        return await self._command(request, batch_id, "cancel", frozenset({"cancelling", "cancelled"}))
+        return self._commanded(request, await self.custody.command(request, batch_id, "cancel"))
 
     async def _pause(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
-        return await self._command(request, batch_id, "pause", frozenset())
+        return self._commanded(request, await self.custody.command(request, batch_id, "pause"))
 
     async def _resume(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
-        return await self._command(request, batch_id, "resume", frozenset())
+        return self._commanded(request, await self.custody.command(request, batch_id, "resume"))
 
-    async def _command(self, request: BaseRequest, batch_id: str, command: Command, achieved: frozenset[str]) -> Answer:
-        """Do it to a batch that has not ended. `achieved` are final states that the command itself may lead to."""
-        owner = self._owner(request)
-        view = await self._records.find(batch_id, owner)
-        if view.state in FINAL:
-            raise GatewayError("batch-terminal", headers=_FINAL_ANSWER)
-        after = await self._ledger.command(batch_id, command)
-        if after is None:
-            self._records.drop(batch_id)
-            raise GatewayError("batch-not-found")
-        self._records.keep(after)
-        if after.state in FINAL and after.state not in achieved:
-            raise GatewayError("batch-terminal", headers=_FINAL_ANSWER)
+    def _commanded(self, request: BaseRequest, view: View) -> Answer:
         document = {
-            "batchId": after.id,
-            "status": wire_state(after.state),
-            "paused": after.paused,
-            "statusUrl": f"{self._base}/{after.id}/status",
+            "batchId": view.id,
+            "status": wire_state(view.state),
+            "paused": view.paused,
+            "statusUrl": f"{self._base}/{view.id}/status",
         }
-        return _answer(request, 202, document, [(b"Location", f"{self._base}/{after.id}".encode())])
+        return _answer(request, 202, document, [(b"Location", f"{self._base}/{view.id}".encode())])
 
     async def _delete(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
-        view = await self._records.find(batch_id, self._owner(request))
-        if view.state not in FINAL:
-            raise GatewayError("batch-running", headers=_FINAL_ANSWER)
-        await self._ledger.command(batch_id, "delete")
-        self._records.drop(batch_id)
+        await self.custody.delete(request, batch_id)
         return Answer(204, _fields(request))
 
     async def _retry(self, request: BaseRequest, batch_id: str, is_draining: IsDraining) -> Answer:
         """A new batch of what failed, was cancelled or expired. Its credentials are those of this request."""
         if is_draining():
             raise GatewayError("draining", headers={"Retry-After": "5"})
-        caller = self._caller_of(request)
-        first = await self._records.find(batch_id, self._names.owner_of(caller.identity))
+        caller = self.custody.caller_of(request)
+        first = await self.custody.find(request, batch_id)
         if first.state not in FINAL:
-            raise GatewayError("batch-running", headers=_FINAL_ANSWER)
+            raise GatewayError("batch-running", headers=FINAL_ANSWER)
         include_unknown = request.query.get("includeUnknown", "false") == "true"
         operations = await operations_to_retry(self._records, first, include_unknown=include_unknown)
         if not operations:
-            raise GatewayError("batch-terminal", "nothing of the batch is left to retry", headers=_FINAL_ANSWER)
+            raise GatewayError("batch-terminal", "nothing of the batch is left to retry", headers=FINAL_ANSWER)
         on_failure: Literal["halt", "continue"] = "halt" if first.label.get("onFailure") == "halt" else "continue"
-        batch = Batch(operations, on_failure, graph=order_of(operations)[0])
-        view = await self._submission.accept(batch, request, caller, dialect=first.dialect, retry_of=first.id)
-        self._records.keep(view)
+        batch = Batch(operations, on_failure, graph=order_of(operations)[0] if first.dialect == _NATIVE else None)
+        view = await self.custody.accept(batch, request, caller, dialect=first.dialect, retry_of=first.id)
         return self.accepted(request, view)
-
-    def _owner(self, request: BaseRequest) -> str:
-        return self._names.owner_of(self._caller_of(request).identity)
 
 
 def _fields(request: BaseRequest) -> list[tuple[bytes, bytes]]:

@@ -138,7 +138,7 @@ class Batches:
         self._in_place.check_keys(batch)
         if asynchronous is not None:
             _check_accepting(is_draining)
-            asynchronous.check(batch)
+            asynchronous.custody.check(batch)
         rehearsal = await self._admission.rehearse(
             batch,
             served.caller,
@@ -164,7 +164,7 @@ class Batches:
         _check_accepting(is_draining)
         self._in_place.check_keys(batch)
         self._admission.check(batch.operations, batch.pointer, ordered=batch.graph is not None)
-        view = await asynchronous.accept(batch, request, served.caller, dialect=served.dialect)
+        view = await asynchronous.custody.accept(batch, request, served.caller, dialect=served.dialect)
         served.batch_id = view.id
         self._access.accepted(served, view.total)
         return asynchronous.accepted(request, view, [_RESPOND_ASYNC] if preferences.respond_async else ())
@@ -178,7 +178,9 @@ class Batches:
         if len(finished) == len(outcomes) or plan.batch.graph is not None:
             return None
         try:
-            view = await there.accept(plan.batch, request, served.caller, dialect=served.dialect, finished=finished)
+            view = await there.custody.accept(
+                plan.batch, request, served.caller, dialect=served.dialect, finished=finished
+            )
         except GatewayError:
             return None  # some of it ran: the answer that tells what became of each is worth more than a 503
         served.batch_id = view.id

@@ -88,10 +88,10 @@ class InPlace:
             if served.runs:
                 self._in_flight.leave(served.caller.identity)
 
-    async def body(self, request: BaseRequest, served: Served) -> bytes:
-        """The whole body. Raises 413 at the limit."""
+    async def body(self, request: BaseRequest, served: Served, body_bytes_max: int | None = None) -> bytes:
+        """The whole body. Raises 413 at the limit: that of every envelope, unless another is given."""
         began_s = perf_counter()
-        data = await body_of(request, self._settings.body_bytes_max)
+        data = await body_of(request, body_bytes_max or self._settings.body_bytes_max)
         served.waited_s += perf_counter() - began_s
         served.bytes_in = len(data)
         return data

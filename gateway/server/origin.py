@@ -73,6 +73,15 @@ class Origins:
             return _single(request, "X-Forwarded-Host", _HOST) or host
         return host
 
+    def origin_of(self, request: BaseRequest) -> str:
+        """Scheme and host by which the caller reached us; "" where an HTTP/1.0 caller does not say."""
+        host = self.host_of(request)
+        return "" if host is None else f"{self._scheme_of(request)}://{host}"
+
+    def _scheme_of(self, request: BaseRequest) -> str:
+        trusted = bool(self._trusted) and self._is_trusted(request.remote or "")
+        return (_single(request, "X-Forwarded-Proto", _SCHEME) if trusted else None) or "http"
+
     def _judged(self, ip: str) -> bool:
         address = _address(ip)
         return address is not None and any(address in network for network in self._trusted)

@@ -26,8 +26,8 @@ class Page(NamedTuple):
 
     first: int
     most: int
-    form: str
-    partial: bool
+    form: str = ""
+    partial: bool = False
 
 
 class Form(Protocol):
@@ -69,17 +69,31 @@ async def send_results(
 ) -> Answer:
     """Stream the page that the request asks for. Raises 409 `results-not-ready` before anything is written."""
     page = page_of(request.query)
-    if view.state not in FINAL and not page.partial:
-        raise GatewayError("results-not-ready", headers={"Retry-After": "1", "x-should-retry": "false"})
+    if not page.partial:
+        check_ended(view)
     form = _FORMS[page.form](base)
     end = min(view.total, page.first + page.most)
     next_ = end if end < view.total else None
-    gzip = accepts_gzip(request)
-    chunks = Chunks(request, gzip=gzip)
-    head = [*fields, (b"Content-Type", form.content_type), (b"Vary", b"Accept-Encoding"), *_links(request, page, next_)]
+    head = [*fields, *_links(request, page, next_)]
     if page.form == "csv":
         head.append((b"Content-Disposition", b'attachment; filename="%b.csv"' % view.id.encode()))
-    pieces = _pieces(form, records, view, page, next_)
+    return await stream(request, view, records, form, page, head, keep_alive=keep_alive)
+
+
+def check_ended(view: View) -> None:
+    """Raise 409 `results-not-ready` for a batch that has not ended."""
+    if view.state not in FINAL:
+        raise GatewayError("results-not-ready", headers={"Retry-After": "1", "x-should-retry": "false"})
+
+
+async def stream(
+    request: BaseRequest, view: View, records: Records, form: Form, page: Page, fields: RawFields, *, keep_alive: bool
+) -> Answer:
+    """Write the outcomes of a page as they are read from the ledger."""
+    chunks = Chunks(request, gzip=accepts_gzip(request))
+    head = [*fields, (b"Content-Type", form.content_type), (b"Vary", b"Accept-Encoding")]
+    end = min(view.total, page.first + page.most)
+    pieces = _pieces(form, records, view, page, end if end < view.total else None)
     first = await anext(pieces)  # the ledger is asked before the head goes out: its trouble is a 503, not a broken body
     await chunks.begin(200, head, keep_alive=keep_alive)
     if request.method == "HEAD":

@@ -66,6 +66,7 @@ class Submission:
         dialect: str,
         retry_of: str | None = None,
         finished: Sequence[Outcome] = (),
+        label: Mapping[str, str] | None = None,
     ) -> View:
         """The batch, once it is durable. `finished` are outcomes that it has already. Raises 429 `too-many-batches`,
         503 `ledger-unavailable`, and 422 where its time would be up before it may begin."""
@@ -92,7 +93,7 @@ class Submission:
                 begins_after_ms=int(begins_after_s * 1000),
                 priority=batch.schedule.priority,
                 retry_of=retry_of,
-                label=_label(batch),
+                label={**_label(batch), **(label or {})},
                 parts=_parts(finished, operations, size, key),
             )
         )
@@ -115,6 +116,7 @@ def _context(batch: Batch, request: BaseRequest, caller: Caller) -> Context:
         caller.ip,
         on_failure=batch.on_failure,
         trace_seed=secrets.token_bytes(_TRACE_SEED_BYTES),
+        may_be_ordered=batch.graph is not None,
     )
 
 

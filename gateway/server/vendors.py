@@ -4,13 +4,15 @@ A refusal is in that shape too, whatever it is for; a batch whose time was up is
 """
 
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from aiohttp.web import BaseRequest
 
 from gateway.batch.model import summarize
 from gateway.batch.validation import Rules
-from gateway.dialects.port import Call, Dialect, EnvelopeError, Read
+from gateway.dialects.port import Call, Dialect, EnvelopeError, LaterDialect, Page, Read
 from gateway.errors import GatewayError
+from gateway.server import edge
 from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.envelope import begun, check_coding, check_framing, invite, too_large
@@ -44,18 +46,7 @@ class Vendor:
 
     def refuse(self, error: GatewayError, request_id: str) -> Answer:
         """The error in the vendor's shape; `X-Gateway-Error` tells it from an upstream's."""
-        page = self._dialect.refusal(error, request_id)
-        headers = dict(error.headers)
-        if headers.get("Retry-After", "").isdecimal():
-            headers["Retry-After"] = str(min(int(headers["Retry-After"]), _RETRY_AFTER_S_MAX))
-        fields = [
-            *page.fields,
-            (b"X-Request-Id", request_id.encode()),
-            *ALWAYS,
-            (b"X-Gateway-Error", error.problem.slug.encode()),
-            *((name.encode(), value.encode()) for name, value in headers.items()),
-        ]
-        return Answer(page.status, fields, page.body, close=error.close)
+        return refused(self._dialect.refusal(error, request_id), error, (b"X-Request-Id", request_id.encode()))
 
     async def _read(self, request: BaseRequest, served: Served) -> Read | None:
         body_bytes_max = self._settings.body_bytes_max
@@ -91,19 +82,58 @@ class Vendor:
         return Answer(page.status, [*page.fields, *answer_fields(request, admitted.readings, served)], page.body)
 
 
-class Vendors:
-    """Finds the dialect that a request is an envelope of."""
+class Unkept:
+    """A dialect of batches that are answered later, where there is no ledger to keep them: its calls are refused."""
 
-    def __init__(self, vendors: Sequence[Vendor], origins: Origins) -> None:
+    def __init__(self, dialect: LaterDialect) -> None:
+        self._dialect = dialect
+
+    def may_read(self, call: Call) -> bool:
+        return self._dialect.reads(call)
+
+    async def __call__(self, request: BaseRequest, path: str, _is_last: Callable[[], bool]) -> Answer:
+        raise GatewayError("async-disabled", "these batches need a ledger, and this gateway has none")
+
+    def refuse(self, error: GatewayError, request_id: str) -> Answer:
+        page = self._dialect.refusal(error, request_id)
+        return refused(page, error, (self._dialect.request_id_field, request_id.encode()))
+
+
+class Mounted(edge.Vendor, Protocol):
+    """A dialect at the front door, that knows its own calls."""
+
+    def may_read(self, call: Call) -> bool: ...
+
+
+class Vendors:
+    """Finds the dialect that a request is a call of."""
+
+    def __init__(self, vendors: Sequence[Mounted], origins: Origins) -> None:
         self._vendors = vendors
         self._origins = origins
 
-    def of(self, request: BaseRequest) -> Vendor | None:
+    def of(self, request: BaseRequest) -> Mounted | None:
         """The one that may read it; None for what is no vendor's batch. Nothing of the body is read."""
         if not self._vendors:
             return None
         call = call_of(request, self._origins)
         return next((vendor for vendor in self._vendors if vendor.may_read(call)), None)
+
+
+def refused(page: Page, error: GatewayError, request_id: tuple[bytes, bytes]) -> Answer:
+    """A refusal, with the fields that every dialect's carry."""
+    headers = dict(error.headers)
+    if headers.get("Retry-After", "").isdecimal():
+        headers["Retry-After"] = str(min(int(headers["Retry-After"]), _RETRY_AFTER_S_MAX))
+    said = {name.lower() for name, _ in page.fields}
+    fields = [
+        *page.fields,
+        request_id,
+        *ALWAYS,
+        (b"X-Gateway-Error", error.problem.slug.encode()),
+        *((name.encode(), value.encode()) for name, value in headers.items() if name.lower().encode() not in said),
+    ]
+    return Answer(page.status, fields, page.body, close=error.close)
 
 
 def call_of(request: BaseRequest, origins: Origins) -> Call:

@@ -5,11 +5,11 @@ import inspect
 from gateway.config import Config
 from gateway.config.dialects import Dialects
 from gateway.config.shape import Keys, at
-from gateway.dialects.registry import DIALECTS
+from gateway.dialects.registry import DIALECTS, LATER
 
 
 def test_every_dialect_has_a_section_and_every_section_a_dialect() -> None:
-    assert set(DIALECTS) == set(Dialects.model_fields)
+    assert {*DIALECTS, *LATER} == set(Dialects.model_fields)
 
 
 def test_a_dialect_is_made_of_the_settings_of_its_section_and_rules() -> None:
@@ -18,6 +18,18 @@ def test_a_dialect_is_made_of_the_settings_of_its_section_and_rules() -> None:
         assert isinstance(section, Keys)
 
         assert set(inspect.signature(make).parameters) == {*section.each, "rules"}
+
+
+def test_a_dialect_that_answers_later_is_made_of_its_settings_and_limits() -> None:
+    for name, make in LATER.items():
+        section = at(("dialects", name))
+        assert isinstance(section, Keys)
+
+        assert set(inspect.signature(make).parameters) | {"operations_max", "body_max"} == {
+            *section.each,
+            "rules",
+            "limits",
+        }
 
 
 def test_no_dialect_is_spoken_unless_its_section_stands() -> None:

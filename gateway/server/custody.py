@@ -1,0 +1,158 @@
+"""Batches on record in the hands of their callers: what every call about them does, in whichever words it is answered.
+
+A batch is shown to its owner only. To everybody else it is a 404, the same for a foreign, a deleted and an invented id.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+
+from aiohttp.web import BaseRequest
+
+from gateway.admission import Caller
+from gateway.batch.model import Batch, Outcome
+from gateway.batch.states import FINAL
+from gateway.errors import GatewayError, quoted
+from gateway.ledger.names import Names, is_id
+from gateway.ledger.port import Command, Ledger, View
+from gateway.server.clock import Clock
+from gateway.server.records import Records
+from gateway.server.submission import Submission
+
+_BROWSE, _BROWSED_MAX = 100, 2000  # views looked through for one page of a list
+_BROWSED_BACK_MAX = 10_000
+_SENT_BEFORE_S = 600.0  # CONTRACT 3
+_ENVELOPE = "envelope"  # a label: the digest of the bytes that a batch was read from
+FINAL_ANSWER: Mapping[str, str] = {"x-should-retry": "false"}
+
+
+class Custody:
+    """Accepts, finds, commands, deletes and lists batches for their callers."""
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        records: Records,
+        submission: Submission,
+        names: Names,
+        clock: Clock,
+        caller_of: Callable[[BaseRequest], Caller],
+    ) -> None:
+        self._ledger = ledger
+        self.records = records
+        self._submission = submission
+        self._names = names
+        self.clock = clock
+        self.caller_of = caller_of
+
+    def check(self, batch: Batch) -> None:
+        """Raise 422 where `accept` would, and put nothing on record."""
+        self._submission.begins_after_s(batch)
+
+    async def accept(
+        self,
+        batch: Batch,
+        request: BaseRequest,
+        caller: Caller,
+        *,
+        dialect: str,
+        finished: tuple[Outcome, ...] = (),
+        retry_of: str | None = None,
+        data: bytes | None = None,
+    ) -> View:
+        """The batch once it is durable. With `data`, the envelope that it was read from, `sent_before` finds it."""
+        label = {} if data is None else {_ENVELOPE: self._names.digest_of(data)}
+        view = await self._submission.accept(
+            batch, request, caller, dialect=dialect, retry_of=retry_of, finished=finished, label=label
+        )
+        self.records.keep(view)
+        return view
+
+    async def sent_before(self, request: BaseRequest, data: bytes, *, dialect: str) -> View | None:
+        """The batch that the caller made of the same bytes a short while ago, where its client says that it sends them
+        again. For clients that repeat blindly after a lost answer, without an idempotency key (WIRE 1.3)."""
+        said = request.headers.get("x-stainless-retry-count", "0")
+        if said == "0":
+            return None
+        digest = self._names.digest_of(data)
+        since_ms = (self.clock.now_s() - _SENT_BEFORE_S) * 1000
+        for view in await self._ledger.browse(self._owner(request), limit=_BROWSE, after=None, state=None):
+            if view.accepted_ms >= since_ms and view.dialect == dialect and view.label.get(_ENVELOPE) == digest:
+                return view
+        return None
+
+    async def find(self, request: BaseRequest, batch_id: str, *, age_max_s: float = 0.0) -> View:
+        """The caller's own batch. Raises 404, the same for a foreign, a deleted and an invented id, and 410."""
+        return await self.records.find(batch_id, self._owner(request), age_max_s=age_max_s)
+
+    async def command(self, request: BaseRequest, batch_id: str, command: Command) -> View:
+        """Do it to the caller's batch; the batch afterwards. Raises 409 `batch-terminal` where it has ended before."""
+        view = await self.find(request, batch_id)
+        if view.state in FINAL:
+            raise GatewayError("batch-terminal", headers=FINAL_ANSWER)
+        after = await self._ledger.command(batch_id, command)
+        if after is None:
+            self.records.drop(batch_id)
+            raise GatewayError("batch-not-found")
+        self.records.keep(after)
+        if after.state in FINAL and (command, after.state) != ("cancel", "cancelled"):
+            raise GatewayError("batch-terminal", headers=FINAL_ANSWER)
+        return after
+
+    async def delete(self, request: BaseRequest, batch_id: str) -> None:
+        """Remove the caller's batch with all that belongs to it. Raises 409 `batch-running` where it has not ended."""
+        view = await self.find(request, batch_id)
+        if view.state not in FINAL:
+            raise GatewayError("batch-running", headers=FINAL_ANSWER)
+        await self._ledger.command(batch_id, "delete")
+        self.records.drop(batch_id)
+
+    async def page(
+        self, request: BaseRequest, is_wanted: Callable[[View], bool], after: str | None, limit: int
+    ) -> tuple[list[View], str | None]:
+        """The caller's own batches behind `after`, newest first, and behind which one the next page begins; None where
+        nothing is left. Where few are wanted a page may be short, and still not the last. Raises 400 `bad-cursor`."""
+        owner = self._checked(request, after)
+        found: list[View] = []
+        looked = 0
+        while looked < _BROWSED_MAX:
+            views = await self._ledger.browse(owner, limit=_BROWSE, after=after, state=None)
+            for view in views:
+                if is_wanted(view):
+                    if len(found) == limit:
+                        return found, after
+                    found.append(view)
+                after = view.id
+            looked += len(views)
+            if len(views) < _BROWSE:
+                return found, None
+        return found, after
+
+    async def page_before(
+        self, request: BaseRequest, is_wanted: Callable[[View], bool], before: str, limit: int
+    ) -> tuple[list[View], bool]:
+        """The last page before `before`, newest first, and whether more lie before it. The ledger reads from the newest
+        on, so what lies too deep is refused. Raises 400 `bad-cursor`."""
+        owner = self._checked(request, before)
+        found: deque[View] = deque(maxlen=limit + 1)
+        after = None
+        for _ in range(_BROWSED_BACK_MAX // _BROWSE):
+            views = await self._ledger.browse(owner, limit=_BROWSE, after=after, state=None)
+            for view in views:
+                if view.id == before:
+                    return list(found)[-limit:], len(found) > limit
+                if is_wanted(view):
+                    found.append(view)
+            if len(views) < _BROWSE:
+                break
+            after = views[-1].id
+        raise GatewayError("bad-cursor", f"{quoted(before)} is not among your {_BROWSED_BACK_MAX} newest batches")
+
+    def _checked(self, request: BaseRequest, cursor: str | None) -> str:
+        """The owner, whose id the cursor is. Raises 400 `bad-cursor`."""
+        owner = self._owner(request)
+        if cursor is not None and (not is_id(cursor) or self._names.made_s(cursor, owner) is None):
+            raise GatewayError("bad-cursor", "the cursor is not one that an earlier answer gave")
+        return owner
+
+    def _owner(self, request: BaseRequest) -> str:
+        return self._names.owner_of(self.caller_of(request).identity)
