@@ -20,8 +20,7 @@ from gateway.upstream.headers import Names, end_to_end
 from gateway.upstream.turns import Turn, Turns
 from gateway.upstream.upstream import Upstream
 
-# HEAD is safe too, but where its answer ends cannot be told to the parser.
-_SHAREABLE = frozenset({"GET", "OPTIONS"})
+_SHAREABLE = frozenset({"GET", "OPTIONS"})  # HEAD is safe too, but the parser cannot be told where its answer ends
 
 __all__ = ["Executor", "Gate", "Plan"]
 
@@ -64,7 +63,7 @@ class _Run:
         self._upstreams = upstreams
         self._loop = loop
         self._names = names
-        self._agenda = Agenda(self._operations, plan.batch.graph, plan.resolution, plan.earlier)
+        self._agenda = Agenda(self._operations, plan.batch.graph, plan.resolution, plan.earlier, plan.twins)
         self._in_flight = 0
         self._answers_bytes = 0
         self._finished: list[Outcome] = []
@@ -239,7 +238,8 @@ class _Run:
         """What a finished exchange became, and the next operation in its place."""
         self._in_flight -= 1
         now_s = self._loop.time()
-        size = self._answers_bytes + len(exchange.body)
+        shares = self._agenda.shares(exchange.index) if self._plan.twins else 1
+        size = self._answers_bytes + len(exchange.body) * shares
         if exchange.failure is None and size <= self._plan.answers_bytes_max:
             self._answers_bytes = size
             headers = end_to_end(exchange.fields, self._names) if exchange.shown is None else exchange.shown

@@ -39,7 +39,7 @@ class Plan(NamedTuple):
     `write` makes an operation's request; `deadline_s` is a time of the loop's clock. `gate` None: nothing is awaited.
     `resolution` is there where operations may refer to others. Operations with an outcome in `earlier` are not sent.
     Nothing starts after `starts_until_s`, of the same clock; what was sent by then has until the deadline.
-    `keyed` is there where some have idempotency keys.
+    `keyed` is there where some have idempotency keys. Operations in `twins` end with the one that they name.
     """
 
     batch: Batch
@@ -54,6 +54,7 @@ class Plan(NamedTuple):
     earlier: Mapping[int, Outcome] = {}
     starts_until_s: float = math.inf
     keyed: "Keyed | None" = None
+    twins: Mapping[int, int] = {}
 
     @property
     def has_one_credential(self) -> bool:

@@ -163,6 +163,7 @@ def run_settings(config: Config, via: bytes) -> RunSettings:
         concurrency=batch.concurrency,
         in_flight_max=batch.in_flight_max,
         in_flight_of_caller_max=batch.in_flight_of_caller_max,
+        coalesces=batch.coalesce,
         sync_timeout_s=batch.sync_timeout,
         answers_bytes_max=batch.answer_max,
         identity_names=identity_names(config),

@@ -11,5 +11,6 @@ references  values of earlier outcomes in a path, a field or a body
 resolution  what such an operation becomes, judged anew
 jsonpath    the part of JSONPath that references may use
 agenda      what is left of a batch to send
+coalescing  identical operations, of which one is sent
 idempotency what an idempotency key looks like
 """

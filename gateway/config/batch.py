@@ -45,6 +45,10 @@ class Batch(Section):
     )
     sync_timeout: Timeout = Field(default=30.0, description="Deadline of an envelope that is answered at once.")
     answer_max: Size = Field(default=64 * 1024**2, description="All answers of one batch together.")
+    coalesce: bool = Field(
+        default=False,
+        description="Of identical GET, HEAD and OPTIONS in an envelope that is answered at once, one is sent for all.",
+    )
     strict_routes: bool = Field(
         default=False, description="A path that no route allows refuses the whole envelope, not one operation."
     )

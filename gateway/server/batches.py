@@ -145,8 +145,14 @@ class Batches:
             wait_max_us=_FOREVER_US if asynchronous else int(self._settings.run.sync_timeout_s * 1_000_000),
             in_background=asynchronous is not None,
         )
-        status = 207 if asynchronous is None else 202
-        page = plan_page(batch, rehearsal, status, self._settings.run.concurrency, self._settings.base)
+        page = plan_page(
+            batch,
+            rehearsal,
+            self._in_place.twins(batch, rehearsal.admitted) if asynchronous is None else {},
+            status=207 if asynchronous is None else 202,
+            concurrency=self._settings.run.concurrency,
+            base=self._settings.base,
+        )
         self._access.accepted(served, len(batch.operations), mode="dry", status=200)
         fields = answer_fields(request, rehearsal.readings, served)
         return Answer(200, [(b"Content-Type", b"application/json"), *fields], page)

@@ -26,8 +26,10 @@ def is_dry(said: Iterable[str]) -> bool:
     return wanted == {"true"}
 
 
-def plan_page(batch: Batch, rehearsal: Rehearsal, status: int, concurrency: int, base: str) -> bytes:
-    """The plan. `status` is what the batch would be answered with, were it not refused."""
+def plan_page(
+    batch: Batch, rehearsal: Rehearsal, twins: Mapping[int, int], *, status: int, concurrency: int, base: str
+) -> bytes:
+    """The plan. `status` is what the batch would be answered with, were it not refused; `twins` would not be sent."""
     routes, refusal = rehearsal.admitted.routes, rehearsal.refusal
     delays_us = rehearsal.admitted.delays_us
     waves, lost = _waves(batch, routes)
@@ -53,6 +55,7 @@ def plan_page(batch: Batch, rehearsal: Rehearsal, status: int, concurrency: int,
         "operations": [
             _entry(batch, index, route, lost.get(index), base)
             | ({"wave": waves[index]} if index in waves else {})
+            | ({"sameAs": batch.operations[twins[index]].id} if index in twins else {})
             | ({"waitSeconds": delays_us[index] / 1_000_000} if delays_us and index in waves else {})
             for index, route in enumerate(routes)
         ],

@@ -3,7 +3,7 @@
 import asyncio
 import math
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -12,6 +12,7 @@ from typing import Any
 from aiohttp.web import BaseRequest
 
 from gateway.admission import Admission, Admitted, Caller
+from gateway.batch.coalescing import twins_of
 from gateway.batch.model import Batch, Outcome
 from gateway.batch.validation import VIOLATIONS_MAX, Rules
 from gateway.errors import GatewayError
@@ -40,6 +41,7 @@ class RunSettings:
     concurrency: int
     in_flight_max: int
     in_flight_of_caller_max: int
+    coalesces: bool
     sync_timeout_s: float
     answers_bytes_max: int
     identity_names: frozenset[bytes]
@@ -140,7 +142,12 @@ class InPlace:
             admitted.delays_us,
             resolution=self._admission.resolution(batch, admitted.routes, rules),
             starts_until_s=math.inf if wait_s is None else now_s + wait_s,
+            twins=self.twins(batch, admitted),
         )
+
+    def twins(self, batch: Batch, admitted: Admitted) -> Mapping[int, int]:
+        """Operations that are not sent because another one asks the same, where the configuration wants that."""
+        return twins_of(batch.operations, admitted.routes, batch.graph) if self._settings.coalesces else {}
 
     def check_keys(self, batch: Batch) -> None:
         """Raises 422 where operations have idempotency keys, and nobody keeps them."""

@@ -1,8 +1,10 @@
 """The agenda: what a former run has done is not done again, and what it has lost is lost."""
 
+import pytest
+
 from gateway.batch.agenda import Agenda
 from gateway.batch.model import Operation, Outcome
-from gateway.batch.ordering import graph_of
+from gateway.batch.ordering import Graph, graph_of
 
 OPERATIONS = [Operation(id_, "GET", "/") for id_ in "abcd"]
 GRAPH, _ = graph_of(["a", "b", "c", "d"], [[], ["a"], ["b"], []])
@@ -47,3 +49,56 @@ def test_an_answer_from_the_graphs_own_mark_on_is_no_success_for_the_children() 
 
     assert [each.index for each in strict.finished(Outcome(0, 302))] == [1, 2]
     assert lenient.finished(Outcome(0, 302)) == []
+
+
+TWINS = {1: 0, 3: 0}
+
+
+@pytest.mark.parametrize("graph", [None, graph_of(["a", "b", "c", "d"], [[], [], ["b"], []])[0]])
+def test_a_twin_is_begun_and_ends_with_the_one_that_is_sent(graph: Graph | None) -> None:
+    agenda = Agenda(OPERATIONS, graph, None, {}, TWINS)
+    ready = list(agenda.ready)
+    agenda.ready.popleft()
+    agenda.begun(0)
+    shares = agenda.shares(0)
+
+    ended = agenda.finished(Outcome(0, 200, body=b"x", upstream_s=1.0, attempts=1))
+
+    assert ready == ([0, 2] if graph is None else [0])
+    assert shares == 3
+    assert ended == [Outcome(1, 200, body=b"x"), Outcome(3, 200, body=b"x")]
+    assert list(agenda.ready) == [2]
+    assert agenda.rest() == [2]
+
+
+def test_what_a_failure_means_for_those_behind_a_twin() -> None:
+    graph, _ = graph_of(["a", "b", "c", "d"], [[], [], ["b"], []])
+    agenda = Agenda(OPERATIONS, graph, None, {}, {1: 0})
+    agenda.begun(agenda.ready.popleft())
+
+    assert [(each.index, each.status) for each in agenda.finished(Outcome(0, 500))] == [(1, 500), (2, 424)]
+
+
+def test_twins_whose_parent_fails_are_lost_once_each() -> None:
+    graph, _ = graph_of(["a", "b", "c", "d"], [[], ["a"], ["a"], []])
+    agenda = Agenda(OPERATIONS, graph, None, {}, {2: 1})
+    agenda.begun(agenda.ready.popleft())
+
+    assert [(each.index, each.status) for each in agenda.finished(Outcome(0, 500))] == [(1, 424), (2, 424)]
+    assert agenda.rest() == [3]
+
+
+def test_twins_become_ready_as_one() -> None:
+    graph, _ = graph_of(["a", "b", "c", "d"], [[], ["a"], ["a"], ["a"]])
+    agenda = Agenda(OPERATIONS, graph, None, {}, {2: 1})
+    agenda.begun(agenda.ready.popleft())
+    agenda.finished(Outcome(0, 200))
+
+    assert list(agenda.ready) == [1, 3]
+
+
+def test_twins_of_what_was_not_begun_end_by_themselves() -> None:
+    agenda = Agenda(OPERATIONS, None, None, {}, TWINS)
+
+    assert agenda.rest() == [0, 1, 2, 3]
+    assert agenda.finished(Outcome(0, 424)) == ()
