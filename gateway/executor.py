@@ -69,6 +69,7 @@ class _Run:
         self._finished: list[Outcome] = []
         self._waiter: asyncio.Future[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._wakes_s = 0.0
         self._deadline: asyncio.TimerHandle | None = None
         self._stray: Callable[[Outcome], None] | None = None
         self._began_s = loop.time()
@@ -126,11 +127,9 @@ class _Run:
     def _send(self, *, called: bool = False) -> None:
         """Send as many operations as the concurrency and the upstream's limit allow, in their order."""
         ready, concurrency, gate = self._agenda.ready, self._plan.concurrency, self._plan.gate
-        if gate is not None and ready:
-            refusal = gate.refusal()
-            if refusal is not None:
-                self._send_no_more(refusal)
-                return
+        if gate is not None and ready and (refusal := gate.refusal()) is not None:
+            self._send_no_more(refusal)
+            return
         while ready and self._in_flight < concurrency:
             index = ready[0]
             if self._plan.delays_us and self._is_early(index):
@@ -257,8 +256,7 @@ class _Run:
 
     def _turns_of(self, index: int) -> Turns:
         """Where operation `index` has taken its turn: at the upstream of the route that it was admitted for."""
-        route = self._plan.routes[index]
-        return self._upstreams[cast(Route, route).upstream].pool.turns
+        return self._upstreams[cast(Route, self._plan.routes[index]).upstream].pool.turns
 
     def _failed(self, exchange: Exchange, now_s: float) -> Outcome:
         status, failure = exchange.status, exchange.failure
@@ -295,6 +293,7 @@ class _Run:
         due_s = self._began_s + self._plan.delays_us[index] / 1_000_000
         if due_s <= self._loop.time():
             return False
-        if self._timer is None or self._timer.cancelled() or self._timer.when() <= self._loop.time():
-            self._timer = self._loop.call_at(due_s, self._send)
+        if self._wakes_s <= self._loop.time():
+            self._wakes_s = due_s
+            self._timer = self._loop.call_at(due_s + 0.001, self._send)  # uvloop's timers are half of this early
         return True

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
+import uvloop
 
 from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.routes import EVERY_ROUTE, Route
@@ -304,6 +305,16 @@ async def test_an_operation_is_not_sent_before_its_tokens_are_there() -> None:
     assert 0.099 <= sent_s["/1"] < 0.2
     assert 0.099 <= sent_s["/2"] < 0.2
     assert 0.199 <= sent_s["/3"] < 0.3
+
+
+def test_tokens_that_come_within_a_millisecond_are_waited_for_as_well() -> None:
+    async def run() -> list[Outcome]:
+        async with ScriptedUpstream() as upstream, running(upstream.address) as gateway:
+            return await gateway.run(plan_of(operations(30), delays_us=[n * 10_300 for n in range(30)], deadline_s=2))
+
+    outcomes = uvloop.run(run())  # whose timers are in whole milliseconds, and none at all below half of one
+
+    assert set(slugs(outcomes).values()) == {None}
 
 
 async def test_tokens_that_come_after_the_deadline_come_too_late() -> None:
