@@ -96,7 +96,7 @@ class _Run:
             upstream.pool.turns.leave(self)
             if self._in_flight:
                 for exchange in upstream.pool.withdraw_waiting(self._done):
-                    self._turns_of(exchange.index).withdrawn(self, exchange.index)
+                    exchange.turns.withdrawn(self, exchange.index)
                     unsent.append(exchange.index)
         if self._plan.keyed is not None:
             self._plan.keyed.unsent(unsent)
@@ -155,7 +155,7 @@ class _Run:
             if gate is not None and gate.holds[index]:
                 self._hold(index, gate)
             else:
-                self._submit(index, route)
+                self._submit(index, route, turns)
 
     def _begin(self, index: int) -> None:
         self._agenda.ready.popleft()
@@ -188,7 +188,7 @@ class _Run:
             self._refuse(held, refusal)
             return
         for index in held:
-            self._submit(index, cast(Route, self._plan.routes[index]))
+            self._submit(index, cast(Route, self._plan.routes[index]), self._turns_of(index))
 
     def _refuse(self, held: Sequence[int], refusal: Failure | None) -> None:
         """These end unsent; without words for it where nobody listens any more."""
@@ -200,13 +200,13 @@ class _Run:
                 self._finish(refused(index, refusal))
             self._send()
 
-    def _submit(self, index: int, route: Route) -> None:
+    def _submit(self, index: int, route: Route, turns: Turns) -> None:
         operation, plan = self._operations[index], self._plan
         if plan.resolution is not None:
             settled = self._agenda.settled(index, plan.resolution)
             if isinstance(settled, Failure):
                 self._in_flight -= 1
-                self._turns_of(index).withdrawn(self, index)
+                turns.withdrawn(self, index)
                 self._finish(refused(index, settled))
                 self._loop.call_soon(self._send)
                 return
@@ -217,7 +217,6 @@ class _Run:
             timeout_s = operation.timeout_s
         deadline_s = self._loop.time() + timeout_s
         method = operation.method
-        turns = self._turns_of(index)
         is_probe = not turns.room and turns.is_probe(self, index)  # its first failure tells enough
         exchange = Exchange(
             method,
@@ -230,6 +229,7 @@ class _Run:
             0 if is_probe else upstream.retries_max,
             route.rejections,
             method in _SHAREABLE,
+            turns,
         )
         upstream.pool.submit(exchange)
 
@@ -251,7 +251,7 @@ class _Run:
             self._send_no_more(HALTED)
         elif outcome.status == 401 and outcome.failure is None and self._plan.has_one_credential:
             self._send_no_more(Failure("credential-refused", "the upstream refused this caller's credential; not sent"))
-        self._turns_of(exchange.index).left(self, exchange, now_s)
+        exchange.turns.left(self, exchange, now_s)
         self._send()
 
     def _turns_of(self, index: int) -> Turns:

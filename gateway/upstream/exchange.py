@@ -36,6 +36,7 @@ class Exchange(msgspec.Struct, eq=False):
     retries_max: int = 2
     rejections: frozenset[int] = TOO_EARLY  # answers after which it may be sent again
     may_share: bool = False  # may stand behind others on one connection (pipelining, RFC 9112 9.3.2)
+    turns: Any = None  # the `Turns` where an operation of a batch took its turn
     upgrades: bool = False
     streamed: bool = False  # then `on_sent` and `on_head` are called as well
     stalled_at_s: float = math.inf  # since when nobody reads the answer, so that its connection stands still

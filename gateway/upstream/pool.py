@@ -152,10 +152,11 @@ class Pool:
         """`connection` has nothing to do: it takes what waits, else it is idle."""
         now_s = connection.idle_since_s = self._loop.time()
         self._batched.discard(connection)
-        if not self._line:
+        line = self._line
+        if not line.lone and not line.batched:  # nearly always
             self._idle.append(connection)
             return
-        waiting = self._line.first(len(self._batched))
+        waiting = line.first(len(self._batched))
         while waiting and self._has_room(connection, waiting[0]):
             self._put(connection, waiting.popleft(), now_s)
         if not connection.exchanges:
