@@ -17,6 +17,7 @@ from gateway.errors import quoted
 
 VIOLATIONS_MAX = 100
 
+_AT_ONE_LOOK = 1000  # operations: an expression remembers every line that it has matched
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _IDS = re.compile(r"(?:[A-Za-z0-9._~-]{1,128}\n)*")
 _METHODS = frozenset(METHODS)
@@ -79,16 +80,24 @@ def order_of(operations: Sequence[Operation]) -> tuple[Graph | None, list[Violat
 
 
 def _are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> bool:
-    """The quick look that nearly every batch passes whole: one expression over all ids, one over all targets.
+    """The quick look that nearly every batch passes whole: one expression over many ids, one over many targets.
 
     It may only be stricter than the look at each operation.
     """
-    ids = [operation.id for operation in operations]
-    targets = [operation.target for operation in operations]
     return (
         {operation.method for operation in operations} <= _METHODS
-        and len(set(ids)) == len(ids)
-        and are_plain(targets, without=own_paths)
+        and len({operation.id for operation in operations}) == len(operations)
+        and all(
+            _lines_are_plain(operations[start : start + _AT_ONE_LOOK], own_paths)
+            for start in range(0, len(operations), _AT_ONE_LOOK)
+        )
+    )
+
+
+def _lines_are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> bool:
+    ids = [operation.id for operation in operations]
+    return (
+        are_plain([operation.target for operation in operations], without=own_paths)
         and _IDS.fullmatch(lines := "\n".join([*ids, ""])) is not None
         and lines.count("\n") == len(ids)
     )

@@ -59,7 +59,7 @@ def connect(place: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         place, isolation_level=None, check_same_thread=False, timeout=_BUSY_S, cached_statements=256
     )
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "cache_size = -16384"):
+    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "cache_size = -4096"):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 

@@ -38,7 +38,12 @@ class Process:
 
     @classmethod
     def command(cls, folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Self:
-        return cls(folder, [sys.executable, "-m", "gateway", *arguments], environ)
+        return cls.module(folder, "gateway", *arguments, environ=environ)
+
+    @classmethod
+    def module(cls, folder: Path, *arguments: str, environ: Mapping[str, str] | None = None) -> Self:
+        """`python -m` with these arguments."""
+        return cls(folder, [sys.executable, "-m", *arguments], environ)
 
     @property
     def out(self) -> str:
