@@ -114,6 +114,12 @@ PROBLEMS = _table(
     ("credential-refused", 401, "Credential refused", "The upstream answered 401 to an earlier operation; not sent."),
     # Idempotency keys.
     ("idempotency-in-progress", 409, "Idempotency key in use", "An operation under this key is on its way; ask again."),
+    (
+        "idempotency-key-invalid",
+        400,
+        "Idempotency key malformed",
+        'Write one field of 1 to 255 visible ASCII characters without " and \\, bare or in quotes.',
+    ),
     ("idempotency-key-reused", 422, "Idempotency key reused", "The key stands for another request; use a new one."),
     # Asynchronous batches.
     ("async-disabled", 422, "Asynchronous batches are off", "Send fewer operations, or configure a ledger."),

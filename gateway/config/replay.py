@@ -35,6 +35,10 @@ class Replay(Section):
     answer_max: Size = Field(
         default=1024**2, description="Largest answer that is kept; of a larger one only that it came."
     )
+    envelope_answer_max: Size = Field(
+        default=8 * 1024**2,
+        description="The same for the answer to a whole envelope, under an Idempotency-Key of its own.",
+    )
 
     @property
     def is_shared(self) -> bool:

@@ -33,8 +33,12 @@ class Names:
         return hmac.digest(self._key, b"envelope\n" + data, hashlib.sha256).hex()
 
     def new_id(self, owner: str, now_s: float) -> str:
-        named = token_bytes(_RANDOM_BYTES) + int(now_s).to_bytes(_TIME_BYTES, "big")
-        return base64.b32encode(named + self._code(named, owner)).decode().lower()
+        return self._id(token_bytes(_RANDOM_BYTES) + int(now_s).to_bytes(_TIME_BYTES, "big"), owner)
+
+    def id_of(self, owner: str, seed: bytes, made_s: int) -> str:
+        """The same id for the same seed, which nobody else has, made at `made_s`."""
+        random = hmac.digest(self._key, b"seed\n" + seed, hashlib.sha256)[:_RANDOM_BYTES]
+        return self._id(random + made_s.to_bytes(_TIME_BYTES, "big"), owner)
 
     def made_s(self, batch_id: str, owner: str) -> int | None:
         """When the id was made for this owner, in seconds since 1970; None for every other text."""
@@ -45,6 +49,9 @@ class Names:
         if not hmac.compare_digest(self._code(named, owner), code):
             return None
         return int.from_bytes(named[_RANDOM_BYTES:], "big")
+
+    def _id(self, named: bytes, owner: str) -> str:
+        return base64.b32encode(named + self._code(named, owner)).decode().lower()
 
     def _code(self, named: bytes, owner: str) -> bytes:
         return hmac.digest(self._key, b"id\n" + owner.encode() + named, hashlib.sha256)[:_CODE_BYTES]

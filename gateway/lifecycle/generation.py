@@ -13,17 +13,19 @@ import structlog
 
 from gateway import wiring
 from gateway.admission import Admission
-from gateway.config import Loaded
+from gateway.config import Config, Loaded
 from gateway.config import Upstream as UpstreamSettings
 from gateway.dialects.port import LaterDialect
 from gateway.executor import Executor
 from gateway.limiter.port import Limiter
+from gateway.replay.envelopes import Envelopes
 from gateway.replay.replay import Replay
 from gateway.server.access import Access
 from gateway.server.batches import Batches
 from gateway.server.edge import Edge, Rooms
 from gateway.server.forwarding import Forwarding, ForwardingSettings
 from gateway.server.in_place import InPlace
+from gateway.server.once import Once
 from gateway.server.origin import Origins
 from gateway.server.vendors import Mounted, Unkept, Vendor, Vendors
 from gateway.telemetry.logs import configure
@@ -89,7 +91,8 @@ class Generation:
         run = wiring.run_settings(config, lasting.via)
         in_place = InPlace(run, admission, executor, access, lasting.replay)
         batch_settings = wiring.batch_settings(config, run, has_ledger=keeping is not None)
-        batches = Batches(batch_settings, in_place, admission, access, asynchronous)
+        once = _once(config, lasting.replay, admission, access, asynchronous)
+        batches = Batches(batch_settings, in_place, admission, access, once, asynchronous)
         rules = wiring.rules(config, may_bring_credentials=True)
         at_once = [Vendor(dialect, rules, run, in_place, access) for dialect in wiring.dialects(config, rules)]
         later = _later(wiring.later_dialects(config, rules), asynchronous, in_place, admission, access, run.origins)
@@ -192,6 +195,14 @@ def _later(
 
     custody = asynchronous.custody
     return [VendorBatches(dialect, custody, in_place, admission, access, origins) for dialect in dialects]
+
+
+def _once(
+    config: Config, replay: Replay | None, admission: Admission, access: Access, asynchronous: "Asynchronous | None"
+) -> Once:
+    envelopes = None if replay is None else Envelopes(replay, config.replay.envelope_answer_max)
+    settings = config.batch
+    return Once(envelopes, admission, access, asynchronous, lasts_s=settings.sync_timeout, base=settings.path)
 
 
 def _owned_upstreams(

@@ -8,4 +8,5 @@ sqlite   keys of one replica: a file, or memory
 redis    keys shared by replicas, in Redis or Valkey: one Lua script a transition
 keyed    the keys of one batch: what is answered at once, and what the others leave on record
 replay   claims the keys of a batch before it runs, and settles them as its outcomes come
+envelopes  keys of whole envelopes, and what was answered under them
 """

@@ -1,8 +1,9 @@
-"""An outcome as the sealed bytes that a key keeps: MessagePack, compressed, AES-256-GCM (see gateway.ledger.seal)."""
+"""Outcomes and whole answers as the bytes that a key keeps: compressed, AES-256-GCM (see gateway.ledger.seal)."""
 
 import msgspec
 
 from gateway.batch.model import Failure, Outcome
+from gateway.errors import GatewayError
 from gateway.ledger.seal import BatchKey, PayloadCorruptError
 from gateway.replay.names import Names
 from gateway.replay.port import EPOCH_BYTES, HOLDER_BYTES, Claim
@@ -28,11 +29,8 @@ class Vault:
         """Raises `PayloadCorruptError`."""
         return self._key(name, kept[:_FENCE_BYTES]).open(kept[_FENCE_BYTES:], _PURPOSE)
 
-    def fits(self, content: bytes) -> bool:
-        return len(content) <= self._bytes_max
-
     def seal_outcome(self, name: bytes, fence: bytes, outcome: Outcome) -> bytes:
-        if not self.fits(outcome.body):
+        if len(outcome.body) > self._bytes_max:
             detail = "it ran under this key before; its answer was too large to be kept"
             members = {"upstreamStatus": outcome.status}
             outcome = Outcome(outcome.index, 507, failure=Failure("response-budget-exceeded", detail, members=members))
@@ -49,6 +47,19 @@ class Vault:
         if kept[:HOLDER_BYTES] == claim.fence[:HOLDER_BYTES]:
             return msgspec.structs.replace(outcome, index=index)
         return msgspec.structs.replace(outcome, index=index, upstream_s=0.0, attempts=0, replayed=True)
+
+    def seal_answer(self, name: bytes, fence: bytes, answer: bytes | None) -> bytes:
+        """None: it was too large to be kept."""
+        return self.seal(name, fence, b"" if answer is None else b"\x01" + answer)
+
+    def open_answer(self, name: bytes, kept: bytes) -> bytes | None:
+        """Raises 500 `payload-corrupt` where the record is damaged."""
+        try:
+            content = self.open(name, kept)
+        except PayloadCorruptError:
+            detail = "the record of what this key stands for is damaged; the envelope ran before"
+            raise GatewayError("payload-corrupt", detail, headers={"x-should-retry": "false"}) from None
+        return content[1:] if content else None
 
     def _key(self, name: bytes, fence: bytes) -> BatchKey:
         return BatchKey(name.hex(), self._names.seal_key(name, fence))

@@ -41,5 +41,6 @@ class Names:
     def _digest(self, purpose: bytes, parts: Iterable[bytes]) -> bytes:
         digest = blake2b(digest_size=_BYTES, key=self._secret, person=purpose)
         for part in parts:
-            digest.update(len(part).to_bytes(8, "big") + part)
+            digest.update(len(part).to_bytes(8, "big"))
+            digest.update(part)  # apart: an envelope is large
         return digest.digest()

@@ -20,13 +20,15 @@ def fence_of(holder: bytes, epoch: int = 0) -> bytes:
 class Claim(NamedTuple):
     """A wish to hold a key. `name` and `digest` are keyed digests of the key and of the request.
 
-    `repeatable`: the request may be sent again after its holder is lost (the retry law, PROMISES 2.1).
+    `repeatable`: the request may be sent again after its holder is lost (the retry law, PROMISES 2.1). `anew`: whatever
+    the key stood for, it stands for this claim from now on.
     """
 
     name: bytes
     digest: bytes
     fence: bytes
     repeatable: bool
+    anew: bool = False
 
 
 class Verdict(enum.IntEnum):
@@ -41,7 +43,7 @@ class Verdict(enum.IntEnum):
 
 
 class Found(NamedTuple):
-    """The answer to a claim; `kept` are the bytes that `settle` was given."""
+    """The answer to a claim; `kept` are the bytes that `settle` was given, of a lost key the fence of its last hold."""
 
     verdict: Verdict
     kept: bytes = b""

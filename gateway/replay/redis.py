@@ -36,7 +36,7 @@ class RedisKeys:
     async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
         arguments: list[bytes | int] = [times.holds_ms, times.keeps_ms, keys_max]
         for each in claims:
-            arguments += [each.name, each.digest, each.fence, int(each.repeatable)]
+            arguments += [each.name, each.digest, each.fence, each.repeatable + 2 * each.anew]
         answer = await self._run(self._claim, _keys(owner, [each.name for each in claims]), arguments)
         return [Found(Verdict(verdict), kept) for verdict, kept in zip(answer[::2], answer[1::2], strict=True)]
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # it brings cryptography with it
     from gateway.replay.kept import Vault
 
 _TICK_S = 1.0
-_LATE_MAX = 10_000  # settlements that wait for the store to come back
+_LATE_MAX, _LATE_BYTES_MAX = 10_000, 64 << 20  # settlements that wait for the store to come back
 _MARGIN_S = 10.0  # a hold outlasts its batch's deadline by so much: the store may be slow
 
 
@@ -47,13 +47,15 @@ class Replay:
     def __init__(
         self, open_store: Callable[[], Awaitable[Store]], limits: ReplayLimits, replayed: Callable[[int], None]
     ) -> None:
+        self.keeps_s = limits.keeps_s
         self._open_store = open_store
         self._limits = limits
-        self._replayed = replayed
+        self.replayed = replayed
         self._store: Store | None = None
         self._opening = asyncio.Lock()
         self._tasks: set[asyncio.Future[None]] = set()
-        self._late: list[tuple[bytes, Settlement]] = []
+        self._late: list[tuple[bytes, int, Settlement]] = []
+        self._late_bytes = 0
         self._ticking: asyncio.Task[None] | None = None
 
     async def claim_batch(
@@ -97,9 +99,12 @@ class Replay:
                 self._ticking = asyncio.get_running_loop().create_task(self._tick(self._store.keys))
             return self._store
 
-    async def claimed(self, store: Store, owner: bytes, claims: Sequence[Claim], lasts_s: float) -> Sequence[Found]:
+    async def claimed(
+        self, store: Store, owner: bytes, claims: Sequence[Claim], lasts_s: float, keeps_s: float | None = None
+    ) -> Sequence[Found]:
         """The store's answers. A caller that goes away meanwhile leaves no key held behind."""
-        asking = asyncio.ensure_future(store.keys.claim(owner, claims, self._times(lasts_s), self._limits.keys_max))
+        times = self._times(lasts_s, keeps_s)
+        asking = asyncio.ensure_future(store.keys.claim(owner, claims, times, self._limits.keys_max))
         try:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
@@ -109,9 +114,11 @@ class Replay:
             self._forget(owner, claims)  # the store may have heard of them
             raise
 
-    def settle_soon(self, owner: bytes, settlements: Sequence[Settlement]) -> "asyncio.Future[None]":
+    def settle_soon(
+        self, owner: bytes, settlements: Sequence[Settlement], keeps_s: float | None = None
+    ) -> "asyncio.Future[None]":
         """Done once the store has answered or failed; in the latter case it is told again until it answers."""
-        task = asyncio.ensure_future(self._settle(owner, settlements))
+        task = asyncio.ensure_future(self._settle(owner, settlements, _ms(keeps_s or self.keeps_s)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -123,49 +130,52 @@ class Replay:
         if self._ticking is not None and self._store is not None:
             self._ticking.cancel()
             await asyncio.wait([self._ticking])
-            await self._tell_late(self._store.keys)
+            await self._tell_late()
             await self._store.keys.close()
 
     def _keyed(self, store: Store, owner: bytes, wishes: Sequence[Wish], found: Sequence[Found]) -> Keyed:
         earlier = answered(wishes, found, store.vault.open_outcome)
-        self._replayed(sum(outcome.replayed for outcome in earlier.values()))
+        self.replayed(sum(outcome.replayed for outcome in earlier.values()))
         held = {wish.place: wish.claim for wish in wishes if wish.place not in earlier}
         return Keyed(earlier, held, store.vault.seal_outcome, partial(self.settle_soon, owner))
 
-    def _times(self, lasts_s: float) -> Times:
-        return Times(int((lasts_s + _MARGIN_S) * 1000), self._keeps_ms)
-
-    @property
-    def _keeps_ms(self) -> int:
-        return int(self._limits.keeps_s * 1000)
+    def _times(self, lasts_s: float, keeps_s: float | None = None) -> Times:
+        return Times(_ms(lasts_s + _MARGIN_S), _ms(keeps_s or self.keeps_s))
 
     def _forget(self, owner: bytes, claims: Sequence[Claim]) -> None:
         self.settle_soon(owner, [Settlement(claim.name, claim.fence, End.FORGET) for claim in claims])
 
-    async def _settle(self, owner: bytes, settlements: Sequence[Settlement]) -> None:
+    async def _settle(self, owner: bytes, settlements: Sequence[Settlement], keeps_ms: int) -> None:
         if self._store is None:
             return  # it could not be opened: it holds nothing
         try:
-            await self._store.keys.settle(owner, settlements, self._keeps_ms)
+            await self._store.keys.settle(owner, settlements, keeps_ms)
         except LedgerUnavailableError:
-            room = _LATE_MAX - len(self._late)
-            self._late += [(owner, settlement) for settlement in settlements[: max(0, room)]]
+            for settlement in settlements:
+                size = self._late_bytes + len(settlement.kept)
+                if len(self._late) < _LATE_MAX and size <= _LATE_BYTES_MAX:
+                    self._late.append((owner, keeps_ms, settlement))
+                    self._late_bytes = size
 
     async def _tick(self, keys: Keys) -> None:
         """Tell the store what it has missed, and let it remove what has ended; until cancelled."""
         while True:
             await asyncio.sleep(_TICK_S)
-            await self._tell_late(keys)
+            await self._tell_late()
             with suppress(LedgerUnavailableError):
                 await keys.sweep()
 
-    async def _tell_late(self, keys: Keys) -> None:
-        late, self._late = self._late, []
-        by_owner: dict[bytes, list[Settlement]] = {}
-        for owner, settlement in late:
-            by_owner.setdefault(owner, []).append(settlement)
-        for owner, settlements in by_owner.items():
-            await self._settle(owner, settlements)
+    async def _tell_late(self) -> None:
+        late, self._late, self._late_bytes = self._late, [], 0
+        alike: dict[tuple[bytes, int], list[Settlement]] = {}
+        for owner, keeps_ms, settlement in late:
+            alike.setdefault((owner, keeps_ms), []).append(settlement)
+        for (owner, keeps_ms), settlements in alike.items():
+            await self._settle(owner, settlements, keeps_ms)
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000)
 
 
 def _wishes(asked: Sequence[Asked], names: Names, owner: bytes) -> list[Wish]:

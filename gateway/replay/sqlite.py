@@ -116,6 +116,9 @@ def _claimed(
         _hold(db, owner, wish, now_ms, times)
         return Found(Verdict.HELD), True
     digest, state, fence, repeatable, until_ms = row
+    if wish.anew:
+        _hold(db, owner, wish, now_ms, times)
+        return Found(Verdict.HELD), False
     if digest != wish.digest:
         return Found(Verdict.REUSED), False
     if state == _KEPT:
@@ -133,7 +136,7 @@ def _claimed(
         return Found(Verdict.HELD), False
     if state == _HELD:
         db.execute("UPDATE keys SET state = ? WHERE name = ?", (_LOST, wish.name))
-    return Found(Verdict.LOST), False
+    return Found(Verdict.LOST, fence), False
 
 
 def _hold(db: sqlite3.Connection, owner: bytes, wish: Claim, now_ms: int, times: Times) -> None:

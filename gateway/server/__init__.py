@@ -13,6 +13,7 @@ preferences  what a caller prefers of the answer (pure)
 in_flight    how many batches are answered in place at once
 in_place     the path of every batch that is answered in place: its body, its admission, its outcomes
 batches      POST /batch and what stands under it
+once         envelopes that are answered once, however often they are sent
 vendors      vendors' batches, wherever their dialects are mounted
 vendor_batches those that are answered later, kept in the same custody
 deadline     a batch whose time is up (pure)

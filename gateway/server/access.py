@@ -71,7 +71,8 @@ class Access:
             )
 
     def accepted(self, served: Served, total: int, *, mode: str = "async", status: int = 202) -> None:
-        """A batch that was put on record, whose operations are counted where they run; or one that was only planned."""
+        """A batch that was put on record, whose operations are counted where they run; or one that was only planned, or
+        answered before."""
         duration_s = perf_counter() - served.began_s
         metrics, dialect = self._metrics, served.dialect
         metrics.envelopes.add((dialect, mode, "accepted"))

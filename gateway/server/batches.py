@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ from gateway.server.dry_run import is_dry, plan_page
 from gateway.server.envelope import check_head, form_of
 from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields, begun
 from gateway.server.limits_page import limits_page
-from gateway.server.preferences import Preferences, goes_on_record, preferences_of
+from gateway.server.once import Envelope, Once
+from gateway.server.preferences import goes_on_record, preferences_of
 
 if TYPE_CHECKING:  # it brings cryptography with it, which a gateway without a ledger never needs
     from gateway.server.asynchronous import Asynchronous
@@ -61,12 +63,14 @@ class Batches:
         in_place: InPlace,
         admission: Admission,
         access: Access,
+        once: Once,
         asynchronous: "Asynchronous | None" = None,
     ) -> None:
         self._settings = settings
         self._in_place = in_place
         self._admission = admission
         self._access = access
+        self._once = once
         self._asynchronous = asynchronous
 
     async def __call__(self, request: BaseRequest, path: str, is_draining: Callable[[], bool]) -> Answer:
@@ -91,15 +95,19 @@ class Batches:
             raise GatewayError(
                 "method-not-allowed", headers={"Allow": "POST" if self._asynchronous is None else "GET, HEAD, POST"}
             )
+        return await self._once.outlasting(request, self._read(request, is_draining))
+
+    async def _read(self, request: BaseRequest, is_draining: Callable[[], bool]) -> Answer:
         with self._in_place.on_record(request, "native") as served:
             return await self._batch(request, served, is_draining)
 
     async def _batch(self, request: BaseRequest, served: Served, is_draining: Callable[[], bool]) -> Answer:
-        """The path of a batch: read, judged, admitted, run, answered."""
+        """The path of a batch: read, judged, and unless it was answered before admitted, run, answered."""
         settings, in_place = self._settings, self._in_place
         form = form_of(request.headers.getall("Accept", ()))
         check_head(request, settings.run.body_bytes_max)
-        batch = native.parse(await in_place.body(request, served), settings.envelope, settings.rules)
+        data = await in_place.body(request, served)
+        batch = native.parse(data, settings.envelope, settings.rules)
         preferences = preferences_of(request.headers.getall("Prefer", ()))
         asynchronous = None
         if goes_on_record(batch, preferences, settings.sync_operations_max):
@@ -108,8 +116,19 @@ class Batches:
                 raise GatewayError("async-disabled", "notBefore needs a ledger, and this gateway has none")
         if request.query_string and is_dry(request.query.getall("dryRun", ())):
             return await self._rehearse(asynchronous, request, batch, served, is_draining())
-        if asynchronous is not None:
-            return await self._accept(asynchronous, request, batch, served, preferences, is_draining())
+
+        envelope = Envelope(batch, data, form, preferences, asynchronous is not None)
+        work = partial(self._execute, request, envelope, served, is_draining)
+        return await self._once.answer(request, envelope, served, work)
+
+    async def _execute(
+        self, request: BaseRequest, envelope: Envelope, served: Served, is_draining: Callable[[], bool], fence: bytes
+    ) -> Answer:
+        """202 for a batch on record, 207 for one that runs now, or 202 where its time is up."""
+        batch, _, form, preferences, _ = envelope
+        if envelope.goes_on_record and self._asynchronous is not None:
+            return await self._accept(self._asynchronous, request, envelope, served, fence, is_draining())
+        settings, in_place = self._settings, self._in_place
         admitted = await in_place.admitted(batch, served)
         wait_s = None if self._asynchronous is None else preferences.wait_s
         plan = in_place.plan(request, batch, admitted, served, settings.rules, wait_s)
@@ -118,10 +137,11 @@ class Batches:
             fields.append((b"Preference-Applied", b"wait=%d" % wait_s))
         async with in_place.keyed(plan, served) as plan:
             if form == _LINES.media_type:
-                return await self._stream(request, plan, fields, served, keep_alive=not is_draining())
+                chunks = Chunks(request, keeps=bool(fence))
+                return await self._stream(chunks, plan, fields, served, keep_alive=not is_draining())
             outcomes = await in_place.outcomes(plan, served)
         if self._asynchronous is not None and ran_out(plan, outcomes, asyncio.get_running_loop().time()):
-            promoted = await self._promoted(self._asynchronous, request, plan, outcomes, served)
+            promoted = await self._promoted(self._asynchronous, request, plan, outcomes, served, fence)
             if promoted is not None:
                 return promoted
         return self._answer(plan, outcomes, fields, form, served)
@@ -161,22 +181,29 @@ class Batches:
         self,
         asynchronous: "Asynchronous",
         request: BaseRequest,
-        batch: Batch,
+        envelope: Envelope,
         served: Served,
-        preferences: Preferences,
+        fence: bytes,
         is_draining: bool,
     ) -> Answer:
         """202 once the batch is durable. The worker admits its operations: routes, then tokens as they come."""
+        batch, caller = envelope.batch, served.caller
         _check_accepting(is_draining)
         self._in_place.check_keys(batch)
         self._admission.check(batch.operations, batch.pointer, ordered=batch.graph is not None)
-        view = await asynchronous.custody.accept(batch, request, served.caller, dialect=served.dialect)
+        view = await asynchronous.custody.accept(batch, request, caller, dialect=served.dialect, fence=fence)
         served.batch_id = view.id
         self._access.accepted(served, view.total)
-        return asynchronous.accepted(request, view, [_RESPOND_ASYNC] if preferences.respond_async else ())
+        return asynchronous.accepted(request, view, [_RESPOND_ASYNC] if envelope.preferences.respond_async else ())
 
     async def _promoted(
-        self, there: "Asynchronous", request: BaseRequest, plan: Plan, outcomes: Sequence[Outcome], served: Served
+        self,
+        there: "Asynchronous",
+        request: BaseRequest,
+        plan: Plan,
+        outcomes: Sequence[Outcome],
+        served: Served,
+        fence: bytes,
     ) -> Answer | None:
         """202 for a batch whose time is up: what has an outcome keeps it, the rest runs in the background (PROMISES
         2.3, rule 6). None where nothing is left to run, or where the ledger cannot take it."""
@@ -185,7 +212,7 @@ class Batches:
             return None
         try:
             view = await there.custody.accept(
-                plan.batch, request, served.caller, dialect=served.dialect, finished=finished
+                plan.batch, request, served.caller, dialect=served.dialect, finished=finished, fence=fence
             )
         except GatewayError:
             return None  # some of it ran: the answer that tells what became of each is worth more than a 503
@@ -214,11 +241,8 @@ class Batches:
         self._access.batch(plan, outcomes, summary, served, status=207)
         return answer
 
-    async def _stream(
-        self, request: BaseRequest, plan: Plan, fields: Fields, served: Served, *, keep_alive: bool
-    ) -> Answer:
+    async def _stream(self, chunks: Chunks, plan: Plan, fields: Fields, served: Served, *, keep_alive: bool) -> Answer:
         """One line an outcome as it finishes; the head goes out at once, so no later problem can change the status."""
-        chunks = Chunks(request)
         await chunks.begin(207, [(b"Content-Type", _LINES.media_type.encode()), *fields], keep_alive=keep_alive)
         outcomes = begun(plan)
         if plan.earlier:

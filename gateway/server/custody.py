@@ -58,14 +58,21 @@ class Custody:
         finished: tuple[Outcome, ...] = (),
         retry_of: str | None = None,
         data: bytes | None = None,
+        fence: bytes = b"",
     ) -> View:
-        """The batch once it is durable. With `data`, the envelope that it was read from, `sent_before` finds it."""
+        """The batch once it is durable. Under one `fence` it is accepted once, and `found`. With `data`, the envelope
+        that it was read from, `sent_before` finds it."""
         label = {} if data is None else {_ENVELOPE: self._names.digest_of(data)}
         view = await self._submission.accept(
-            batch, request, caller, dialect=dialect, retry_of=retry_of, finished=finished, label=label
+            batch, request, caller, dialect=dialect, retry_of=retry_of, finished=finished, label=label, fence=fence
         )
         self.records.keep(view)
         return view
+
+    async def found(self, fence: bytes, caller: Caller) -> View | None:
+        """The caller's batch that was accepted under `fence`."""
+        owner = self._names.owner_of(caller.identity)
+        return await self._ledger.view(self._submission.id_under(fence, owner))
 
     async def sent_before(self, request: BaseRequest, data: bytes, *, dialect: str) -> View | None:
         """The batch that the caller made of the same bytes a short while ago, where its client says that it sends them

@@ -23,6 +23,7 @@ from gateway.ledger.segments import (
     operations_to_bytes,
     outcomes_to_bytes,
 )
+from gateway.replay.envelopes import made_s
 from gateway.server.clock import Clock
 
 _TRACE_SEED_BYTES = 24  # of RequestWriter
@@ -67,13 +68,15 @@ class Submission:
         retry_of: str | None = None,
         finished: Sequence[Outcome] = (),
         label: Mapping[str, str] | None = None,
+        fence: bytes = b"",
     ) -> View:
-        """The batch, once it is durable. `finished` are outcomes that it has already. Raises 429 `too-many-batches`,
-        503 `ledger-unavailable`, and 422 where its time would be up before it may begin."""
+        """The batch, once it is durable. `finished` are outcomes that it has already; under one `fence` it is the same
+        batch however often it is accepted. Raises 429 `too-many-batches`, 503 `ledger-unavailable`, and 422 where its
+        time would be up before it may begin."""
         settings = self._settings
         begins_after_s = self.begins_after_s(batch)
         owner = self._names.owner_of(caller.identity)
-        batch_id = self._names.new_id(owner, self._clock.now_s())
+        batch_id = self.id_under(fence, owner) if fence else self._names.new_id(owner, self._clock.now_s())
         key, wrapped = self._sealer.new_key(batch_id)
         size = _slice_size(batch, settings.slice_size)
         operations = batch.operations
@@ -97,6 +100,10 @@ class Submission:
                 parts=_parts(finished, operations, size, key),
             )
         )
+
+    def id_under(self, fence: bytes, owner: str) -> str:
+        """What the owner's batch under an envelope's key is called."""
+        return self._names.id_of(owner, fence, made_s(fence))
 
 
 def _slice_size(batch: Batch, usual: int) -> int:

@@ -2,8 +2,9 @@
 -- KEYS  1 the owner's keys: a zset, name -> when the key ends, ms
 --       2.. a hash for each claim: d digest, s state (0 held, 1 kept, 2 failed, 3 lost), f fence, r repeatable,
 --           u until when it is held, ms, o the sealed outcome
--- ARGV  1 hold ms  2 keep ms  3 most keys of the owner, then four for each claim: name, digest, fence, repeatable 0 or 1
--- answer  two for each claim: the verdict (gateway.replay.port.Verdict) and the outcome, empty where there is none
+-- ARGV  1 hold ms  2 keep ms  3 most keys of the owner, then four for each claim: name, digest, fence,
+--       and 1 where it is repeatable, plus 2 where it is anew
+-- answer  two for each claim: the verdict (gateway.replay.port.Verdict) and the outcome, or the fence of a lost key
 -- A fence is a holder, 12 bytes, and the epoch of its hold, 4 bytes, big-endian.
 -- A key ends with its hash, by the server's clock.
 local time = redis.call('TIME')
@@ -17,13 +18,14 @@ local room = tonumber(ARGV[3]) - redis.call('ZCARD', KEYS[1])
 
 local function hold(key, name, digest, fence, repeatable)
   redis.call('DEL', key)
-  redis.call('HSET', key, 'd', digest, 's', '0', 'f', fence, 'r', repeatable, 'u', string.format('%.0f', until_ms))
+  redis.call('HSET', key, 'd', digest, 's', '0', 'f', fence, 'r', repeatable and '1' or '0', 'u', string.format('%.0f', until_ms))
   redis.call('PEXPIREAT', key, string.format('%.0f', ends))
   redis.call('ZADD', KEYS[1], string.format('%.0f', ends), name)
   return HELD
 end
 
-local function claimed(key, name, digest, fence, repeatable)
+local function claimed(key, name, digest, fence, flags)
+  local repeatable, anew = flags == '1' or flags == '3', flags == '2' or flags == '3'
   local found = redis.call('HMGET', key, 'd', 's', 'f', 'r', 'u', 'o')
   if not found[1] then
     if room <= 0 then
@@ -33,6 +35,9 @@ local function claimed(key, name, digest, fence, repeatable)
     return hold(key, name, digest, fence, repeatable), ''
   end
   local state, held_by = found[2], found[3]
+  if anew then
+    return hold(key, name, digest, fence, repeatable), ''
+  end
   if found[1] ~= digest then
     return REUSED, ''
   end
@@ -48,13 +53,13 @@ local function claimed(key, name, digest, fence, repeatable)
   if state == '0' and tonumber(found[5]) > now then
     return BUSY, ''
   end
-  if state == '2' or (state == '0' and found[4] == '1' and repeatable == '1') then
+  if state == '2' or (state == '0' and found[4] == '1' and repeatable) then
     return hold(key, name, digest, fence, repeatable), ''
   end
   if state == '0' then
     redis.call('HSET', key, 's', '3')
   end
-  return LOST, ''
+  return LOST, held_by
 end
 
 local answer = {}

@@ -101,6 +101,33 @@ async def test_a_repeatable_hold_whose_time_is_up_goes_to_who_claims_it(world: W
     assert (await one(world.keys, a_claim(repeatable=True))).verdict is Verdict.BUSY
 
 
+async def test_who_is_lost_is_told_by_the_fence_of_its_last_hold(world: World) -> None:
+    before = a_claim()
+    await one(world.keys, before, SHORT)
+    await world.later(150)
+
+    assert [await one(world.keys, a_claim()) for _ in range(2)] == [Found(Verdict.LOST, before.fence)] * 2
+
+
+@pytest.mark.parametrize("how", [None, End.KEEP, End.FAIL])
+async def test_a_claim_anew_takes_the_place_of_whatever_there_was(keys: Keys, how: End | None) -> None:
+    before, anew = a_claim(), a_claim(digest=b"other")._replace(anew=True)
+    await one(keys, before)
+    if how is not None:
+        await end(keys, before, how, b"before")
+
+    assert await one(keys, anew) == Found(Verdict.HELD)
+    assert not await end(keys, before, End.KEEP, b"late")
+    assert await end(keys, anew, End.KEEP, b"anew")
+    assert await one(keys, a_claim(digest=b"other")) == Found(Verdict.KEPT, b"anew")
+
+
+async def test_a_claim_anew_is_counted_as_every_other(keys: Keys) -> None:
+    await one(keys, a_claim(b"first"))
+
+    assert (await one(keys, a_claim(b"second")._replace(anew=True), keys_max=1)).verdict is Verdict.FULL
+
+
 async def test_a_late_outcome_resolves_a_lost_key(world: World) -> None:
     late = a_claim()
     await one(world.keys, late, SHORT)

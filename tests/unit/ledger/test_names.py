@@ -23,6 +23,16 @@ def test_an_id_tells_nobody_else() -> None:
     assert Names(b"x" * 32).made_s(made, ALICE) is None
 
 
+def test_one_seed_is_one_id_of_its_owner() -> None:
+    made = NAMES.id_of(ALICE, b"seed", 1_800_000_000)
+
+    assert is_id(made)
+    assert NAMES.made_s(made, ALICE) == 1_800_000_000
+    assert made == NAMES.id_of(ALICE, b"seed", 1_800_000_000)
+    others = (NAMES.id_of(BOB, b"seed", 1_800_000_000), NAMES.id_of(ALICE, b"other", 1_800_000_000))
+    assert len({made, *others, Names(b"x" * 32).id_of(ALICE, b"seed", 1_800_000_000)}) == 4
+
+
 def test_ids_and_owners_differ_by_key_and_by_chance() -> None:
     assert len({NAMES.new_id(ALICE, 0) for _ in range(1000)}) == 1000
     assert len({ALICE, BOB, Names(b"x" * 32).owner_of("alice")}) == 3

@@ -1,0 +1,121 @@
+"""Keys of whole envelopes: the right to run one, or what was answered to it before.
+
+There are two kinds. A key of the caller's own stands for one envelope for as long as keys are kept. Under no key, an
+envelope is known by its bytes for ten minutes, so that what a client repeats blindly finds what it repeats; whoever
+sends the same bytes as something new takes their place. The second kind is counted apart, and never stands in the way.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from gateway.errors import GatewayError
+from gateway.replay.port import HOLDER_BYTES, Claim, End, Settlement, Verdict, fence_of
+from gateway.replay.replay import Replay, Store
+
+_REPEATED_S = 600.0  # CONTRACT 3
+_MADE_BYTES = 4
+_AT_ONCE_BYTES = 65_536  # more is sealed in a thread: the loop has others to serve
+_REFUSALS = {
+    Verdict.BUSY: ("idempotency-in-progress", "this envelope is on its way; come back for its answer", "1"),
+    Verdict.REUSED: ("idempotency-key-reused", "this key stands for another envelope; use a key of its own", None),
+    Verdict.FULL: ("rate-limited", "this caller has as many keys on record as it may", "60"),
+}
+
+
+class Asked(NamedTuple):
+    """`parts` are what makes the envelope the same; `key` is empty where they are all it is known by.
+
+    `anew`: it takes the place of what was known by them. `repeatable`: running it once more cannot repeat an effect.
+    """
+
+    key: str
+    parts: Sequence[bytes]
+    repeatable: bool = False
+    anew: bool = False
+
+
+class Kept(NamedTuple):
+    """What was answered; None where that was too large to be kept."""
+
+    content: bytes | None
+
+
+class Lost(NamedTuple):
+    """Who ran the envelope under `fence` is gone, and nobody knows how far it came."""
+
+    fence: bytes
+
+
+class Hold:
+    """The right to run an envelope, until it is settled by one of both."""
+
+    def __init__(
+        self, replay: Replay, store: Store, owner: bytes, claim: Claim, bytes_max: int, keeps_s: float
+    ) -> None:
+        self.fence = claim.fence
+        self._replay = replay
+        self._store = store
+        self._owner = owner
+        self._claim = claim
+        self._bytes_max = bytes_max
+        self._keeps_s = keeps_s
+
+    async def keep(self, content: bytes) -> None:
+        """From now on `content` is what is answered; where it is too large, that it was."""
+        name, fence, seal = self._claim.name, self.fence, self._store.vault.seal_answer
+        if len(content) > self._bytes_max:
+            kept = seal(name, fence, None)
+        elif len(content) > _AT_ONCE_BYTES:
+            kept = await asyncio.to_thread(seal, name, fence, content)
+        else:
+            kept = seal(name, fence, content)
+        await asyncio.shield(self._settle(Settlement(name, fence, End.KEEP, kept)))
+
+    def forget(self) -> None:
+        """Nothing was run."""
+        self._settle(Settlement(self._claim.name, self.fence, End.FORGET))
+
+    def _settle(self, settlement: Settlement) -> "asyncio.Future[None]":
+        return self._replay.settle_soon(self._owner, [settlement], self._keeps_s)
+
+
+class Envelopes:
+    """Over the store of operations' keys. Answers above `bytes_max` are not kept, only that they were given."""
+
+    def __init__(self, replay: Replay, bytes_max: int) -> None:
+        self._replay = replay
+        self._bytes_max = bytes_max
+
+    async def claim(self, asked: Asked, identity: str, lasts_s: float) -> Hold | Kept | Lost:
+        """It is answered within `lasts_s`. Raises 409, 422 and 429 as `GatewayError`, and `LedgerUnavailableError`."""
+        store = await self._replay.store()
+        names = store.names
+        owner = names.of_owner(identity if asked.key else f"repeated\n{identity}")
+        digest = names.of_envelope(asked.parts)
+        name = names.of_key(owner, asked.key or digest.hex(), of_envelope=True)
+        made = int(time.time()).to_bytes(_MADE_BYTES, "big")
+        fence = fence_of(os.urandom(HOLDER_BYTES - _MADE_BYTES) + made)
+        claim = Claim(name, digest, fence, asked.repeatable, asked.anew)
+        keeps_s = self._replay.keeps_s if asked.key else min(_REPEATED_S, self._replay.keeps_s)
+        (found,) = await self._replay.claimed(store, owner, [claim], lasts_s, keeps_s)
+        match found.verdict:
+            case Verdict.HELD:
+                return Hold(self._replay, store, owner, claim, self._bytes_max, keeps_s)
+            case Verdict.LOST:
+                return Lost(found.kept)
+            case Verdict.KEPT:
+                self._replay.replayed(1)
+                opened = store.vault.open_answer
+                if len(found.kept) > _AT_ONCE_BYTES:
+                    return Kept(await asyncio.to_thread(opened, name, found.kept))
+                return Kept(opened(name, found.kept))
+        slug, detail, retry_after = _REFUSALS[found.verdict]
+        raise GatewayError(slug, detail, headers=None if retry_after is None else {"Retry-After": retry_after})
+
+
+def made_s(fence: bytes) -> int:
+    """When an envelope's key was claimed under `fence`, in seconds since 1970."""
+    return int.from_bytes(fence[HOLDER_BYTES - _MADE_BYTES : HOLDER_BYTES], "big")

@@ -1,0 +1,183 @@
+"""Envelopes that are answered once: under an `Idempotency-Key`, or repeated by a client by itself (CONTRACT 3).
+
+- Under a caller's own key the answer of what ran is given again, byte for byte. What was refused is tried again.
+- `x-stainless-retry-count` above 0 says that a client repeats bytes that it has sent within the last ten minutes: it is
+  given what came of them. Batches on record are known by their bytes whether or not the first was marked.
+- Such an envelope runs to its end, and its answer is kept, when its caller has gone: it will come back for it.
+- Where its gateway dies meanwhile, a batch that is on record by then is the answer, and one that would be is put there
+  under the same id. Otherwise nobody knows how far it came, unless all of it may be run again.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TYPE_CHECKING, NamedTuple
+
+import msgspec
+from aiohttp.web import BaseRequest
+
+from gateway.admission import Admission
+from gateway.batch.idempotency import CURE, FIELD, key_of
+from gateway.batch.model import SAFE_METHODS, Batch
+from gateway.errors import GatewayError
+from gateway.replay.envelopes import Asked, Envelopes, Hold, Kept, Lost
+from gateway.server import problem
+from gateway.server.access import Access, Served
+from gateway.server.answer import Answer
+from gateway.server.edge import request_id_of
+from gateway.server.in_place import answer_fields
+from gateway.server.preferences import Preferences
+
+if TYPE_CHECKING:
+    from gateway.server.asynchronous import Asynchronous
+
+Work = Callable[[bytes], Awaitable[Answer]]
+"""Answers the envelope; given the fence under which it may be put on record, empty without a key."""
+
+_REPEATS = "x-stainless-retry-count"
+_NO_RETRY = {"x-should-retry": "false"}
+_REPLAYED = (b"Idempotent-Replayed", b"true")
+_OF_EACH = frozenset({b"x-request-id", b"cache-control", b"x-content-type-options", b"ratelimit", b"ratelimit-policy"})
+"""Fields of an answer that every request is given anew."""
+
+
+class Envelope(NamedTuple):
+    """A batch as it was read from `data`; `form` is what its answer is asked for in."""
+
+    batch: Batch
+    data: bytes
+    form: str
+    preferences: Preferences
+    goes_on_record: bool
+
+
+class _Said(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    status: int
+    fields: list[tuple[bytes, bytes]]
+    body: bytes
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_said = msgspec.msgpack.Decoder(_Said)
+
+
+class Once:
+    """`lasts_s`: the longest that an envelope runs in place. Without `envelopes` no key is kept."""
+
+    def __init__(
+        self,
+        envelopes: Envelopes | None,
+        admission: Admission,
+        access: Access,
+        asynchronous: "Asynchronous | None",
+        *,
+        lasts_s: float,
+        base: str,
+    ) -> None:
+        self._envelopes = envelopes
+        self._admission = admission
+        self._access = access
+        self._asynchronous = asynchronous
+        self._lasts_s = lasts_s
+        self._base = base
+
+    async def outlasting(self, request: BaseRequest, work: Coroutine[None, None, Answer]) -> Answer:
+        """The answer of `work`, which goes on when the caller of an envelope with a key goes away."""
+        if FIELD not in request.headers and _REPEATS not in request.headers:
+            return await work
+        task = asyncio.ensure_future(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait([task])  # so that a drain waits for it as well
+            if not task.cancelled():
+                task.exception()  # nobody is left to hear of it
+            raise
+
+    async def answer(self, request: BaseRequest, envelope: Envelope, served: Served, work: Work) -> Answer:
+        """What `work` answers, or what was answered before. Raises 400, 409, 422, 429 and 503."""
+        asked = self._asked(request, envelope)
+        if asked is None or self._envelopes is None:
+            return await work(b"")
+        try:
+            found = await self._envelopes.claim(asked, served.caller.identity, self._lasts_s)
+        except GatewayError as error:
+            if asked.key or error.problem.slug not in ("ledger-unavailable", "rate-limited"):
+                raise
+            return await work(b"")  # nobody has asked for it
+        match found:
+            case Hold():
+                return await self._held(request, found, served, work)
+            case Kept(content):
+                return await self._replayed(request, content, envelope, served)
+            case Lost(fence):
+                return await self._resumed(request, fence, envelope, served, work)
+
+    def _asked(self, request: BaseRequest, envelope: Envelope) -> Asked | None:
+        said = request.headers.getall(FIELD, ())
+        parts = (request.raw_path.encode("utf-8", "surrogateescape"), envelope.form.encode(), envelope.data)
+        if said:
+            key = key_of(said[0]) if len(said) == 1 else None
+            if key is None:
+                raise GatewayError("idempotency-key-invalid", CURE)
+            if self._envelopes is None:
+                raise _off()
+            may_repeat = not envelope.goes_on_record and all(
+                operation.key or operation.method in SAFE_METHODS for operation in envelope.batch.operations
+            )
+            return Asked(key, parts, may_repeat)
+        repeats = request.headers.get(_REPEATS)
+        if repeats is None and not envelope.goes_on_record:
+            return None
+        return Asked("", parts, anew=repeats is None or repeats.strip() in ("", "0"))
+
+    async def _held(self, request: BaseRequest, hold: Hold, served: Served, work: Work) -> Answer:
+        try:
+            answer = await work(hold.fence)
+        except GatewayError as refusal:
+            if refusal.problem.slug != "batch-deadline":
+                hold.forget()
+                raise
+            refusal.request_id = request_id_of(request, served.batch_id)
+            page = problem.answer_for(refusal, base=self._base, request_id=refusal.request_id)
+            await hold.keep(_packed(page))  # some of it ran
+            raise
+        await hold.keep(_packed(answer))
+        return answer
+
+    async def _resumed(
+        self, request: BaseRequest, fence: bytes, envelope: Envelope, served: Served, work: Work
+    ) -> Answer:
+        """Go on where a gateway died."""
+        there = self._asynchronous
+        if there is not None:
+            view = await there.custody.found(fence, served.caller)
+            if view is not None:
+                served.batch_id = view.id
+                return there.accepted(request, view)
+            if envelope.goes_on_record:
+                return await work(fence)
+        detail = "the gateway that ran this envelope is gone; look at the upstream for what of it has run"
+        raise GatewayError("outcome-unknown", detail, headers=_NO_RETRY)
+
+    async def _replayed(
+        self, request: BaseRequest, content: bytes | None, envelope: Envelope, served: Served
+    ) -> Answer:
+        if content is None:
+            detail = "this envelope ran before under its key; its answer was too large to be kept"
+            raise GatewayError("response-budget-exceeded", detail, headers=_NO_RETRY)
+        said = _said.decode(content)
+        fresh = answer_fields(request, await self._admission.readings(served.caller), served)
+        served.bytes_out = len(said.body)
+        self._access.accepted(served, len(envelope.batch.operations), mode="replayed", status=said.status)
+        return Answer(said.status, [*said.fields, *fresh, _REPLAYED], said.body)
+
+
+def _off() -> GatewayError:
+    detail = "this gateway keeps no idempotency keys; leave it out"
+    errors = [{"pointer": "", "code": "idempotency-off", "detail": f"Idempotency-Key: {detail}"}]
+    return GatewayError("validation-failed", detail, members={"errors": errors})
+
+
+def _packed(answer: Answer) -> bytes:
+    fields = [field for field in answer.fields if field[0].lower() not in _OF_EACH]
+    return _encode(_Said(answer.status, fields, answer.body))
