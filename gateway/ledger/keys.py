@@ -7,7 +7,7 @@ The order is the one that the scripts name (lua/batch.lua, lua/index.lua).
 from collections.abc import Sequence
 
 _OF_BATCH = ("meta", "operations", "free", "leased", "slices", "done", "intended", "parts")
-_OF_INDEX = ("what", "ready", "later", "open", "mine", "states", "due", "turns", "served", "clock")
+_OF_INDEX = ("what", "ready", "later", "open", "mine", "states", "due", "turns", "served", "clock", "lost")
 
 INDEX: Sequence[str] = tuple(f"{{bg:index}}:{name}" for name in _OF_INDEX)
 META_OF_ANY_BATCH = "{bg:*}:meta"

@@ -100,7 +100,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     """The right to run a slice until `until_ms`. `epoch` grows with each lease of the slice; an older one is refused.
 
     The slice holds `count` operations from index `first` on. `done` are those with an outcome, `in_doubt` those that
-    were intended and have none. `losses` counts the leases of this slice that ended without a word from their worker,
+    were intended and have none. `losses` counts the leases of this slice that ended without a word from their worker;
+    `lost_ago_ms` is how long ago that was last found, `others_lost` whether another worker was found lost since.
     `tries` is what its workers have put there with `Queue.record`, at first 0.
     """
 
@@ -118,6 +119,8 @@ class Lease(msgspec.Struct, frozen=True, gc=False):
     done: Sequence[int] = ()
     in_doubt: Sequence[int] = ()
     losses: int = 0
+    lost_ago_ms: int = 0
+    others_lost: bool = False
     tries: int = 0
     expires_ms: int = 0
 

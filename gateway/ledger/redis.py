@@ -111,7 +111,7 @@ class RedisLedger:
                 break
             for batch_id, slices, operations in picked:
                 try:
-                    leases += await self._take(batch_id, slices, operations, lasts_ms)
+                    leases += await self._take(worker, batch_id, slices, operations, lasts_ms)
                 except LedgerUnavailableError:
                     if not leases:
                         raise
@@ -174,7 +174,8 @@ class RedisLedger:
         for batch_id in await self._due():
             answer = await self._store.batch(batch_id, "tend")
             if answer[0] == b"ok":
-                rescued, expired = rescued + answer[2], expired + answer[3]
+                await self._found_lost(answer[2])
+                rescued, expired = rescued + len(answer[2]), expired + answer[3]
                 hint = redis_records.hint(answer[1])
                 if not hint.is_final:
                     await self._store.note(batch_id, hint)
@@ -223,19 +224,25 @@ class RedisLedger:
             for batch, slices, operations in zip(picked[::3], picked[1::3], picked[2::3], strict=True)
         ]
 
-    async def _take(self, batch_id: str, slices: int, operations: int, lasts_ms: int) -> list[Lease]:
+    async def _take(self, worker: str, batch_id: str, slices: int, operations: int, lasts_ms: int) -> list[Lease]:
         """Up to `slices` leases of a batch; `slices * operations` were charged to its owner for them."""
-        answer = await self._store.batch(batch_id, "lease", slices, lasts_ms)
+        answer = await self._store.batch(batch_id, "lease", slices, lasts_ms, worker)
         if answer[0] != b"ok":
             await self._store.forget(batch_id)
             return []
         hint = redis_records.hint(answer[1])
         taken = answer[5:]
-        self._rescued += answer[3]
+        self._rescued += len(answer[3])
+        await self._found_lost(answer[3])
         self._store.memory.saw(batch_id, hint.seq, is_final=hint.is_final)
         if answer[2] or len(taken) < slices or hint.ready_ms != 0:
             await self._store.note(batch_id, hint, (slices - len(taken)) * operations)
-        return redis_records.leases(batch_id, hint, answer[4], taken) if taken else []
+        last_lost = await self._store.index("lost", "") if redis_records.any_lost(taken) else [b""]
+        return redis_records.leases(batch_id, hint, answer[4], taken, last_lost[0])
+
+    async def _found_lost(self, workers: Sequence[bytes]) -> None:
+        if workers:
+            await self._store.index("lost", workers[-1])
 
     async def _due(self) -> list[str]:
         """Batches to look at: those that are due, and a few that the index may have lost."""

@@ -111,11 +111,20 @@ def view(batch_id: str, fields: Sequence[bytes | None]) -> View | None:
     )
 
 
-def leases(batch_id: str, about: Hint, facts: Sequence[bytes], slices: Sequence[Sequence[Any]]) -> list[Lease]:
-    """The leases that lua/lease.lua has answered."""
+def any_lost(slices: Sequence[Sequence[Any]]) -> bool:
+    """Whether a slice that lua/lease.lua has answered ever lost its worker."""
+    return any(losses for _, _, _, losses, *_ in slices)
+
+
+def leases(
+    batch_id: str, about: Hint, facts: Sequence[bytes], slices: Sequence[Sequence[Any]], last_lost: bytes
+) -> list[Lease]:
+    """The leases that lua/lease.lua has answered; `last_lost` is the worker that was found lost last."""
+    if not slices:
+        return []
     owner, dialect, expires_ms, total = about.owner.decode(), facts[0].decode(), int(facts[1]), int(facts[4])
     taken = []
-    for number, epoch, until_ms, losses, tries, operations, done_bits, intended_bits in slices:
+    for number, epoch, until_ms, losses, ago_ms, lost, tries, operations, done_bits, intended_bits in slices:
         first = number * about.operations
         count = min(about.operations, total - first)
         done = _indexes(done_bits, first, count) if done_bits.strip(b"\0") else []
@@ -136,6 +145,8 @@ def leases(batch_id: str, about: Hint, facts: Sequence[bytes], slices: Sequence[
                 done=done,
                 in_doubt=sorted(set(sent).difference(done)),
                 losses=losses,
+                lost_ago_ms=ago_ms if losses else 0,
+                others_lost=losses > 0 and lost != last_lost,
                 tries=tries,
                 expires_ms=expires_ms,
             )

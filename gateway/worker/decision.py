@@ -2,8 +2,12 @@
 
 - An operation that was intended and has no outcome was perhaps sent. It is sent again only by the retry law (PROMISES
   2.1); otherwise nobody can know what became of it (2.2).
-- A slice that lost its worker `CAREFUL_AFTER` times runs *carefully*: one operation at a time, each intended, the
-  harmless ones too. If its worker is lost once more, the one operation in doubt is the guilty one and is set aside.
+- A slice that lost its worker is suspected, unless another worker was lost since, which nothing of this slice can have
+  caused (`_PARDONS` times: of many guilty ones each would pardon the others). What had not been announced in it was not
+  sent; but what is sent without being announced, since it may be repeated, may have killed. It waits until all has been
+  quiet for a while, and then runs *carefully*: nothing beside it, one operation at a time, each announced. If its
+  worker is lost even so, the one operation in doubt is guilty and is set aside. So two crashes are enough, and kills
+  that come one after the other leave nobody suspected who could be taken for guilty.
 """
 
 from collections.abc import Sequence
@@ -11,9 +15,10 @@ from typing import NamedTuple
 
 from gateway.batch.model import Failure, Outcome
 from gateway.batch.retry import TOO_EARLY
+from gateway.errors import PROBLEMS
 from gateway.upstream.headers import retry_after_s
 
-CAREFUL_AFTER = 2
+_PARDONS = 2
 _BACKOFF_MS = 1000  # doubled with each try
 _BACKOFF_MS_MAX = 60_000
 _PAUSE_S_MAX = 3600.0  # what an upstream may ask for
@@ -26,7 +31,6 @@ class Beginning(NamedTuple):
 
     run: Sequence[int]
     settled: Sequence[tuple[int, Failure]]
-    careful: bool
 
 
 class Keep(NamedTuple):
@@ -49,14 +53,17 @@ def begin(
 ) -> Beginning:
     """All indexes are positions in the slice of `count` operations; `repeatable[i]` is the retry law's word on it."""
     settled: dict[int, Failure] = {}
-    guilty = losses > CAREFUL_AFTER and len(in_doubt) == 1
     for position in sorted(in_doubt - done):
-        if guilty:
-            settled[position] = quarantined(losses)
-        elif not repeatable[position]:
+        if not repeatable[position]:
             settled[position] = unknown()
+        elif losses > 1 and len(in_doubt) == 1:
+            settled[position] = quarantined(losses)
     run = [position for position in range(count) if position not in done and position not in settled]
-    return Beginning(run, list(settled.items()), losses >= CAREFUL_AFTER)
+    return Beginning(run, list(settled.items()))
+
+
+def is_suspected(losses: int, *, others_lost: bool) -> bool:
+    return losses > 0 and (not others_lost or losses > _PARDONS)
 
 
 def judge(
@@ -93,3 +100,7 @@ def unknown() -> Failure:
 
 def quarantined(losses: int) -> Failure:
     return Failure("quarantined", f"{losses} workers were lost with this slice, the last while it ran this operation")
+
+
+def failed(position: int, failure: Failure) -> Outcome:
+    return Outcome(position, PROBLEMS[failure.slug].status, failure=failure)

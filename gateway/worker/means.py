@@ -11,6 +11,7 @@ from gateway.executor import Executor
 from gateway.ledger.port import Queue
 from gateway.replay.replay import Replay
 from gateway.telemetry.metrics import Metrics
+from gateway.worker.floor import Floor
 from gateway.worker.pauses import Pauses
 
 
@@ -29,7 +30,10 @@ class Means(NamedTuple):
 
 
 class Surroundings(NamedTuple):
-    """What all slices of a worker share. `turn_s`: how long a slice may start operations while others wait for it."""
+    """What all slices of a worker share. `turn_s`: how long a slice may start operations while others wait for it.
+
+    A suspected slice waits until its loss is `quiet_s` ago and the worker has lived since `calm_from_s` (monotonic).
+    """
 
     queue: Queue
     pauses: Pauses
@@ -40,3 +44,10 @@ class Surroundings(NamedTuple):
     jitter: Callable[[], float]
     turn_s: float
     tries_max: int
+    floor: Floor
+    quiet_s: float
+    calm_from_s: float
+
+    def until_quiet_s(self, lost_ago_s: float) -> float:
+        """How long what lost its worker so long ago still waits; 0 or less for not at all."""
+        return max(self.quiet_s - lost_ago_s, self.calm_from_s - self.monotonic_s())

@@ -21,7 +21,7 @@ from gateway.executor import Gate, Plan
 from gateway.ledger.port import LedgerUnavailableError, LostLeaseError
 from gateway.ledger.segments import Recorded
 from gateway.worker.claims import AT_ONCE, Claims
-from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, judge
+from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, failed, is_suspected, judge
 from gateway.worker.hold import STOPPED, Hold
 from gateway.worker.means import Means, Surroundings
 from gateway.worker.opened import Opened
@@ -63,7 +63,7 @@ class Running:
         self._decide = partial(means.admission.decide, batched=True)
         self._routes = [self._decide(each.method, each.target) for each in opened.operations]
         self._upstreams = {route.upstream for route in self._routes if isinstance(route, Route)}
-        self._turn_ends_s = around.monotonic_s() + around.turn_s
+        self._turn_ends_s = 0.0
         self._intended = {index - lease.first for index in lease.in_doubt}
         self._settled: set[int] = set()
         self._halted: list[int] = []
@@ -77,22 +77,36 @@ class Running:
         repeatable = [self._is_repeatable(position) for position in range(lease.count)]
         done, in_doubt = (frozenset(index - lease.first for index in found) for found in (lease.done, lease.in_doubt))
         beginning = begin(lease.count, done, in_doubt, lease.losses, repeatable)
-        doubtful = [msgspec.structs.replace(_failed(*each), attempts=1) for each in beginning.settled]
+        doubtful = [msgspec.structs.replace(failed(*each), attempts=1) for each in beginning.settled]
         try:
             settled = await self._claims.known(doubtful)
         except LedgerUnavailableError:
             return Ending(int(_COME_BACK_S * 1000))
         for outcome in settled:
             self._keep(outcome.index, outcome)
-        if beginning.careful:
+        floor, quiet_s = self._around.floor, self._around.until_quiet_s(lease.lost_ago_ms / 1000)
+        if not is_suspected(lease.losses, others_lost=lease.others_lost):
+            async with floor.together():
+                await self._run(beginning.run, settled, careful=False)
+        elif quiet_s > 0:
+            if self._earlier is None and not self._halts:  # what is announced before it is sent is not suspected
+                async with floor.together():
+                    await self._run([each for each in beginning.run if not repeatable[each]], settled, careful=False)
+            self._wait_s = max(self._wait_s, quiet_s)
+        else:
             self._around.logger.warning("careful", batch_id=lease.batch, slice=lease.slice, losses=lease.losses)
             await self._recorder.write()  # what is in doubt after this is in doubt because of this lease
-        if self._earlier is not None:
-            await self._run_ordered(self._earlier, settled, careful=beginning.careful)
-        left = beginning.run if self._earlier is None else ()
-        while left and self._refusal() is None:
-            left = await self._round(left, careful=beginning.careful)
+            async with floor.alone():
+                await self._run(beginning.run, settled, careful=True)
         return self._ending(whole=len(done) + len(self._settled) == lease.count)
+
+    async def _run(self, left: Sequence[int], settled: Sequence[Outcome], *, careful: bool) -> None:
+        self._turn_ends_s = self._around.monotonic_s() + self._around.turn_s
+        if self._earlier is not None:
+            await self._run_ordered(self._earlier, settled, careful=careful)
+            return
+        while left and self._refusal() is None:
+            left = await self._round(left, careful=careful)
 
     async def _run_ordered(self, earlier: Earlier, settled: Sequence[Outcome], *, careful: bool) -> None:
         """Wave by wave. What a wave could not do now is done under a later lease, and so is what waits for it."""
@@ -111,7 +125,7 @@ class Running:
         """Put what the references found in their place; False where the operation ends for want of them."""
         resolved = ordered.resolved(position)
         if isinstance(resolved, Failure):
-            self._keep(position, _failed(position, resolved))
+            self._keep(position, failed(position, resolved))
             return False
         self._operations[position], self._routes[position] = resolved
         return True
@@ -282,7 +296,3 @@ class Running:
             tries = self._lease.tries + 1
             wait_s = max(wait_s, backoff_ms(tries, around.jitter()) / 1000)
         return Ending(int(wait_s * 1000) if wait_s else None, retracts, tries)
-
-
-def _failed(position: int, failure: Failure) -> Outcome:
-    return Outcome(position, PROBLEMS[failure.slug].status, failure=failure)

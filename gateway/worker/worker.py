@@ -21,6 +21,7 @@ from gateway.ledger.seal import BatchKey, PayloadCorruptError, Sealer
 from gateway.ledger.segments import Recorded
 from gateway.telemetry.metrics import Metrics
 from gateway.worker.decision import unknown
+from gateway.worker.floor import Floor
 from gateway.worker.hold import Hold
 from gateway.worker.means import Means, Surroundings
 from gateway.worker.opened import key_of, opened
@@ -35,6 +36,7 @@ class Pace:
     """How much at once and how often. `concurrency` is one batch's here, `in_flight_max` that of all batches.
 
     `turn_s`: after this a slice lets others take their turn. `tries_max`: how often a slice is tried again.
+    `quiet_s`: how long all must have been quiet before what may have killed its worker runs again (see `decision`).
     """
 
     slices: int = 4
@@ -47,6 +49,7 @@ class Pace:
     sweep_every_s: float = 1.0
     poll_s: float = 1.0
     turn_s: float = 1.0
+    quiet_s: float = 3.0  # longer than the lives of a process that is killed all the time, shorter than a lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,9 @@ class Worker:
             random.random,
             pace.turn_s,
             pace.tries_max,
+            Floor(),
+            pace.quiet_s,
+            time.monotonic() + pace.quiet_s,
         )
 
     def start(self) -> None:

@@ -10,20 +10,21 @@ from pathlib import Path
 import pytest
 
 from tests.faults.killing import broken
-from tests.faults.killing.checker import violations
+from tests.faults.killing.checker import Evidence, violations
 from tests.faults.killing.loop import Loop, run, run_crashing, summary
 from tests.faults.killing.plan import Plan
 
 _SHORT = Loop(Plan(batches=48, size=200), kills=20, life_s=(0.3, 1.2), latency_ms=25)
-_FULL = Loop(Plan(batches=100, size=200), kills=400, life_s=(0.3, 2.0), latency_ms=80, quiet_s=300.0)
-_QUICK = Loop(Plan(batches=4, size=150), kills=6, life_s=(0.2, 0.5), latency_ms=15, quiet_s=30.0)
+_FULL = Loop(Plan(batches=100, size=200), kills=400, life_s=(0.3, 2.0), latency_ms=80, end_s=300.0)
+_QUICK = Loop(Plan(batches=4, size=150), kills=6, life_s=(0.2, 0.5), latency_ms=15, end_s=30.0, quiet_s=1.0)
 
-_STALLED = Loop(Plan(8, 150), 0, (0.3, 0.6), latency_ms=25, quiet_s=30.0, stalls=4, stall_s=1.5, lease_s=1.0)
+_STALLED = Loop(Plan(8, 150), 0, (0.3, 0.6), latency_ms=25, end_s=30.0, stalls=4, stall_s=1.5, lease_s=1.0)
 _CAUGHT = {
     "acknowledged early": "lost",
     "done ignored": "repeated",
     "doubt ignored": "repeated",
     "everything unknown": "vague",
+    "everybody suspected": "innocent",
     "intent forgotten": "repeated",
     "intent late": "repeated",
     "intents retracted": "repeated",
@@ -55,15 +56,23 @@ def test_a_worker_that_stood_still_for_longer_than_its_lease_repeats_nothing(tmp
 
 def test_an_operation_that_aborts_its_workers_is_quarantined_and_the_rest_completes(tmp_path: Path) -> None:
     evidence = run_crashing(Plan(1, 20), tmp_path / "state", "poisoned", crashes_max=6)
-    (outcomes,) = evidence.outcomes.values()
 
-    assert {kept.place: kept.slug for kept in outcomes if kept.slug == "quarantined"} == {
-        int(broken.POISON): "quarantined"
-    }
-    assert evidence.kills == 3
-    assert list(evidence.states.values()) == ["completed"]
-    assert sum(receipt.target.endswith("/6") for receipt in evidence.receipts) == 0
-    assert all(kept.slug in (None, "outcome-unknown", "quarantined") for kept in outcomes)
+    assert violations(evidence) == []
+    assert set_aside(evidence) == [broken.POISON]
+    assert evidence.kills == 2
+    assert not any(receipt.target.endswith(f"/{broken.POISON}") for receipt in evidence.receipts)
+
+
+def test_many_operations_that_abort_their_workers_are_quarantined_and_the_rest_completes(tmp_path: Path) -> None:
+    evidence = run_crashing(Plan(4, 20), tmp_path / "state", "poisoned", crashes_max=20)
+
+    assert violations(evidence) == []
+    assert set_aside(evidence) == [broken.POISON] * 4
+    assert evidence.kills <= 4 * 4
+
+
+def set_aside(evidence: Evidence) -> list[str]:
+    return [str(kept.place) for found in evidence.outcomes.values() for kept in found if kept.slug == "quarantined"]
 
 
 @pytest.mark.parametrize(("build", "words"), _CAUGHT.items())

@@ -4,7 +4,8 @@
 --   2 operations  hash    slice -> sealed operations, never rewritten
 --   3 free        zset    slice -> since when it may be leased, ms; slices are six digits, so that they sort
 --   4 leased      zset    slice -> until when, ms
---   5 slices      hash    e epoch, x losses, t tries, p parts, c outcomes, g succeeded; each followed by the slice
+--   5 slices      hash    e epoch, w worker, x losses, l found when, v of whom, t tries, p parts, c outcomes, g succeeded;
+--                         each followed by the slice
 --   6 done        bitmap  operations with an outcome
 --   7 intended    bitmap  operations that may have been sent
 --   8 parts       hash    slice.n -> "succeeded,failed,unknown,index,...\n" and the sealed outcomes
@@ -119,20 +120,25 @@ local function free(slice, since)
   keep(FREE)
 end
 
--- Leases whose time is up, or that the clock's step back has made longer than twice what was asked for, are lost.
+-- Leases whose time is up, or that the clock's step back has made longer than twice what was asked for, are lost; the
+-- workers who had them.
 local function rescue()
   local late = redis.call('ZRANGEBYSCORE', LEASED, '-inf', now)
   for _, slice in ipairs(redis.call('ZRANGEBYSCORE', LEASED, now + 2 * batch.lasts + 1, '+inf')) do
     late[#late + 1] = slice
   end
-  for _, slice in ipairs(late) do
-    free(tonumber(slice), 0)
-    redis.call('HINCRBY', SLICES, 'x' .. tonumber(slice), 1)
+  local lost = {}
+  for _, name in ipairs(late) do
+    local slice = tonumber(name)
+    lost[#lost + 1] = redis.call('HGET', SLICES, 'w' .. slice) or ''
+    free(slice, 0)
+    redis.call('HINCRBY', SLICES, 'x' .. slice, 1)
+    redis.call('HSET', SLICES, 'l' .. slice, now, 'v' .. slice, lost[#lost])
   end
   if #late > 0 then
     changed()
   end
-  return #late
+  return lost
 end
 
 -- Ends the batch where nothing of it is leased and nothing is left to do, or its time is up.

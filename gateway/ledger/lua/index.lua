@@ -1,6 +1,6 @@
 -- What every script of the index begins with (not a transition of its own): it is put in front of each of them.
 -- The index of work is a hint; the truth about a batch stands in the batch's own slot. What is lost here is found again
--- by the sweep. All keys stand in the slot {bg:index}, always these ten in this order (gateway.ledger.keys.INDEX):
+-- by the sweep. All keys stand in the slot {bg:index}, always these eleven in this order (gateway.ledger.keys.INDEX):
 --   1 what    hash  batch -> MessagePack {seq, owner, accepted ms, order, operations of a slice, state}
 --   2 ready   zset  owner NUL order NUL batch, by name: what may be leased now
 --   3 later   zset  batch -> ms: what may be leased then
@@ -11,9 +11,10 @@
 --   8 turns   zset  owner -> operations served, of owners with ready work (start-time fair queueing)
 --   9 served  zset  owner -> the same, of owners without, as long as it is ahead of the clock
 --  10 clock   string  operations served to the owner whose turn was last
+--  11 lost    string  the worker that was found lost last
 -- Names instead of scores where the order has two parts; NUL parts them, for no owner or id has it.
 local WHAT, READY, LATER, OPEN, MINE = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
-local STATES, DUE, TURNS, SERVED, CLOCK = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10]
+local STATES, DUE, TURNS, SERVED, CLOCK, LOST = KEYS[6], KEYS[7], KEYS[8], KEYS[9], KEYS[10], KEYS[11]
 local FINAL = {completed = true, failed = true, cancelled = true, expired = true}
 
 local time = redis.call('TIME')

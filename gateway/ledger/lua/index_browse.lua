@@ -1,5 +1,5 @@
 -- An owner's batches, newest first.
--- KEYS  all ten of the index (lua/index.lua)
+-- KEYS  all eleven of the index (lua/index.lua)
 -- ARGV  1 owner  2 most  3 behind this batch, '' from the newest  4 only in this state, '' in any
 -- answer {batch, ...}
 local owner, most = ARGV[1], tonumber(ARGV[2])

@@ -1,5 +1,5 @@
 -- Removes a batch that is gone, or a place without one.
--- KEYS  all ten of the index (lua/index.lua)
+-- KEYS  all eleven of the index (lua/index.lua)
 -- ARGV  1 batch
 -- answer {'ok'}
 local batch = ARGV[1]

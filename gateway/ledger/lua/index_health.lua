@@ -1,5 +1,5 @@
 -- How much there is.
--- KEYS  all ten of the index (lua/index.lua)
+-- KEYS  all eleven of the index (lua/index.lua)
 -- ARGV  states
 -- answer {batches in the state, ..., when the longest waiting batch was accepted ms, 0 for none}
 local answer = {}

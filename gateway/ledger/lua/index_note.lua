@@ -1,5 +1,5 @@
 -- Brings the index up to what the batch's own slot has answered; an older answer changes nothing.
--- KEYS  all ten of the index (lua/index.lua)
+-- KEYS  all eleven of the index (lua/index.lua)
 -- ARGV  1 batch  2 seq  3 owner  4 accepted ms  5 priority  6 operations of a slice  7 state
 --       8 ready at ms, 0 now, -1 not at all  9 due at ms  10 gone at ms  11 operations charged and not taken
 -- answer {'ok'}

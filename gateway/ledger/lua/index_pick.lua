@@ -1,5 +1,5 @@
 -- Whose turn it is: owners take turns by operations served, and are charged for what is picked.
--- KEYS  all ten of the index (lua/index.lua)
+-- KEYS  all eleven of the index (lua/index.lua)
 -- ARGV  1 most slices
 -- answer {batch, slices, operations of a slice, ...}
 for _, batch in ipairs(redis.call('ZRANGEBYSCORE', LATER, '-inf', now, 'LIMIT', 0, 100)) do

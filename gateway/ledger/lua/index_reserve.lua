@@ -1,6 +1,6 @@
 -- Takes a place among the owner's unfinished batches, before the batch is put on record. A place without a batch is
 -- given back by the sweep.
--- KEYS  all ten of the index (lua/index.lua)
+-- KEYS  all eleven of the index (lua/index.lua)
 -- ARGV  1 batch  2 owner  3 most  4 how long the place is kept, ms
 -- answer {'ok'} also where the batch is known | {'full', unfinished}
 local batch, owner = ARGV[1], ARGV[2]

@@ -1,5 +1,5 @@
 -- Whether new work may be there.
--- KEYS  all ten of the index (lua/index.lua)
+-- KEYS  all eleven of the index (lua/index.lua)
 -- ARGV  none
 -- answer 1 or 0
 local later = redis.call('ZRANGE', LATER, 0, 0, 'WITHSCORES')

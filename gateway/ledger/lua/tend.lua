@@ -1,12 +1,12 @@
 -- Frees the slices of lost leases, and settles or expires the batch where that is due.
 -- KEYS  all eight of the batch (lua/batch.lua)
 -- ARGV  1 seen
--- answer {'ok', hint, rescued, expired} | {'gone'} | {'behind', seq}
+-- answer {'ok', hint, rescued: the worker of each lease that was lost, expired} | {'gone'} | {'behind', seq}
 local known = refusal()
 if known then
   return known
 end
 local before = batch.state
-local rescued = FINAL[before] and 0 or rescue()
+local rescued = FINAL[before] and {} or rescue()
 settle()
 return {'ok', hint(), rescued, (batch.state == 'expired' and before ~= 'expired') and 1 or 0}

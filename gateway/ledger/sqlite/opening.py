@@ -14,7 +14,11 @@ from typing import NamedTuple
 
 from gateway.ledger.state_folder import StateFolder, StateFolderError, claim
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+_UPGRADES = {  # from the version before; what is asked of a file is asked of the newest only
+    1: "ALTER TABLE slices ADD COLUMN lost_ms INTEGER NOT NULL DEFAULT 0;"
+    " INSERT INTO marks (name, value) VALUES ('lost_ms', 0);",
+}
 _BUSY_S = 1.0  # how long a connection waits for a lock: a caller shall hear of trouble within 2 s (PROMISES D10)
 
 
@@ -92,11 +96,14 @@ def _refuse_foreign(file: Path, writer: sqlite3.Connection) -> None:
 
 
 def _make_tables(writer: sqlite3.Connection) -> None:
-    if writer.execute("PRAGMA user_version").fetchone()[0] == SCHEMA_VERSION:
+    version: int = writer.execute("PRAGMA user_version").fetchone()[0]
+    if version == SCHEMA_VERSION:
         return
-    schema = files("gateway.ledger.sqlite").joinpath("schema.sql").read_text(encoding="utf-8")
-    marks = "INSERT INTO marks (name, value) VALUES ('process_epoch', 0), ('clock_ms', 0), ('virtual_time', 0);"
-    writer.executescript(f"BEGIN IMMEDIATE; {schema} {marks} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    if version:
+        steps = " ".join(_UPGRADES[each] for each in range(version, SCHEMA_VERSION))
+    else:
+        steps = files("gateway.ledger.sqlite").joinpath("schema.sql").read_text(encoding="utf-8")
+    writer.executescript(f"BEGIN IMMEDIATE; {steps} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
 
 
 def _no_earlier(writer: sqlite3.Connection, now_ms: Callable[[], int]) -> Callable[[], int]:

@@ -1,10 +1,11 @@
--- The embedded ledger, version 1. Large bytes stand in tables of their own, so that no change of a state rewrites them.
+-- The embedded ledger, version 2. Large bytes stand in tables of their own, so that no change of a state rewrites them.
 -- `batch` is everywhere the batch's number, which is never given out twice. Times are milliseconds since 1970.
 
-CREATE TABLE marks (            -- numbers of the file as a whole: process_epoch, clock_ms, virtual_time
+CREATE TABLE marks (            -- numbers of the file as a whole: process_epoch, clock_ms, virtual_time, lost_ms
     name TEXT PRIMARY KEY,
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
+INSERT INTO marks (name, value) VALUES ('process_epoch', 0), ('clock_ms', 0), ('virtual_time', 0), ('lost_ms', 0);
 
 CREATE TABLE batches (
     number INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -51,6 +52,7 @@ CREATE TABLE slices (           -- what leases change: a few numbers
     epoch INTEGER NOT NULL DEFAULT 0,
     losses INTEGER NOT NULL DEFAULT 0,
     tries INTEGER NOT NULL DEFAULT 0,
+    lost_ms INTEGER NOT NULL DEFAULT 0, -- when it was last found that its worker was lost; 0 never
     PRIMARY KEY (batch, slice)
 ) WITHOUT ROWID;
 CREATE INDEX slices_free ON slices (batch, ready_ms, slice) WHERE status = 0;

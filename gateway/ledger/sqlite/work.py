@@ -44,21 +44,23 @@ def _take(db: sqlite3.Connection, now_ms: int, number: int, lasts_ms: int) -> Le
         "UPDATE slices SET status = 1, ready_ms = ?, epoch = epoch + 1 WHERE batch = ? AND slice = ?",
         (until_ms, number, *free[0]),
     )
-    taken = _lease(db, number, free[0][0], until_ms)
+    taken = _lease(db, now_ms, number, free[0][0], until_ms)
     turns.serve(db, taken.owner, taken.count - len(taken.done))
     if len(free) == 1:  # else the batch stays where it is in the queue
         turns.refresh(db, number, now_ms)
     return taken
 
 
-def _lease(db: sqlite3.Connection, number: int, slice_: int, until_ms: int) -> Lease:
-    id_, owner, dialect, total, slice_size, key, expires_ms, *sealed, epoch, losses, tries = db.execute(
-        "SELECT id, owner, dialect, total, slice_size, key, expires_ms, contexts.sealed, operations.sealed,"
-        " epoch, losses, tries FROM batches JOIN slices ON slices.batch = number AND slices.slice = ?"
+def _lease(db: sqlite3.Connection, now_ms: int, number: int, slice_: int, until_ms: int) -> Lease:
+    row = db.execute(
+        "SELECT id, owner, dialect, total, slice_size, key, expires_ms, epoch, losses, tries, lost_ms,"
+        " (SELECT value FROM marks WHERE name = 'lost_ms'), contexts.sealed, operations.sealed"
+        " FROM batches JOIN slices ON slices.batch = number AND slices.slice = ?"
         " LEFT JOIN contexts ON contexts.batch = number"
         " LEFT JOIN operations ON operations.batch = number AND operations.slice = slices.slice WHERE number = ?",
         (slice_, number),
     ).fetchone()
+    id_, owner, dialect, total, slice_size, key, expires_ms, epoch, losses, tries, lost_ms, last_ms, *sealed = row
     context, operations = (bytes_ or b"" for bytes_ in sealed)  # lost: no seal, and the worker says that it is corrupt
     done = _outcomes(db, (number, slice_))
     return Lease(
@@ -76,6 +78,8 @@ def _lease(db: sqlite3.Connection, number: int, slice_: int, until_ms: int) -> L
         done=sorted(done),
         in_doubt=sorted(_intended(db, (number, slice_)) - done),
         losses=losses,
+        lost_ago_ms=max(0, now_ms - lost_ms) if losses else 0,
+        others_lost=losses > 0 and lost_ms != last_ms,
         tries=tries,
         expires_ms=expires_ms,
     )
@@ -194,7 +198,7 @@ def _is_on_record(db: sqlite3.Connection, place: tuple[int, int], part: Part) ->
 
 
 def rescue(db: sqlite3.Connection, now_ms: int) -> int:
-    """Free the slices whose lease has expired; each of them is a loss."""
+    """Free the slices whose lease has expired; each of them is a loss, and all of one look are of one worker."""
     expired = db.execute(
         "SELECT batch, slice, state FROM slices INDEXED BY slices_held CROSS JOIN batches ON number = batch"
         " WHERE status = 1 AND ready_ms <= ?",  # all that is held: never much
@@ -202,9 +206,12 @@ def rescue(db: sqlite3.Connection, now_ms: int) -> int:
     ).fetchall()
     for number, slice_, _ in expired:
         db.execute(
-            "UPDATE slices SET status = 0, ready_ms = 0, losses = losses + 1 WHERE batch = ? AND slice = ?",
-            (number, slice_),
+            "UPDATE slices SET status = 0, ready_ms = 0, losses = losses + 1, lost_ms = ?"
+            " WHERE batch = ? AND slice = ?",
+            (now_ms, number, slice_),
         )
+    if expired:
+        db.execute("UPDATE marks SET value = ? WHERE name = 'lost_ms'", (now_ms,))
     for number, state in {(number, state) for number, _, state in expired}:
         settle(db, now_ms, number, state)
         turns.refresh(db, number, now_ms)

@@ -49,12 +49,12 @@ def left(lease: Lease) -> list[int]:
     return [index for index in range(lease.first, lease.first + lease.count) if index not in lease.done]
 
 
-async def take(store: Store, most: int = 1, *, lasts_ms: int = LEASE_MS) -> Sequence[Lease]:
-    return await store.lease("worker", most=most, lasts_ms=lasts_ms)
+async def take(store: Store, most: int = 1, *, lasts_ms: int = LEASE_MS, worker: str = "worker") -> Sequence[Lease]:
+    return await store.lease(worker, most=most, lasts_ms=lasts_ms)
 
 
-async def take_one(store: Store, *, lasts_ms: int = LEASE_MS) -> Lease:
-    (lease,) = await take(store, lasts_ms=lasts_ms)
+async def take_one(store: Store, *, lasts_ms: int = LEASE_MS, worker: str = "worker") -> Lease:
+    (lease,) = await take(store, lasts_ms=lasts_ms, worker=worker)
     return lease
 
 

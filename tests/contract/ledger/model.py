@@ -15,6 +15,7 @@ class Slice:
     ready_ms: int = 0
     epoch: int = 0
     losses: int = 0
+    lost_at: int = 0  # the look that found it, 0 for none
     tries: int = 0
     intended: set[int] = field(default_factory=set)
     parts: list[Part] = field(default_factory=list)
@@ -65,6 +66,7 @@ class Model:
 
     def __init__(self) -> None:
         self.batches: dict[str, Kept] = {}
+        self.looks = 0  # that found a worker lost
 
     def accept(self, new: NewBatch, now_ms: int) -> None:
         if new.id in self.batches:
@@ -153,12 +155,15 @@ class Model:
                 kept.paused = command == "pause"
 
     def rescue(self, now_ms: int) -> None:
+        found = False
         for kept in self.batches.values():
             expired = [each for each in kept.slices if each.held and each.ready_ms <= now_ms]
+            found = found or bool(expired)
             for each in expired:
-                each.held, each.ready_ms, each.losses = False, 0, each.losses + 1
+                each.held, each.ready_ms, each.losses, each.lost_at = False, 0, each.losses + 1, self.looks + 1
             if expired:
                 kept.settle(now_ms)
+        self.looks += found
 
     def sweep(self, now_ms: int) -> None:
         self.rescue(now_ms)

@@ -79,6 +79,50 @@ async def test_losses_add_up(world: World) -> None:
     assert losses == [0, 1, 2]
 
 
+async def test_what_was_lost_says_how_long_ago_that_was_found(world: World) -> None:
+    await world.store.accept(new_batch(total=2))
+    fresh = await take_one(world.store)
+    await world.later(LEASE_MS + 1)
+    await world.store.sweep()
+    await world.later(LEASE_MS)
+
+    lost = await take_one(world.store)
+
+    assert (fresh.lost_ago_ms, fresh.others_lost) == (0, False)
+    assert LEASE_MS <= lost.lost_ago_ms < LIVES_MS
+    assert not lost.others_lost
+
+
+async def test_a_slice_hears_that_another_worker_was_lost_after_its_own(world: World) -> None:
+    store = world.store
+    await store.accept(new_batch())
+    first = await take_one(store, worker="first")
+    await world.later(LEASE_MS + 1)
+    await store.sweep()
+    await store.record(await take_one(store, worker="second"), None, ends=True, again_after_ms=2 * LEASE_MS)
+    other = await take_one(store, worker="second")
+    await world.later(LEASE_MS + 1)
+    await store.sweep()
+    await world.later(LEASE_MS + 1)
+
+    leases = {lease.slice: lease for lease in await take(store, most=2, worker="third")}
+
+    assert {slice_: lease.losses for slice_, lease in leases.items()} == {0: 1, 1: 1}
+    assert leases[first.slice].others_lost
+    assert not leases[other.slice].others_lost
+
+
+async def test_slices_that_were_lost_with_one_worker_do_not_speak_for_each_other(world: World) -> None:
+    store = world.store
+    await store.accept(new_batch(owner="first"))
+    await store.accept(new_batch(owner="second"))
+    assert len(await take(store, most=4)) == 4
+    await world.later(LEASE_MS + 1)
+    await store.sweep()
+
+    assert [(lease.losses, lease.others_lost) for lease in await take(store, most=4)] == [(1, False)] * 4
+
+
 async def test_letting_go_is_no_loss(store: Store) -> None:
     await store.accept(new_batch(total=2))
 

@@ -97,6 +97,7 @@ class Life(RuleBasedStateMachine):
             assert set(lease.done) == each.outcomes
             assert set(lease.in_doubt) == each.intended - each.outcomes
             assert (lease.epoch, lease.losses) == (each.epoch, each.losses)
+            assert lease.others_lost == (each.losses > 0 and each.lost_at < self.model.looks)
             assert (lease.first, lease.count) == (each.first, each.count)
             assert lease.operations == self.model.batches[lease.batch].new.slices[lease.slice]
         return multiple(*leases)

@@ -14,6 +14,7 @@ from gateway.ledger.sqlite.store import SqliteStore
 from gateway.upstream.request import RequestWriter
 from gateway.worker import running
 from gateway.worker.decision import Beginning, begin, unknown
+from gateway.worker.means import Surroundings
 from gateway.worker.recorder import Recorder
 from gateway.worker.running import Running
 
@@ -94,9 +95,15 @@ def _everything_unknown() -> None:
             return beginning
         doubted = [position for position in beginning.run if not repeatable[position]]
         run = [position for position in beginning.run if repeatable[position]]
-        return Beginning(run, [*beginning.settled, *((position, unknown()) for position in doubted)], False)
+        return Beginning(run, [*beginning.settled, *((position, unknown()) for position in doubted)])
 
     _replace(running, "begin", begins)
+
+
+def _everybody_suspected() -> None:
+    """Each kill is blamed on what ran, at once."""
+    _replace(running, "is_suspected", lambda losses, *, others_lost: True)
+    _replace(Surroundings, "until_quiet_s", lambda self, lost_ago_s: 0.0)
 
 
 def _success_invented() -> None:
@@ -149,6 +156,7 @@ _BUILDS: dict[str, Callable[[], None]] = {
     "doubt ignored": _begin_with(lambda done, in_doubt: (done, frozenset())),
     "done ignored": _begin_with(lambda done, in_doubt: (frozenset(), in_doubt)),
     "everything unknown": _everything_unknown,
+    "everybody suspected": _everybody_suspected,
     "success invented": _success_invented,
     "safe unknown": _safe_unknown,
     "outcomes swapped": _outcomes_swapped,

@@ -40,7 +40,10 @@ class Seen(NamedTuple):
 
 
 class Evidence(NamedTuple):
-    """`acknowledged` batches, their last `states`, all `outcomes` as found, and what was seen of them on the way."""
+    """`acknowledged` batches, their last `states`, all `outcomes` as found, and what was seen of them on the way.
+
+    `guilty` are the places of the operations that crash their worker.
+    """
 
     plan: Plan
     kills: int
@@ -50,6 +53,7 @@ class Evidence(NamedTuple):
     outcomes: Mapping[str, Sequence[Kept]]
     receipts: Sequence[Receipt]
     progress: Mapping[str, Sequence[Seen]]
+    guilty: frozenset[int] = frozenset()
 
 
 _MAY_HAVE_RUN = frozenset({"outcome-unknown", "quarantined"})
@@ -62,6 +66,8 @@ def violations(evidence: Evidence) -> list[str]:
     for batch_id, outcomes in evidence.outcomes.items():
         for kept in outcomes:
             found += _untrue(batch_id, kept, evidence.receipts)
+            if kept.slug == "quarantined" and kept.place not in evidence.guilty:
+                found.append(f"innocent: {target_of(batch_id, kept.place)} was set aside (D6)")
     return [*found, *_too_many_unknown(evidence, times)]
 
 

@@ -2,7 +2,7 @@
 
 Puts the plan's batches on record, one every few milliseconds, and tells in `acknowledged` of each that was accepted;
 runs them; tells in `progress` what it sees. Ends by itself, with everything in `outcomes`, when all have ended.
-BROKEN=name makes it a broken build, LEASE_S is how long its leases last.
+BROKEN=name makes it a broken build, LEASE_S and QUIET_S replace those of PACE.
 """
 
 import asyncio
@@ -36,6 +36,7 @@ from tests.faults.killing.plan import Plan
 SEALER = Sealer(bytes(32))
 PACE = Pace(slices=4, concurrency=10, in_flight_max=16, poll_s=0.1, renew_every_s=0.2, record_every_s=0.1)
 _SUBMIT_EVERY_S = 0.02
+_TIMES = {"LEASE_S": PACE.lease_s, "QUIET_S": PACE.quiet_s}
 
 RULES = Rules(own_paths=(), body_bytes_max=1 << 20, fields_rule=lambda _: None)
 
@@ -58,7 +59,8 @@ def _worker(store: SqliteStore, port: int) -> Worker:
     executor = Executor({"default": Upstream(pool, 30.0, 1 << 20, 2)}, loop, lambda _: None)
     means = Means(Admission(Routes(None), (), MemoryLimiter(lambda: 0)), executor, b"1.1 t", b"up", 1 << 30, RULES)
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    both, pace = Store(store, store, SEALER), replace(PACE, lease_s=float(os.environ.get("LEASE_S", PACE.lease_s)))
+    lease_s, quiet_s = (float(os.environ.get(name, default)) for name, default in _TIMES.items())
+    both, pace = Store(store, store, SEALER), replace(PACE, lease_s=lease_s, quiet_s=quiet_s)
     return Worker(f"life-{os.getpid()}", both, pace, lambda: means, Metrics("t"), structlog.get_logger())
 
 

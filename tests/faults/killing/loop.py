@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.faults.killing.broken import POISON
 from tests.faults.killing.checker import Evidence, Kept, Receipt, Seen
 from tests.faults.killing.life import PACE, acknowledged
 from tests.faults.killing.plan import Plan
@@ -24,18 +25,19 @@ _ROOT = Path(__file__).resolve().parents[3]
 class Loop(NamedTuple):
     """A run: at most `kills` of them, each after a life of `life_s` (least, most) from when it was ready.
 
-    Then one life that stands still (SIGSTOP) `stalls` times for `stall_s`, and lives on to the end within `quiet_s`.
+    Then one life that stands still (SIGSTOP) `stalls` times for `stall_s`, and lives on to the end within `end_s`.
     """
 
     plan: Plan
     kills: int
     life_s: tuple[float, float]
     latency_ms: int = 10
-    quiet_s: float = 60.0
+    end_s: float = 60.0
     seed: int = 1
     stalls: int = 0
     stall_s: float = 0.0
     lease_s: float = 15.0
+    quiet_s: float = PACE.quiet_s
 
 
 def run(loop: Loop, folder: Path, broken: str = "") -> Evidence:
@@ -46,7 +48,7 @@ def run(loop: Loop, folder: Path, broken: str = "") -> Evidence:
     try:
         port = _line(upstream)
         arguments = [str(folder), port, str(loop.plan.batches), str(loop.plan.size)]
-        env = {"BROKEN": broken, "LEASE_S": str(loop.lease_s)}
+        env = {"BROKEN": broken, "LEASE_S": str(loop.lease_s), "QUIET_S": str(loop.quiet_s)}
         kills = 0
         while kills < loop.kills and _killed(arguments, env, chance.uniform(*loop.life_s)):
             kills += 1
@@ -65,12 +67,12 @@ def run_crashing(plan: Plan, folder: Path, broken: str, crashes_max: int) -> Evi
     try:
         arguments = [str(folder), _line(upstream), str(plan.batches), str(plan.size)]
         while not (folder / "outcomes").exists() and crashes <= crashes_max:
-            life = _started("life", arguments, {"BROKEN": broken})
+            life = _started("life", arguments, {"BROKEN": broken, "QUIET_S": "0.5"})
             crashes += life.wait(_START_S) != 0
             _end(life)
     finally:
         _end(upstream)
-    return _evidence(plan, folder, crashes)
+    return _evidence(plan, folder, crashes)._replace(guilty=frozenset({int(POISON)}))
 
 
 def _killed(arguments: Sequence[str], env: dict[str, str], life_s: float) -> bool:
@@ -96,7 +98,7 @@ def _last_life(arguments: Sequence[str], env: dict[str, str], loop: Loop, chance
         time.sleep(loop.stall_s)
         life.send_signal(signal.SIGCONT)
     with contextlib.suppress(subprocess.TimeoutExpired):
-        life.wait(loop.quiet_s)
+        life.wait(loop.end_s)
     _end(life)
 
 

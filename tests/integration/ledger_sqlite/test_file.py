@@ -231,6 +231,23 @@ async def test_a_lease_is_lost_by_a_restart_at_once(tmp_path: Path) -> None:
     assert second.epoch > first.epoch
 
 
+async def test_a_ledger_of_the_version_before_is_taken_over_with_what_is_in_it(tmp_path: Path) -> None:
+    file = tmp_path / "ledger.db"
+    batch = new_batch(total=2)
+    async with sqlite_world(file) as world:
+        await world.store.accept(batch)
+    with sqlite3.connect(file) as old:
+        old.executescript(
+            "ALTER TABLE slices DROP COLUMN lost_ms; DELETE FROM marks WHERE name = 'lost_ms'; PRAGMA user_version = 1;"
+        )
+    old.close()
+
+    async with sqlite_world(file) as world:
+        lease = await take_one(world.store)
+
+    assert (lease.batch, lease.losses, lease.lost_ago_ms, lease.others_lost) == (batch.id, 0, 0, False)
+
+
 def test_a_ledger_in_memory_needs_no_folder() -> None:
     opened = open_memory(Clock())
 

@@ -209,7 +209,7 @@ async def test_stop_hands_leases_back_at_an_operation_s_boundary() -> None:
         worker = at.worker(dataclasses.replace(QUICK, concurrency=3))
         await upstream.until_requests(3)
         stopping = asyncio.create_task(worker.stop(5.0))
-        await asyncio.sleep(0)
+        await until_so(lambda: all(hold.stopped.done() for hold in worker._holds.values()))
         held.set()
         in_time = await stopping
         between = await at.view(batch)

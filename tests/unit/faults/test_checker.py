@@ -47,6 +47,7 @@ def test_an_unsafe_operation_may_be_unknown_whether_it_was_received_or_not(place
 @pytest.mark.parametrize(
     ("word", "changed"),
     [
+        ("innocent", {"outcomes": but(2, 500, "quarantined"), "guilty": frozenset({0})}),
         ("lost", {"states": {}}),
         ("lost", {"states": {ID: "processing"}}),
         ("lost", {"outcomes": {ID: evidence().outcomes[ID][:3]}}),
@@ -61,7 +62,15 @@ def test_an_unsafe_operation_may_be_unknown_whether_it_was_received_or_not(place
         ("untrue", {"outcomes": but(0, 500, None, "1")}),
         ("untrue", {"outcomes": but(0, 502, "outcome-unknown")}),
         ("untrue", {"outcomes": but(1, 502, "upstream-connect")}),
-        ("vague", {"outcomes": but(3, 500, "quarantined"), "receipts": evidence().receipts[:3], "kills": 0}),
+        (
+            "vague",
+            {
+                "outcomes": but(3, 500, "quarantined"),
+                "receipts": evidence().receipts[:3],
+                "kills": 0,
+                "guilty": frozenset({3}),
+            },
+        ),
         ("vague", {"outcomes": but(3, 502, "outcome-unknown"), "receipts": evidence().receipts[:3], "kills": 0}),
         ("backwards", {"progress": {ID: [Seen(4, 2, 2, 0, 0), Seen(4, 1, 1, 0, 0)]}}),
         ("sums", {"progress": {ID: [Seen(4, 3, 1, 1, 0)]}}),

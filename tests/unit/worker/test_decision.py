@@ -8,6 +8,7 @@ from gateway.worker.decision import (
     Pause,
     backoff_ms,
     begin,
+    is_suspected,
     judge,
 )
 
@@ -20,7 +21,6 @@ def test_a_fresh_slice_runs_whole() -> None:
 
     assert beginning.run == [0, 1, 2]
     assert beginning.settled == []
-    assert not beginning.careful
 
 
 def test_what_has_an_outcome_is_never_run_again() -> None:
@@ -36,25 +36,38 @@ def test_what_may_have_been_sent_is_unknown_unless_the_retry_law_repeats_it() ->
     assert beginning.run == [1, 2]
 
 
-@pytest.mark.parametrize(("losses", "careful"), [(0, False), (1, False), (2, True), (3, True)])
-def test_a_slice_that_lost_two_workers_runs_carefully(losses: int, careful: bool) -> None:
-    assert begin(2, frozenset(), frozenset(), losses, [SAFE] * 2).careful == careful
+@pytest.mark.parametrize(
+    ("losses", "others_lost", "suspected"),
+    [(0, False, False), (0, True, False), (1, False, True), (1, True, False), (2, True, False), (3, True, True)],
+)
+def test_a_slice_that_lost_its_worker_is_suspected_unless_others_were_lost_since(
+    losses: int, others_lost: bool, suspected: bool
+) -> None:
+    assert is_suspected(losses, others_lost=others_lost) == suspected
 
 
-@pytest.mark.parametrize("repeatable", [SAFE, UNSAFE])
-def test_the_one_in_doubt_after_a_careful_run_is_quarantined(repeatable: bool) -> None:
-    beginning = begin(3, frozenset({0}), frozenset({1}), 3, [repeatable] * 3)
+def test_the_one_in_doubt_after_a_second_loss_is_quarantined() -> None:
+    beginning = begin(3, frozenset({0}), frozenset({1}), 2, [SAFE] * 3)
 
     assert [(position, failure.slug) for position, failure in beginning.settled] == [(1, "quarantined")]
     assert beginning.run == [2]
-    assert beginning.careful
 
 
-def test_nobody_is_guilty_where_several_are_in_doubt() -> None:
-    beginning = begin(3, frozenset(), frozenset({0, 1}), 3, [UNSAFE, SAFE, SAFE])
+def test_what_is_never_sent_again_is_unknown_and_not_quarantined() -> None:
+    beginning = begin(2, frozenset(), frozenset({0}), 2, [UNSAFE, SAFE])
 
     assert [(position, failure.slug) for position, failure in beginning.settled] == [(0, "outcome-unknown")]
-    assert beginning.run == [1, 2]
+    assert beginning.run == [1]
+
+
+@pytest.mark.parametrize("losses", [1, 3])
+def test_nobody_is_guilty_at_the_first_loss_or_where_several_are_in_doubt(losses: int) -> None:
+    in_doubt = frozenset({1}) if losses == 1 else frozenset({0, 1})
+    beginning = begin(3, frozenset(), in_doubt, losses, [UNSAFE, SAFE, SAFE])
+
+    assert "quarantined" not in [failure.slug for _, failure in beginning.settled]
+    assert beginning.run == [position for position in range(3) if position not in dict(beginning.settled)]
+    assert 1 in beginning.run
 
 
 @pytest.mark.parametrize(
