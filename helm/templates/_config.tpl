@@ -36,6 +36,17 @@
 {{- div $sum 1000 }}
 {{- end }}
 
+{{/* Whether each Pod keeps batches on record for itself, as far as the chart can see. */}}
+{{- define "batch-gateway.keepsAlone" -}}
+{{- $ledger := dig "async" "ledger" "" .Values.config }}
+{{- range .Values.extraEnv }}
+{{- if eq .name "BATCH_GATEWAY__ASYNC__LEDGER" }}
+{{- $ledger = "theirs" }}
+{{- end }}
+{{- end }}
+{{- if and (not .Values.existingConfigMap) (regexMatch "^(sqlite:.*)?$" $ledger) }}yes{{ end }}
+{{- end }}
+
 {{/* What the schema cannot say, since it takes two values or the cluster's version. */}}
 {{- define "batch-gateway.check" -}}
 {{- if and .Values.config.upstream .Values.config.upstreams }}
@@ -44,6 +55,16 @@
 {{- $least := add (include "batch-gateway.drainSeconds" .) 2 }}
 {{- if lt (int64 .Values.terminationGracePeriodSeconds) $least }}
 {{- fail (printf "terminationGracePeriodSeconds: %d is shorter than a drain; config.drain.delay + config.drain.timeout + 2 = %d, so set it to %d or more, or shorten the drain" (int64 .Values.terminationGracePeriodSeconds) $least $least) }}
+{{- end }}
+{{- if .Values.state.enabled }}
+{{- range .Values.extraVolumeMounts }}
+{{- if eq (trimSuffix "/" .mountPath) "/var/lib/batch-gateway" }}
+{{- fail "extraVolumeMounts: /var/lib/batch-gateway is the mount of state; set state.enabled to false, or state.claim to your volume's claim" }}
+{{- end }}
+{{- end }}
+{{- if and .Values.state.claim (eq .Values.mode "standalone") (gt (int64 .Values.replicas) 1) }}
+{{- fail (printf "state.claim: %d replicas cannot share one ledger file; let them share a Redis by config.async.ledger, with state.claim empty, or set replicas to 1" (int64 .Values.replicas)) }}
+{{- end }}
 {{- end }}
 {{- if and (eq .Values.mode "sidecar") .Values.nativeSidecar (semverCompare "<1.29.0-0" .Capabilities.KubeVersion.Version) }}
 {{- fail (printf "nativeSidecar: Kubernetes %s does not know native sidecars (1.29 does); set nativeSidecar to false" .Capabilities.KubeVersion.Version) }}

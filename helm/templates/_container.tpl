@@ -26,6 +26,16 @@ because the Pod around a sidecar is somebody else's.
 - name: batch-gateway-tmp
   emptyDir:
     sizeLimit: 64Mi
+{{- if .Values.state.enabled }}
+- name: batch-gateway-state
+  {{- with .Values.state.claim }}
+  persistentVolumeClaim:
+    claimName: {{ . }}
+  {{- else }}
+  emptyDir:
+    sizeLimit: {{ .Values.state.sizeLimit }}
+  {{- end }}
+{{- end }}
 {{- with .Values.extraVolumes }}
 {{ toYaml . }}
 {{- end }}
@@ -102,6 +112,10 @@ volumeMounts:
     readOnly: true
   - name: batch-gateway-tmp
     mountPath: /tmp
+  {{- if .Values.state.enabled }}
+  - name: batch-gateway-state
+    mountPath: /var/lib/batch-gateway
+  {{- end }}
   {{- with .Values.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}

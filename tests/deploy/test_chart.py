@@ -1,5 +1,6 @@
 """The rendered chart: what must hold for every way of using it, and what each value does."""
 
+import base64
 import functools
 import hashlib
 import json
@@ -132,10 +133,15 @@ def test_the_configuration_arrives_as_it_was_written(helm: Helm, values: Tree) -
 
 
 @every_own_configuration
-def test_the_gateway_accepts_what_the_chart_renders(helm: Helm, values: Tree) -> None:
+def test_the_gateway_accepts_what_the_chart_renders(
+    helm: Helm, values: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for variable in values.get("extraEnv", []):
+        if "valueFrom" in variable:
+            monkeypatch.setenv(variable["name"], base64.b64encode(bytes(32)).decode())
     written = yaml.safe_load(helm.template(values).gateway_yaml())
 
-    assert written.keys() <= Config.model_fields.keys()
+    assert written.keys() <= {field.alias or name for name, field in Config.model_fields.items()}
     assert Config.model_validate(written).all_upstreams.keys() >= {"default"}
 
 
@@ -271,8 +277,37 @@ def test_only_what_the_gateway_cannot_reload_rolls_the_pods(helm: Helm) -> None:
     assert checksum({}, replicas=2) == before
     assert checksum({"batch": {"concurrency": 20}}) == before
     assert checksum({"listen": {"idle_timeout": "80s"}}) != before
+    assert checksum({"async": {"slice": 20}}) != before
+    assert checksum({"limiter": {"url": "redis://redis"}}) != before
+    assert checksum({"replay": {"store": "none"}}) != before
     assert checksum({**off, "batch": {"concurrency": 20}}) != checksum(off)
     assert checksum({}, existingConfigMap="theirs") is None
+
+
+@pytest.mark.parametrize("mode", ["sidecar", "standalone"])
+def test_what_is_on_record_outlives_the_container(helm: Helm, mode: str) -> None:
+    def kept(state: Tree) -> Tree | None:
+        rendered = helm.umbrella({"mode": mode, "state": state})
+        volumes = {volume["name"]: volume for volume in rendered.pod()["volumes"]}
+        mounts = [m for m in rendered.gateway()["volumeMounts"] if m["mountPath"] == "/var/lib/batch-gateway"]
+        return {**volumes[mounts[0]["name"]], "name": None} if mounts else None
+
+    assert kept({}) == {"name": None, "emptyDir": {"sizeLimit": "1Gi"}}
+    assert kept({"sizeLimit": "20Gi"}) == {"name": None, "emptyDir": {"sizeLimit": "20Gi"}}
+    assert kept({"claim": "batches"}) == {"name": None, "persistentVolumeClaim": {"claimName": "batches"}}
+    assert kept({"enabled": False}) is None
+
+
+def test_two_pods_never_have_one_ledger_file(helm: Helm) -> None:
+    def rollout(state: Tree) -> tuple[str | None, int | None]:
+        rendered = helm.template({**STANDALONE, "state": state})
+        strategy = rendered.one("Deployment")["spec"].get("strategy", {})
+        return strategy.get("type"), rendered.pod()["securityContext"].get("fsGroup")
+
+    assert rollout({}) == (None, None)
+    assert rollout({"claim": "batches"}) == ("Recreate", 65532)
+    assert rollout({"claim": "batches", "fsGroup": None}) == ("Recreate", None)
+    assert rollout({"claim": "batches", "enabled": False}) == (None, None)
 
 
 def test_large_numbers_are_written_out(helm: Helm) -> None:

@@ -43,3 +43,26 @@ def test_the_notes_warn_of_a_gateway_in_front_of_itself(helm: Helm) -> None:
 
     assert "WARNING: config.upstream.url points at the gateway's own Pod" in itself["data"]["notes"]
     assert "WARNING" not in elsewhere["data"]["notes"]
+
+
+@pytest.mark.parametrize(
+    ("config", "env", "alone"),
+    [
+        ({}, [], True),
+        ({"async": {"ledger": "sqlite:/data/ledger.db"}}, [], True),
+        ({"async": {"ledger": "redis://redis:6379"}}, [], False),
+        ({"async": {"ledger": "none"}}, [], False),
+        ({}, [{"name": "BATCH_GATEWAY__ASYNC__LEDGER", "value": "redis://redis:6379"}], False),
+    ],
+)
+def test_the_notes_say_where_replicas_keep_batches_each_for_itself(
+    helm: Helm, config: Tree, env: list[Tree], alone: bool
+) -> None:
+    values: Tree = {"config": {**STANDALONE["config"], **config}, "extraEnv": env}
+    sidecar = helm.umbrella(values).one("ConfigMap", "notes")["data"]["notes"]
+    one = helm.umbrella({**values, "mode": "standalone"}).one("ConfigMap", "notes")["data"]["notes"]
+    three = helm.umbrella({**values, "mode": "standalone", "replicas": 3}).one("ConfigMap", "notes")["data"]["notes"]
+
+    assert ("is on record in the Pod that took it" in sidecar) is alone
+    assert ("WARNING: 3 replicas keep batches on record each for itself" in three) is alone
+    assert "on record" not in one

@@ -54,6 +54,22 @@ def test_a_cluster_older_than_the_chart_supports_is_refused(helm: Helm) -> None:
     assert "chart requires kubeVersion: >=1.25.0-0" in helm.refusal({}, kube_version="1.24")
 
 
+def test_replicas_that_would_share_one_ledger_file_are_refused(helm: Helm) -> None:
+    message = helm.refusal({**STANDALONE, "replicas": 2, "state": {"claim": "batches"}})
+
+    assert "state.claim: 2 replicas cannot share one ledger file; let them share a Redis" in message
+    helm.template({**STANDALONE, "replicas": 2, "state": {"claim": "batches", "enabled": False}})
+    helm.template({"replicas": 2, "state": {"claim": "batches"}})
+
+
+@pytest.mark.parametrize("path", ["/var/lib/batch-gateway", "/var/lib/batch-gateway/"])
+def test_a_second_mount_where_the_state_is_kept_is_refused(helm: Helm, path: str) -> None:
+    mounts: Tree = {"extraVolumeMounts": [{"name": "mine", "mountPath": path}]}
+
+    assert "extraVolumeMounts: /var/lib/batch-gateway is the mount of state" in helm.refusal(mounts)
+    helm.template({**mounts, "state": {"enabled": False}})
+
+
 # Helm 3 says it by gojsonschema, helm 4 by santhosh-tekuri: the same refusal in two voices.
 REFUSALS: dict[str, tuple[Tree, str, str]] = {
     "an unknown value": ({"replicaz": 1}, "Additional property replicaz is not allowed", "'replicaz' not allowed"),
@@ -86,6 +102,8 @@ REFUSALS: dict[str, tuple[Tree, str, str]] = {
     ),
     "a tag for a digest": ({"image": {"digest": "latest"}}, "image.digest: ", "at '/image/digest': "),
     "a label that is no string": ({"commonLabels": {"a": 1}}, "commonLabels.a: ", "at '/commonLabels/a': "),
+    "a claim with capitals": ({"state": {"claim": "Mine"}}, "state.claim: ", "at '/state/claim': "),
+    "a size in words": ({"state": {"sizeLimit": "much"}}, "state.sizeLimit: ", "at '/state/sizeLimit': "),
     "an environment without names": ({"extraEnv": [{"value": "x"}]}, "name is required", "missing property 'name'"),
 }
 

@@ -19,7 +19,7 @@ KEYWORDS = {
 CONTRACT = (
     "mode target config existingConfigMap image imagePullSecrets nameOverride fullnameOverride commonLabels "
     "podAnnotations service resources serviceAccount nodeSelector tolerations affinity topologySpreadConstraints "
-    "replicas terminationGracePeriodSeconds nativeSidecar extraEnv extraVolumes extraVolumeMounts"
+    "state replicas terminationGracePeriodSeconds nativeSidecar extraEnv extraVolumes extraVolumeMounts"
 )
 
 
@@ -58,7 +58,7 @@ def test_the_values_are_the_agreed_words() -> None:
 
 def test_the_schema_knows_every_value_and_no_other() -> None:
     assert SCHEMA["properties"].keys() == VALUES.keys() | {"global", "enabled"}
-    for name in ("target", "image", "service", "serviceAccount"):
+    for name in ("target", "image", "service", "serviceAccount", "state"):
         assert SCHEMA["properties"][name]["properties"].keys() == VALUES[name].keys()
         assert SCHEMA["properties"][name]["additionalProperties"] is False
 
@@ -80,6 +80,6 @@ def test_every_property_of_the_root_is_described() -> None:
 
 def test_what_templates_cannot_do_without_is_required() -> None:
     scalars = {name for name, value in VALUES.items() if isinstance(value, bool | int) or name == "mode"}
-    maps = {"target", "config", "image", "service", "serviceAccount"}
+    maps = {"target", "config", "image", "service", "serviceAccount", "state"}
 
     assert set(SCHEMA["required"]) == scalars | maps

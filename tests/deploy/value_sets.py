@@ -37,8 +37,22 @@ VALUE_SETS: dict[str, Tree] = {
             {"maxSkew": 1, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "ScheduleAnyway"}
         ],
         "extraEnv": [{"name": "BATCH_GATEWAY__BATCH__CONCURRENCY", "value": "20"}],
-        "extraVolumes": [{"name": "state", "emptyDir": {"sizeLimit": "1Gi"}}],
+        "extraVolumes": [{"name": "state", "emptyDir": {"sizeLimit": "2Gi"}}],
         "extraVolumeMounts": [{"name": "state", "mountPath": "/var/lib/batch-gateway"}],
+        "state": {"enabled": False},
+    },
+    "standalone with a claim": {**STANDALONE, "state": {"claim": "shop-batches"}},
+    "replicas that share a Redis": {
+        **STANDALONE,
+        "replicas": 3,
+        "state": {"enabled": False},
+        "config": {
+            **STANDALONE["config"],
+            "async": {"ledger": "redis://redis:6379/0", "key": {"fromEnv": "BATCH_KEY"}},
+            "limiter": {"url": "redis://redis:6379/1"},
+            "dialects": {"google": {}},
+        },
+        "extraEnv": [{"name": "BATCH_KEY", "valueFrom": {"secretKeyRef": {"name": "shop", "key": "batch"}}}],
     },
     "by digest": {**STANDALONE, "image": {"digest": "sha256:" + "0a" * 32}},
     "without a service account": {**STANDALONE, "serviceAccount": {"create": False}},
