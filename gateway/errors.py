@@ -140,6 +140,21 @@ PROBLEMS = _table(
 )
 
 
+LEFT_ALONE = frozenset(
+    {
+        "batch-deadline",
+        "results-not-ready",
+        "batch-terminal",
+        "batch-running",
+        "outcome-unknown",
+        "response-budget-exceeded",
+        "payload-corrupt",
+    }
+)
+"""Refusals of whole requests that a repeat cannot mend, or must not. SDKs repeat 408, 409 and whatever is above 499 by
+themselves, and leave alone what carries `x-should-retry: false` (PROMISES 1.1, 6)."""
+
+
 class GatewayError(Exception):
     """A request that is refused as a whole; `server.problem` turns it into problem+json.
 
@@ -162,6 +177,8 @@ class GatewayError(Exception):
         self.status = self.problem.status if status is None else status
         self.detail = detail or self.problem.cure
         self.headers = dict(headers or {})
+        if slug in LEFT_ALONE:
+            self.headers["x-should-retry"] = "false"
         self.members = dict(members or {})
         self.close = close
         self.request_id: str | None = None  # where one was given out before the refusal

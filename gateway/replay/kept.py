@@ -58,7 +58,7 @@ class Vault:
             content = self.open(name, kept)
         except PayloadCorruptError:
             detail = "the record of what this key stands for is damaged; the envelope ran before"
-            raise GatewayError("payload-corrupt", detail, headers={"x-should-retry": "false"}) from None
+            raise GatewayError("payload-corrupt", detail) from None
         return content[1:] if content else None
 
     def _key(self, name: bytes, fence: bytes) -> BatchKey:

@@ -14,7 +14,7 @@ from gateway.errors import GatewayError, quoted
 from gateway.ledger.port import View
 from gateway.server.answer import Answer
 from gateway.server.batch_status import WIRE_STATES, accepted, status, wire_state
-from gateway.server.custody import FINAL_ANSWER, Custody
+from gateway.server.custody import Custody
 from gateway.server.edge import request_id_of
 from gateway.server.events import Events
 from gateway.server.results import number, send_results
@@ -128,11 +128,11 @@ class Asynchronous:
         caller = self.custody.caller_of(request)
         first = await self.custody.find(request, batch_id)
         if first.state not in FINAL:
-            raise GatewayError("batch-running", headers=FINAL_ANSWER)
+            raise GatewayError("batch-running")
         include_unknown = request.query.get("includeUnknown", "false") == "true"
         operations = await operations_to_retry(self._records, first, include_unknown=include_unknown)
         if not operations:
-            raise GatewayError("batch-terminal", "nothing of the batch is left to retry", headers=FINAL_ANSWER)
+            raise GatewayError("batch-terminal", "nothing of the batch is left to retry")
         on_failure: Literal["halt", "continue"] = "halt" if first.label.get("onFailure") == "halt" else "continue"
         batch = Batch(operations, on_failure, graph=order_of(operations)[0] if first.dialect == _NATIVE else None)
         view = await self.custody.accept(batch, request, caller, dialect=first.dialect, retry_of=first.id)

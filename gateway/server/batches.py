@@ -231,7 +231,6 @@ class Batches:
             raise GatewayError(
                 "batch-deadline",
                 f"not finished within {timeout_s:g} s; results holds what became of each operation",
-                headers={"x-should-retry": "false"},
                 members=native.preview(ids, outcomes, summary, base),
             )
         body = _WRITERS[form].whole(ids, outcomes, summary, base)

@@ -4,7 +4,7 @@ A batch is shown to its owner only. To everybody else it is a 404, the same for 
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from aiohttp.web import BaseRequest
 
@@ -22,7 +22,6 @@ _BROWSE, _BROWSED_MAX = 100, 2000  # views looked through for one page of a list
 _BROWSED_BACK_MAX = 10_000
 _SENT_BEFORE_S = 600.0  # CONTRACT 3
 _ENVELOPE = "envelope"  # a label: the digest of the bytes that a batch was read from
-FINAL_ANSWER: Mapping[str, str] = {"x-should-retry": "false"}
 
 
 class Custody:
@@ -95,21 +94,21 @@ class Custody:
         """Do it to the caller's batch; the batch afterwards. Raises 409 `batch-terminal` where it has ended before."""
         view = await self.find(request, batch_id)
         if view.state in FINAL:
-            raise GatewayError("batch-terminal", headers=FINAL_ANSWER)
+            raise GatewayError("batch-terminal")
         after = await self._ledger.command(batch_id, command)
         if after is None:
             self.records.drop(batch_id)
             raise GatewayError("batch-not-found")
         self.records.keep(after)
         if after.state in FINAL and (command, after.state) != ("cancel", "cancelled"):
-            raise GatewayError("batch-terminal", headers=FINAL_ANSWER)
+            raise GatewayError("batch-terminal")
         return after
 
     async def delete(self, request: BaseRequest, batch_id: str) -> None:
         """Remove the caller's batch with all that belongs to it. Raises 409 `batch-running` where it has not ended."""
         view = await self.find(request, batch_id)
         if view.state not in FINAL:
-            raise GatewayError("batch-running", headers=FINAL_ANSWER)
+            raise GatewayError("batch-running")
         await self._ledger.command(batch_id, "delete")
         self.records.drop(batch_id)
 

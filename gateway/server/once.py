@@ -34,7 +34,6 @@ Work = Callable[[bytes], Awaitable[Answer]]
 """Answers the envelope; given the fence under which it may be put on record, empty without a key."""
 
 _REPEATS = "x-stainless-retry-count"
-_NO_RETRY = {"x-should-retry": "false"}
 _REPLAYED = (b"Idempotent-Replayed", b"true")
 _OF_EACH = frozenset({b"x-request-id", b"cache-control", b"x-content-type-options", b"ratelimit", b"ratelimit-policy"})
 """Fields of an answer that every request is given anew."""
@@ -157,14 +156,14 @@ class Once:
             if envelope.goes_on_record:
                 return await work(fence)
         detail = "the gateway that ran this envelope is gone; look at the upstream for what of it has run"
-        raise GatewayError("outcome-unknown", detail, headers=_NO_RETRY)
+        raise GatewayError("outcome-unknown", detail)
 
     async def _replayed(
         self, request: BaseRequest, content: bytes | None, envelope: Envelope, served: Served
     ) -> Answer:
         if content is None:
             detail = "this envelope ran before under its key; its answer was too large to be kept"
-            raise GatewayError("response-budget-exceeded", detail, headers=_NO_RETRY)
+            raise GatewayError("response-budget-exceeded", detail)
         said = _said.decode(content)
         fresh = answer_fields(request, await self._admission.readings(served.caller), served)
         served.bytes_out = len(said.body)

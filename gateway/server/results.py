@@ -83,7 +83,7 @@ async def send_results(
 def check_ended(view: View) -> None:
     """Raise 409 `results-not-ready` for a batch that has not ended."""
     if view.state not in FINAL:
-        raise GatewayError("results-not-ready", headers={"Retry-After": "1", "x-should-retry": "false"})
+        raise GatewayError("results-not-ready", headers={"Retry-After": "1"})
 
 
 async def stream(
