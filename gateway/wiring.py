@@ -55,7 +55,9 @@ def origins(listen: Listen) -> Origins:
 
 
 def patience(listen: Listen) -> Patience:
-    return Patience(listen.header_timeout, listen.rate_min, listen.rate_grace, listen.stream_idle_timeout)
+    return Patience(
+        listen.header_timeout, listen.rate_min, listen.rate_grace, listen.stream_idle_timeout, listen.idle_timeout
+    )
 
 
 def pool(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop, metrics: Metrics) -> Pool:

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from aiohttp.web import BaseRequest
-
 from gateway.admission import Admission, Admitted, Caller
 from gateway.batch.coalescing import twins_of
 from gateway.batch.model import Batch, Outcome
@@ -26,6 +24,7 @@ from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of
 from gateway.server.in_flight import InFlight
 from gateway.server.origin import Origins, caller_of
+from gateway.server.request import Request
 from gateway.upstream.request import RequestWriter
 
 Fields = list[tuple[bytes, bytes]]
@@ -69,11 +68,11 @@ class InPlace:
         self._access = access
         self._in_flight = InFlight(settings.in_flight_max, settings.in_flight_of_caller_max)
 
-    def caller_of(self, request: BaseRequest) -> Caller:
+    def caller_of(self, request: Request) -> Caller:
         return caller_of(request, self._settings.origins, self._settings.identity_names)
 
     @contextmanager
-    def on_record(self, request: BaseRequest, dialect: str) -> Iterator[Served]:
+    def on_record(self, request: Request, dialect: str) -> Iterator[Served]:
         """One envelope while it is served; a refusal and a caller who has gone are counted and logged."""
         served = Served(secrets.token_hex(16), dialect, self.caller_of(request))
         try:
@@ -90,7 +89,7 @@ class InPlace:
             if served.runs:
                 self._in_flight.leave(served.caller.identity)
 
-    async def body(self, request: BaseRequest, served: Served, body_bytes_max: int | None = None) -> bytes:
+    async def body(self, request: Request, served: Served, body_bytes_max: int | None = None) -> bytes:
         """The whole body. Raises 413 at the limit: that of every envelope, unless another is given."""
         began_s = perf_counter()
         data = await body_of(request, body_bytes_max or self._settings.body_bytes_max)
@@ -118,7 +117,7 @@ class InPlace:
 
     def plan(
         self,
-        request: BaseRequest,
+        request: Request,
         batch: Batch,
         admitted: Admitted,
         served: Served,
@@ -128,9 +127,7 @@ class InPlace:
         """`rules` judge what references bring; after `wait_s` nothing starts, and what was sent has its time."""
         settings = self._settings
         said = settings.origins.vouched(request, settings.via)
-        writer = RequestWriter(
-            request.raw_headers, said, served.batch_id, secrets.token_bytes(24), settings.default_host
-        )
+        writer = RequestWriter(request.fields, said, served.batch_id, secrets.token_bytes(24), settings.default_host)
         now_s = asyncio.get_running_loop().time()
         return Plan(
             batch,
@@ -205,7 +202,7 @@ def _keys_are_off(batch: Batch) -> GatewayError:
     return GatewayError("validation-failed", detail, members={"errors": errors[:VIOLATIONS_MAX]})
 
 
-def answer_fields(request: BaseRequest, readings: Sequence[Reading], served: Served) -> Fields:
+def answer_fields(request: Request, readings: Sequence[Reading], served: Served) -> Fields:
     """What the answer to every batch that was not refused carries."""
     limits = rate_limit_headers(readings)
     request_id = (b"X-Request-Id", request_id_of(request, served.batch_id).encode())

@@ -4,8 +4,6 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from aiohttp.web import BaseRequest
-
 from gateway.admission import Caller
 from gateway.batch.model import Batch, Operation, Outcome, summarize
 from gateway.dialects.port import EnvelopeError
@@ -25,6 +23,7 @@ from gateway.ledger.segments import (
 )
 from gateway.replay.envelopes import made_s
 from gateway.server.clock import Clock
+from gateway.server.request import Request
 
 _TRACE_SEED_BYTES = 24  # of RequestWriter
 
@@ -61,7 +60,7 @@ class Submission:
     async def accept(
         self,
         batch: Batch,
-        request: BaseRequest,
+        request: Request,
         caller: Caller,
         *,
         dialect: str,
@@ -116,9 +115,9 @@ def _label(batch: Batch) -> Mapping[str, str]:
     return {"onFailure": "halt"} if batch.on_failure == "halt" else {}
 
 
-def _context(batch: Batch, request: BaseRequest, caller: Caller) -> Context:
+def _context(batch: Batch, request: Request, caller: Caller) -> Context:
     return Context(
-        [(bytes(name), bytes(value)) for name, value in request.raw_headers],
+        [(bytes(name), bytes(value)) for name, value in request.fields],
         caller.identity,
         caller.ip,
         on_failure=batch.on_failure,
