@@ -37,7 +37,7 @@ $(READY): $(RUNNABLE) tests/requirements.txt pyproject.toml
 	touch $@
 
 requirements:             ## compile the hashed requirement files anew (needs uv)
-	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header -q -o config/requirements.txt
+	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header -q --extra jwt -o config/requirements.txt
 	uv pip compile pyproject.toml --universal --python-version 3.11 --generate-hashes --no-header -q --all-extras -o tests/requirements.txt
 
 clean:

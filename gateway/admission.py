@@ -16,6 +16,9 @@ from gateway.limiter.http import never_fits, rate_limited, retry_after_s
 from gateway.limiter.port import Limiter
 from gateway.upstream.headers import RawFields
 
+ANONYMOUS = "anonymous"
+"""The identity of everybody of whom nothing is known: one caller together."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limit:
@@ -27,7 +30,10 @@ class Limit:
 
 
 class Caller(NamedTuple):
-    """Who asks: `identity` digests the configured headers, `ip` is the peer's, `fields` are the outer request's."""
+    """Who asks: `identity` is a digest of what says so, or `ANONYMOUS`; `ip` is the peer's.
+
+    `fields` are the outer request's, without what only a trusted proxy may say.
+    """
 
     identity: str
     ip: str
@@ -213,9 +219,9 @@ def _refuse_all(operations: Sequence[Operation], routes: Sequence[Route | Failur
 def identity_of(fields: RawFields, names: frozenset[bytes]) -> str:
     """A digest of the fields that identify a caller; never the credential itself."""
     if not names:
-        return "anonymous"
+        return ANONYMOUS
     said = sorted([(lowered, value) for name, value in fields if (lowered := name.lower()) in names])
-    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest() if said else "anonymous"
+    return hashlib.blake2b(repr(said).encode(), digest_size=16).hexdigest() if said else ANONYMOUS
 
 
 def _granted(routes: list[Route | Failure], granted: Granted | Denied) -> Admitted:

@@ -41,6 +41,7 @@ PROBLEMS = _table(
     ("internal-error", 500, "Internal error", "A defect of the gateway; its log has the request id."),
     ("not-found", 404, "Not found", "Look at the path; the gateway owns only what stands under its batch prefix."),
     ("forbidden", 403, "Forbidden", "Ask from loopback, or with the admin token."),
+    ("unauthenticated", 401, "Unauthenticated", "Send a credential that WWW-Authenticate names, and that is valid."),
     # The envelope.
     ("method-not-allowed", 405, "Method not allowed", "Use a method that Allow names."),
     ("unsupported-media-type", 415, "Unsupported media type", "Send Content-Type: application/json."),

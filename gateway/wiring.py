@@ -2,7 +2,6 @@
 
 import asyncio
 import hashlib
-import ipaddress
 import resource
 import ssl
 from collections.abc import Mapping, Sequence
@@ -23,6 +22,7 @@ from gateway.executor import Executor
 from gateway.limiter.bucket import Bucket
 from gateway.replay.replay import Replay
 from gateway.server.batches import BatchSettings
+from gateway.server.callers import Callers
 from gateway.server.in_place import RunSettings
 from gateway.server.origin import Origins
 from gateway.server.patience import Patience
@@ -48,10 +48,6 @@ def connections_max(listen: Listen) -> int:
 
 def upstream(settings: UpstreamSettings, pool: Pool) -> Upstream:
     return Upstream(pool, settings.timeout, settings.answer_max, settings.retries)
-
-
-def origins(listen: Listen) -> Origins:
-    return Origins([ipaddress.ip_network(network) for network in listen.trusted_proxies])
 
 
 def patience(listen: Listen) -> Patience:
@@ -150,15 +146,12 @@ def limits(config: Config) -> list[Limit]:
 
 
 def identity_names(config: Config) -> frozenset[bytes]:
-    return frozenset(name.lower().encode() for name in config.identity.headers)
+    """Fields that say who a caller is."""
+    token = [] if config.identity.jwt is None else [config.identity.jwt.header]
+    return frozenset(name.lower().encode() for name in [*config.identity.headers, *token])
 
 
-def identity_names_for_lone(config: Config) -> frozenset[bytes]:
-    """Empty where no limit asks who the caller is: then nothing of a lone request is digested."""
-    return identity_names(config) if any(limit.key == "caller" for limit in config.limits) else frozenset()
-
-
-def run_settings(config: Config, via: bytes) -> RunSettings:
+def run_settings(config: Config, via: bytes, origins: Origins, callers: Callers) -> RunSettings:
     batch = config.batch
     return RunSettings(
         body_bytes_max=batch.body_max,
@@ -168,9 +161,9 @@ def run_settings(config: Config, via: bytes) -> RunSettings:
         coalesces=batch.coalesce,
         sync_timeout_s=batch.sync_timeout,
         answers_bytes_max=batch.answer_max,
-        identity_names=identity_names(config),
+        callers=callers,
         via=via,
-        origins=origins(config.listen),
+        origins=origins,
         default_host=str(_address(config.all_upstreams["default"])).encode(),
     )
 

@@ -3,8 +3,8 @@
 Rooms, in the order a setting travels:
 
 - `document` YAML with positions · `overrides` variables and flags · `tree` values that know their place
-- `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`, `asynchronous`, `dialects`, `replay`;
-  those of `section`, `units`, `secret`, `redis_url`
+- `model` the whole, made of `listeners`, `upstream`, `routes`, `limits`, `batch`, `asynchronous`, `dialects`, `replay`,
+  `identity`; those of `section`, `units`, `secret`, `redis_url`
 - `refusals` what pydantic refused, in our words · `rules`, `route_rules` what does not fit together, read off a `draft`
 - `loading` all of it in turn · `effective` what is in force, with sources · `schema`, `shape` what may be written
 - `changes` what a reload changes, and what only a restart can
@@ -13,8 +13,9 @@ Rooms, in the order a setting travels:
 from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
 from gateway.config.changes import changed_keys, under_listeners_of, waiting_for_restart
+from gateway.config.identity import ClientCert, Identity, Jwt
 from gateway.config.limits import Limit, Limiter
-from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
+from gateway.config.listeners import Admin, Drain, Listen, Log, Reload
 from gateway.config.loading import STANDARD_INPUT, Loaded, contents_of, effective, load
 from gateway.config.model import Config
 from gateway.config.problem import ConfigError, Problem
@@ -31,10 +32,12 @@ __all__ = [
     "Admin",
     "Asynchronous",
     "Batch",
+    "ClientCert",
     "Config",
     "ConfigError",
     "Drain",
     "Identity",
+    "Jwt",
     "Limit",
     "Limiter",
     "Listen",

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
+from gateway.config.identity import Identity
 from gateway.config.limits import Limit, Limiter
 from gateway.config.listeners import Admin, Listen
 from gateway.config.model import DEFAULT_UPSTREAM
@@ -44,6 +45,7 @@ class Draft:
     templates: frozenset[str] | None
     limits: Mapping[KeyPath, Limit]
     limiter: Limiter | None
+    identity: Identity | None
 
 
 def draft_of(raw: object) -> Draft:
@@ -63,6 +65,7 @@ def draft_of(raw: object) -> Draft:
         templates=_templates(sections.get("routes", [])),
         limits=_readable(Limit, _elements("limits", sections)),
         limiter=_mended(Limiter, sections.get("limiter", {})),
+        identity=_mended(Identity, sections.get("identity", {})),
     )
 
 

@@ -1,4 +1,4 @@
-"""The two listeners, the log, draining, reloading, and who a caller is: the sections about the gateway itself."""
+"""The two listeners, the log, draining and reloading: the sections about the gateway itself."""
 
 import ipaddress
 from typing import Annotated, Literal
@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Strict
 
 from gateway.config.secret import Secret
-from gateway.config.section import Duration, HeaderName, Host, Section, Size, Timeout
+from gateway.config.section import Duration, Host, Section, Size, Timeout
 
 
 def _network(written: str) -> str:
@@ -54,20 +54,6 @@ class Admin(Section):
         default=None,
         description="Bearer token for guarded pages; without it only loopback sees them.",
         examples=[{"fromEnv": "ADMIN_TOKEN"}],
-    )
-
-
-def _distinct(names: tuple[str, ...]) -> tuple[str, ...]:
-    if len({name.casefold() for name in names}) < len(names):
-        raise ValueError("names a header twice")
-    return names
-
-
-class Identity(Section):
-    """Who a caller is."""
-
-    headers: Annotated[tuple[HeaderName, ...], Strict(False), AfterValidator(_distinct)] = Field(
-        default=("Authorization", "X-Api-Key"), description="Headers that together make up the caller."
     )
 
 

@@ -24,7 +24,7 @@ from gateway.config.tree import NOWHERE, Node, Place, find, nearest, overlay, pl
 STANDARD_INPUT = Path("-")
 # A configuration is written by hand; anything larger is the wrong file, or /dev/zero.
 _FILE_BYTES_MAX = 1024 * 1024
-_NAMES_OF_FILES = frozenset({"fromFile", "ca_file", "client_cert", "client_key"})
+_NAMES_OF_FILES = frozenset({"fromFile", "ca_file", "client_cert", "client_key", "keys_file"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,8 +10,9 @@ from pydantic import AfterValidator, Field, PlainSerializer, Strict
 from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
 from gateway.config.dialects import Dialects
+from gateway.config.identity import Identity
 from gateway.config.limits import Limit, Limiter
-from gateway.config.listeners import Admin, Drain, Identity, Listen, Log, Reload
+from gateway.config.listeners import Admin, Drain, Listen, Log, Reload
 from gateway.config.replay import Replay
 from gateway.config.routes import Route
 from gateway.config.section import Section

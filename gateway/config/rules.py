@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 
@@ -37,6 +38,7 @@ def findings(draft: Draft) -> Iterator[Finding]:
     yield from _worker(draft)
     yield from _exact(draft)
     yield from _keys_shared(draft)
+    yield from _identity(draft)
 
 
 def _upstream_choice(draft: Draft) -> Iterator[Finding]:
@@ -119,3 +121,21 @@ def _keys_shared(draft: Draft) -> Iterator[Finding]:
     if draft.replay is not None and draft.replay.is_shared and "key" not in draft.async_given:
         message = "needs async.key, the same in every replica: keys are named and sealed with it"
         yield Finding(("replay", "store"), message, about=(("async", "key"),))
+
+
+def _identity(draft: Draft) -> Iterator[Finding]:
+    identity = draft.identity
+    if identity is None:
+        return
+    if identity.client_cert is not None and draft.listen is not None and not draft.listen.trusted_proxies:
+        message = "needs listen.trusted_proxies: nobody else's word about a certificate counts"
+        yield Finding(("identity", "client_cert"), message, about=(("listen", "trusted_proxies"),))
+    if identity.jwt is None:
+        return
+    at, jwt = ("identity", "jwt"), identity.jwt
+    if (jwt.keys_url is None) == (jwt.keys_file is None):
+        yield Finding(at, "give either keys_url or keys_file")
+    if jwt.keys_file is not None and not Path(jwt.keys_file).is_file():
+        yield Finding((*at, "keys_file"), "no such file")
+    if find_spec("joserfc") is None:
+        yield Finding(at, "needs the extra jwt: pip install 'batch-gateway[jwt]'", code="missing-extra")

@@ -1,6 +1,7 @@
 """How the gateway changes and goes away while it serves.
 
 generation   everything that one configuration decides, and those that end only with their last request
+callers      who callers are, and what verifies that
 counting     where buckets are counted: here, or in a Redis that replicas share
 keeping      the ledger and its worker, kept whatever configurations come
 keyring      the store of idempotency keys, opened when a key is first used

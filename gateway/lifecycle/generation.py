@@ -17,6 +17,7 @@ from gateway.config import Config, Loaded
 from gateway.config import Upstream as UpstreamSettings
 from gateway.dialects.port import LaterDialect
 from gateway.executor import Executor
+from gateway.lifecycle import callers
 from gateway.limiter.port import Limiter
 from gateway.replay.envelopes import Envelopes
 from gateway.replay.replay import Replay
@@ -87,8 +88,10 @@ class Generation:
         executor = Executor(upstreams, lasting.loop, access.stray)
         # ... at once, or put on record for the worker, who takes the same way.
         keeping = lasting.keeping
-        asynchronous = None if keeping is None else keeping.calls(config)
-        run = wiring.run_settings(config, lasting.via)
+        origins = callers.origins(config)
+        self.callers = callers.callers(config, origins, self.logger)
+        asynchronous = None if keeping is None else keeping.calls(config, self.callers)
+        run = wiring.run_settings(config, lasting.via, origins, self.callers)
         in_place = InPlace(run, admission, executor, access, lasting.replay)
         batch_settings = wiring.batch_settings(config, run, has_ledger=keeping is not None)
         once = _once(config, lasting.replay, admission, access, asynchronous)
@@ -101,17 +104,18 @@ class Generation:
         # ... and for everything else the same admission, and the same upstream as a stream.
         forwarding = Forwarding(
             ForwardingSettings(
-                wiring.identity_names_for_lone(config),
+                self.callers,
+                asks_who=any(limit.key == "caller" for limit in config.limits),
                 counts=bool(config.limits),
                 via=lasting.via,
-                origins=wiring.origins(config.listen),
+                origins=origins,
                 buffer_bytes_max=config.listen.body_buffer,
             ),
             admission,
             upstreams,
             access,
         )
-        self.rooms = Rooms(config.batch.path, vendors.of, batches, forwarding, self.logger)
+        self.rooms = Rooms(config.batch.path, self.callers.ready, vendors.of, batches, forwarding, self.logger)
 
     @property
     def means(self) -> "Means":
@@ -159,6 +163,8 @@ class Generations:
         for task in self._leaving.values():
             task.cancel()
         await asyncio.gather(*self._leaving.values(), return_exceptions=True)
+        for generation in (self.current, *self._leaving):
+            await generation.callers.close()
         for pool in self.pools:
             await pool.close()
         self._leaving.clear()
@@ -166,6 +172,7 @@ class Generations:
     async def _leave(self, generation: Generation) -> None:
         """Close the pools that are of no use to a later generation, once the last exchange has ended."""
         await generation.rooms.left()
+        await generation.callers.close()
         own = list(generation.pools.values())
         # Strays are sent, and their callers gone. The upstream's timeout bounds them; a pool tells only its exchanges.
         while any(pool.in_flight or pool.waiting for pool in own if self._is_unused(pool, generation)):  # noqa: ASYNC110

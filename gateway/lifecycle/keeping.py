@@ -22,10 +22,10 @@ from gateway.ledger.seal import KEY_BYTES, Sealer
 from gateway.ledger.sqlite.store import open_store
 from gateway.ledger.state_folder import StateFolderError, master_key
 from gateway.server.asynchronous import Asynchronous
+from gateway.server.callers import Callers
 from gateway.server.clock import Clock
 from gateway.server.custody import Custody
 from gateway.server.events import Events
-from gateway.server.origin import caller_of
 from gateway.server.records import Records
 from gateway.server.submission import Submission
 from gateway.telemetry.metrics import Metrics
@@ -64,18 +64,17 @@ class Keeping:
         self._looking: asyncio.Task[None] | None = None
         self._show()
 
-    def calls(self, config: Config) -> Asynchronous:
+    def calls(self, config: Config, callers: Callers) -> Asynchronous:
         """The calls about batches on record, under one configuration."""
         base, settings = config.batch.path, config.async_
         records = Records(self._ledger, self._sealer, self._names, self._clock, retention_s=settings.retention)
-        origins, identity_names = wiring.origins(config.listen), wiring.identity_names(config)
         custody = Custody(
             self._ledger,
             records,
             Submission(wiring.submission_settings(settings), self._ledger, self._sealer, self._names, self._clock),
             self._names,
             self._clock,
-            lambda request: caller_of(request, origins, identity_names),
+            callers.known,
         )
         return Asynchronous(custody, Events(records, self._clock, base, watchers_max=_WATCHERS_MAX), base=base)
 

@@ -8,6 +8,10 @@ body         the body of one request as it comes
 request      one request, as every room behind the front door sees it
 patience     how long a caller may be slow
 edge         the front door: what every request must obey, and which way it goes
+callers      who sent a request: by fields, by a verified token, by a forwarded certificate
+tokens       signed tokens, verified and remembered
+key_set      the public keys of their issuer
+client_cert  who a forwarded certificate is of (pure)
 origin       where a request came from, and whom to believe about it
 answer       answers written as bytes, exactly as given
 problem      refusals as problem+json, and the page behind each problem type

@@ -265,7 +265,7 @@ class Batches:
     async def _limits(self, request: Request) -> Answer:
         if request.method not in ("GET", "HEAD"):
             raise GatewayError("method-not-allowed", headers={"Allow": "GET, HEAD"})
-        readings = await self._admission.readings(self._in_place.caller_of(request))
+        readings = await self._admission.readings(self._settings.run.callers.known(request))
         settings = self._settings
         figures = {
             "operationsMax": settings.envelope.operations_max,

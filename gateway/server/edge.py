@@ -31,16 +31,21 @@ class Vendor(Protocol):
 
 
 class Rooms:
-    """Where requests go under one configuration: to the `vendor_of` them, below `base` to `batches`, else `forward`."""
+    """Where requests go under one configuration: to the `vendor_of` them, below `base` to `batches`, else `forward`.
+
+    `ready` is awaited before a batch is answered: who sent it can be told afterwards.
+    """
 
     def __init__(
         self,
         base: str,
+        ready: Callable[[Request], Awaitable[None]],
         vendor_of: Callable[[Request], Vendor | None],
         batches: Serve,
         forward: Serve,
         logger: structlog.typing.FilteringBoundLogger,
     ) -> None:
+        self.ready = ready
         self.vendor_of = vendor_of
         self.base = base
         self.under_base = base + "/"
@@ -94,6 +99,8 @@ class Edge:
             checked(request)
             if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
                 raise GatewayError("loop-detected")
+            if vendor is not None or serve is not rooms.forward:
+                await rooms.ready(request)
             answer = None if vendor is None else await vendor(request, path, self._is_draining)
             if answer is None:
                 refuse = self.refuse

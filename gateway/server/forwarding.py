@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
-from gateway.admission import Admission, Caller, identity_of
+from gateway.admission import ANONYMOUS, Admission, Caller
 from gateway.batch.model import Failure, Operation
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
@@ -18,6 +18,7 @@ from gateway.errors import GatewayError
 from gateway.limiter.http import rate_limit_headers
 from gateway.server.access import Access
 from gateway.server.answer import Answer, date_field, head, send
+from gateway.server.callers import Callers
 from gateway.server.connection import call_endless
 from gateway.server.origin import Origins
 from gateway.server.request import Request
@@ -37,12 +38,13 @@ _NOTHING: frozenset[bytes] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class ForwardingSettings:
-    """`identity_names`: the lower-case fields that tell callers apart, for the buckets.
+    """`asks_who`: some bucket is a caller's own, so that it matters who that is.
 
     `buffer_bytes_max`: how much of a body is here before the upstream hears of the request.
     """
 
-    identity_names: frozenset[bytes]
+    callers: Callers
+    asks_who: bool
     counts: bool
     via: bytes
     origins: Origins
@@ -76,6 +78,7 @@ class Forwarding:
             raise
         said = self._settings.origins.vouched(request, self._settings.via)
         forwarding = _Forwarded(request, self._upstreams[route.upstream], route, said, is_last)
+        forwarding.fields = self._settings.origins.fields_of(request)
         forwarding.waited_s, forwarding.limits = waited_s, [(n.encode(), v.encode()) for n, v in limits.items()]
         slug = None
         status = 499  # the caller went away
@@ -107,8 +110,11 @@ class Forwarding:
         own = self._admission.route_of(request.method, target)
         if not self._settings.counts:
             return own, {}
-        fields = request.fields
-        caller = Caller(identity_of(fields, self._settings.identity_names), ip, fields)
+        identity, callers = ANONYMOUS, self._settings.callers
+        if self._settings.asks_who:
+            await callers.ready(request)
+            identity = callers.identity_of(request)
+        caller = Caller(identity, ip, request.fields)
         lone = Operation("", request.method, target)
         timeout_s = self._upstreams[own.upstream].timeout_s if own.timeout_s is None else own.timeout_s
         wait_max_us = int(timeout_s * 1_000_000) if self._waiting < _WAITING_MAX else 0
@@ -145,6 +151,7 @@ class _Forwarded:
         self.waited_s = 0.0
         self._has_begun = False  # our answer has
         self.limits: RawFields = ()  # what the buckets say
+        self.fields: RawFields = request.fields
         self._timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
 
     async def run(self, buffer_bytes_max: int) -> Answer:
@@ -168,7 +175,7 @@ class _Forwarded:
         """The exchange whose request begins with the head and with what there is of the body."""
         request, route, upload = self._request, self._route, self._upload
         host = str(self._pool.address).encode()
-        start = _request_head(request, self._said, host, chunked=upload.chunked)
+        start = _request_head(request, self.fields, self._said, host, chunked=upload.chunked)
         return StreamedExchange(
             method=request.method,
             request=start + begun,
@@ -264,11 +271,11 @@ class _Forwarded:
             self._request.transport.abort()
 
 
-def _request_head(request: Request, said: RawFields, default_host: bytes, *, chunked: bool) -> bytes:
+def _request_head(request: Request, fields: RawFields, said: RawFields, default_host: bytes, *, chunked: bool) -> bytes:
     """The request's head for the upstream. Our own fields come last, after what the caller could have meant by them."""
     host = request.headers.get("Host")
     keep = (_TUNNELLED if request.upgrades else _NOTHING) | (_TRAILED if chunked else _NOTHING)
-    kept = requested(request.fields, keep=keep)
+    kept = requested(fields, keep=keep)
     if host is None:  # HTTP/1.0 may come without; HTTP/1.1 may not go without (RFC 9112 3.2)
         kept.insert(0, (b"Host", default_host))
     lines = rendered([*kept, *said])

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
-from gateway.admission import Admission, Admitted, Caller
+from gateway.admission import Admission, Admitted
 from gateway.batch.coalescing import twins_of
 from gateway.batch.model import Batch, Outcome
 from gateway.batch.validation import VIOLATIONS_MAX, Rules
@@ -20,10 +20,11 @@ from gateway.limiter.http import rate_limit_headers
 from gateway.plan import Plan
 from gateway.replay.replay import Replay
 from gateway.server.access import Access, Served
+from gateway.server.callers import Callers
 from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of
 from gateway.server.in_flight import InFlight
-from gateway.server.origin import Origins, caller_of
+from gateway.server.origin import Origins
 from gateway.server.request import Request
 from gateway.upstream.request import RequestWriter
 
@@ -43,7 +44,7 @@ class RunSettings:
     coalesces: bool
     sync_timeout_s: float
     answers_bytes_max: int
-    identity_names: frozenset[bytes]
+    callers: Callers
     via: bytes
     origins: Origins
     default_host: bytes
@@ -68,14 +69,13 @@ class InPlace:
         self._access = access
         self._in_flight = InFlight(settings.in_flight_max, settings.in_flight_of_caller_max)
 
-    def caller_of(self, request: Request) -> Caller:
-        return caller_of(request, self._settings.origins, self._settings.identity_names)
-
     @contextmanager
     def on_record(self, request: Request, dialect: str) -> Iterator[Served]:
         """One envelope while it is served; a refusal and a caller who has gone are counted and logged."""
-        served = Served(secrets.token_hex(16), dialect, self.caller_of(request))
+        callers = self._settings.callers
+        served = Served(secrets.token_hex(16), dialect, callers.of(request))
         try:
+            callers.check(served.caller)
             yield served
         except GatewayError as error:
             error.request_id = request_id_of(request, served.batch_id)  # what the log line says, the answer says
@@ -127,7 +127,9 @@ class InPlace:
         """`rules` judge what references bring; after `wait_s` nothing starts, and what was sent has its time."""
         settings = self._settings
         said = settings.origins.vouched(request, settings.via)
-        writer = RequestWriter(request.fields, said, served.batch_id, secrets.token_bytes(24), settings.default_host)
+        writer = RequestWriter(
+            served.caller.fields, said, served.batch_id, secrets.token_bytes(24), settings.default_host
+        )
         now_s = asyncio.get_running_loop().time()
         return Plan(
             batch,

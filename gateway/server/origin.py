@@ -12,9 +12,8 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from gateway.admission import Caller, identity_of
 from gateway.server.request import Request
-from gateway.upstream.headers import TOLD_BY_PROXIES, via_of, vouched
+from gateway.upstream.headers import TOLD_BY_PROXIES, RawFields, via_of, vouched
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -26,10 +25,12 @@ _JUDGED_MAX = 4096
 
 
 class Origins:
-    """Tells where requests come from. `trusted`: the networks of proxies whose word counts."""
+    """Tells where requests come from. `trusted`: the networks of proxies whose word counts; `theirs`: lower-case names
+    of fields that only they may send, in that spelling alone."""
 
-    def __init__(self, trusted: Sequence[Network] = ()) -> None:
+    def __init__(self, trusted: Sequence[Network] = (), theirs: frozenset[bytes] = frozenset()) -> None:
         self._trusted = tuple(trusted)
+        self._theirs = theirs
         self._is_trusted = lru_cache(_JUDGED_MAX)(self._judged)
 
     def ip_of(self, request: Request) -> str:
@@ -47,12 +48,26 @@ class Origins:
                 break
         return ip
 
+    def is_trusted(self, request: Request) -> bool:
+        """Whether the peer is a proxy whose word counts."""
+        return bool(self._trusted) and self._is_trusted(request.remote or "")
+
+    def fields_of(self, request: Request) -> RawFields:
+        """The request's fields, without those that the peer may not send. An underscore is a hyphen to CGI and WSGI."""
+        fields, theirs = request.fields, self._theirs
+        if not theirs:
+            return fields
+        allowed = theirs if self.is_trusted(request) else frozenset[bytes]()
+        return [
+            field for field in fields if (name := field[0].lower()) in allowed or name.replace(b"_", b"-") not in theirs
+        ]
+
     def vouched(self, request: Request, via: bytes) -> list[tuple[bytes, bytes]]:
         """The fields by which the upstream is told."""
         peer, scheme, host = request.remote or "", "http", self.host_of(request)
         chain, told = [peer], list[tuple[bytes, bytes]]()
         real_ip = self.ip_of(request) if _REAL_IP in request.headers else None
-        if self._trusted and self._is_trusted(peer):
+        if self.is_trusted(request):
             chain = [*_chain(request), peer]
             scheme = _single(request, "X-Forwarded-Proto", _SCHEME) or scheme
             told = [field for field in request.fields if field[0].lower() in TOLD_BY_PROXIES]
@@ -67,7 +82,7 @@ class Origins:
     def host_of(self, request: Request) -> str | None:
         """Whom the caller asked; None where an HTTP/1.0 caller does not say."""
         host = request.headers.get("Host")
-        if self._trusted and self._is_trusted(request.remote or ""):
+        if self.is_trusted(request):
             return _single(request, "X-Forwarded-Host", _HOST) or host
         return host
 
@@ -77,18 +92,11 @@ class Origins:
         return "" if host is None else f"{self._scheme_of(request)}://{host}"
 
     def _scheme_of(self, request: Request) -> str:
-        trusted = bool(self._trusted) and self._is_trusted(request.remote or "")
-        return (_single(request, "X-Forwarded-Proto", _SCHEME) if trusted else None) or "http"
+        return (_single(request, "X-Forwarded-Proto", _SCHEME) if self.is_trusted(request) else None) or "http"
 
     def _judged(self, ip: str) -> bool:
         address = _address(ip)
         return address is not None and any(address in network for network in self._trusted)
-
-
-def caller_of(request: Request, origins: Origins, identity_names: frozenset[bytes]) -> Caller:
-    """Who sent the request."""
-    fields = request.fields
-    return Caller(identity_of(fields, identity_names), origins.ip_of(request), fields)
 
 
 def _chain(request: Request) -> list[str]:

@@ -117,7 +117,7 @@ def _label(batch: Batch) -> Mapping[str, str]:
 
 def _context(batch: Batch, request: Request, caller: Caller) -> Context:
     return Context(
-        [(bytes(name), bytes(value)) for name, value in request.fields],
+        [(bytes(name), bytes(value)) for name, value in caller.fields],
         caller.identity,
         caller.ip,
         on_failure=batch.on_failure,

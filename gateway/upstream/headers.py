@@ -45,11 +45,14 @@ _FORWARDED_PREFIX = b"x-forwarded-"
 _NOT_REQUESTED = HOP_BY_HOP | VOUCHED
 _NEVER_RESPELLED = _NOT_REQUESTED | {b"content-length", b"host"}
 _NOT_INHERITED = HOP_BY_HOP | VOUCHED | _ABOUT_THE_ENVELOPE | {b"traceparent"}
+_CERTIFICATE = frozenset({b"client-cert", b"client-cert-chain"})  # RFC 9440: what a proxy says of the whole connection
 CREDENTIALS = frozenset({b"authorization", b"cookie"})
 # RFC 9110 6.5.1: what must be known before the body. Merged into a head, it would be another request.
-_NOT_TRAILING = _NEVER_RESPELLED | CREDENTIALS | {b"content-encoding", b"content-range", b"content-type", b"expect"}
+_NOT_TRAILING = (
+    _NEVER_RESPELLED | CREDENTIALS | _CERTIFICATE | {b"content-encoding", b"content-range", b"content-type", b"expect"}
+)
 # In an operation these are framing, or belong to the gateway.
-_NOT_IN_AN_OPERATION = HOP_BY_HOP | VOUCHED | {b"host", b"content-length", b"expect"}
+_NOT_IN_AN_OPERATION = HOP_BY_HOP | VOUCHED | _CERTIFICATE | {b"host", b"content-length", b"expect"}
 
 _GATEWAY = re.compile(rb"1\.1 batch-gateway \([0-9a-f]{8}\)")  # what each adds to Via
 

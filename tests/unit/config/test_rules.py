@@ -33,6 +33,16 @@ _UPSTREAM = "upstream: {url: http://a}\n"
          "2:17: async.worker: false needs a ledger in Redis: nobody else can work off this one"),
         ("replay: {store: 'redis://r'}", "2:17: replay.store: needs async.key, the same in every replica: keys are"
                                          " named and sealed with it"),
+        ("identity: {client_cert: {}}", "2:25: identity.client_cert: needs listen.trusted_proxies: nobody"
+                                        " else's word about a certificate counts"),
+        ("identity: {jwt: {issuer: i, audience: [a]}}", "2:17: identity.jwt: give either keys_url or keys_file"),
+        ("identity: {jwt: {issuer: i, audience: [a], keys_file: /no/such.json}}",
+         "2:55: identity.jwt.keys_file: no such file"),
+        ("identity: {jwt: {issuer: i, audience: [], keys_url: https://a}}",
+         "2:39: identity.jwt.audience: must name at least one"),
+        ("identity: {jwt: {issuer: i, audience: [a], keys_url: 'https://u:p@a'}}",
+         "2:54: identity.jwt.keys_url: must be a URL such as https://idp.example/.well-known/jwks.json, without a"
+         " password"),
         ("upstreams: {default: {url: http://a}}",
          "2:12: upstreams: give either upstream or upstreams; move the single one to upstreams.default"),
     ],

@@ -13,7 +13,7 @@ from jsonschema import Draft7Validator  # type: ignore[import-untyped]  # ships 
 from gateway.config import ConfigError, json_schema, load
 
 _FILE = Path(__file__).parents[3] / "config" / "gateway.schema.json"
-_WITHOUT_DEFAULT = {"url", "path", "name", "key", "rate", "burst"}
+_WITHOUT_DEFAULT = {"url", "path", "name", "key", "rate", "burst", "issuer", "audience"}
 
 
 def _keys(schema: object) -> Iterator[tuple[str, dict[str, object]]]:
