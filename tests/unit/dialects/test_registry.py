@@ -25,11 +25,8 @@ def test_a_dialect_that_answers_later_is_made_of_its_settings_and_limits() -> No
         section = at(("dialects", name))
         assert isinstance(section, Keys)
 
-        assert set(inspect.signature(make).parameters) | {"operations_max", "body_max"} == {
-            *section.each,
-            "rules",
-            "limits",
-        }
+        limits = {"rules", "depth_max", "nodes_max"}
+        assert set(inspect.signature(make).parameters) == {*section.each} | limits
 
 
 def test_no_dialect_is_spoken_unless_its_section_stands() -> None:
