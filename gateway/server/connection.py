@@ -44,7 +44,7 @@ class CallerConnection(asyncio.Protocol):
         self._take: Callable[[bytes], None] | None = None  # bytes of another protocol
         self._due_s = 0.0  # for a head, the next request, or what is unwanted; 0: nothing is due
         self._awaits_head = False
-        self._reading_paused = self.writing_paused = False
+        self._reading_paused = self._reads_on = self.writing_paused = False
         self._writable: asyncio.Future[None] | None = None
         self.received_bytes = self.written_bytes = 0
         self.answering: Request | None = None
@@ -94,11 +94,19 @@ class CallerConnection(asyncio.Protocol):
             self._serve()
         self.pace()
 
+    def _read_on(self) -> None:
+        self._reads_on = False
+        if self.transport is not None:
+            self.data_received(b"")
+
     # What the rooms behind call.
 
     def pace(self) -> None:
-        """Stop reading what nobody takes, and go on once it was taken."""
+        """Stop reading what nobody takes, and go on once it was taken. What takes long is read in several turns."""
         is_full = self._reader.is_full
+        if is_full and self._reader.has_more and not self._reads_on:
+            self._reads_on = True
+            self._loop.call_soon(self._read_on)
         if is_full is not self._reading_paused and self.transport is not None and not self.transport.is_closing():
             self._reading_paused = is_full
             if is_full:

@@ -3,6 +3,7 @@
 - One rule tells a body from what follows it (`heads`); chunk extensions are read over and dropped.
 - The next head is judged once the request before it was answered; until then its bytes wait, and the caller's
   connection is not read where they are more than `AHEAD_BYTES_MAX`, or where a body's reader lags.
+- At most `CHUNKS_MAX` chunks are read in one go: 256 KiB in chunks of one byte would hold the loop for 100 ms.
 - Where framing breaks, nothing behind it is ever read.
 """
 
@@ -15,17 +16,19 @@ from gateway.server.heads import CHUNKED, Head, Heads
 
 AHEAD_BYTES_MAX = 64 * 1024
 CHUNK_LINE_BYTES_MAX = 4096
+CHUNKS_MAX = 1024  # one takes 1 to 3 µs
 
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})(?:;[\t -~\x80-\xff]*)?")
 _CHUNK_LINE_BEGUN = re.compile(rb"(?:[0-9a-fA-F]{1,15}(?:;[\t -~\x80-\xff]*)?\r?)?")
 
 
 class RequestReader:
-    """`pace` is called when `is_full` may have changed. `is_broken`: nothing more is read of this connection."""
+    """`pace` is called when `is_full` may have changed. `is_broken`: nothing more is read of this connection.
+    `has_more`: there is enough here for another go, which `feed(b"")` is."""
 
     __slots__ = (
         "_at", "_body", "_data", "_ends_chunk", "_heads", "_in_trailers", "_is_chunked", "_judged", "_left", "_pace",
-        "is_broken",
+        "has_more", "is_broken",
     )  # fmt: skip
 
     def __init__(self, heads: Heads, pace: Callable[[], None]) -> None:
@@ -37,7 +40,7 @@ class RequestReader:
         self._body: Body | None = None
         self._left = 0  # of the body, or of the chunk
         self._is_chunked = self._in_trailers = self._ends_chunk = False
-        self.is_broken = False
+        self.is_broken = self.has_more = False
 
     @property
     def waiting_bytes(self) -> int:
@@ -48,7 +51,9 @@ class RequestReader:
     def is_full(self) -> bool:
         """Whether no more shall come for now."""
         body = self._body
-        return body.is_full if body is not None else len(self._data) - self._at > AHEAD_BYTES_MAX
+        if body is not None:
+            return self.has_more or body.is_full
+        return len(self._data) - self._at > AHEAD_BYTES_MAX
 
     def feed(self, data: bytes) -> None:
         """What came. A body that is being read takes its part of it."""
@@ -98,6 +103,7 @@ class RequestReader:
 
     def _read_body(self, body: Body) -> None:
         """Hand what came of the body to its reader."""
+        self.has_more = False
         try:
             if self._is_chunked:
                 pieces: list[bytes] = []
@@ -129,6 +135,9 @@ class RequestReader:
                 if self._left:
                     return False
                 self._ends_chunk = True
+                if len(pieces) == CHUNKS_MAX:
+                    self.has_more = True
+                    return False
             data, at = self._data, self._at
             if self._ends_chunk:
                 if not data.startswith(b"\r\n", at):

@@ -1,0 +1,321 @@
+"""A caller's bytes into requests: however they are cut, the same requests; and limits that hold exactly."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import GatewayError
+from gateway.server import reading
+from gateway.server.body import NO_BODY, Body
+from gateway.server.heads import Head, HeadLimits, Heads
+from gateway.server.reading import AHEAD_BYTES_MAX, CHUNKS_MAX, RequestReader
+from tests.integration.edge import generated
+from tests.strategies import LAW
+
+LIMITS = HeadLimits(line_bytes_max=8192, field_bytes_max=16384, fields_max=256, head_bytes_max=65536)
+GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+CHUNKED = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+class Read(NamedTuple):
+    """One request as it was read. `ended`: its body is whole; None where its framing broke."""
+
+    head: tuple[object, ...]
+    body: bytes
+    ended: bool | None
+    trailers: tuple[tuple[bytes, bytes], ...]
+
+    @property
+    def target(self) -> object:
+        return self.head[1]
+
+
+class Caller:
+    """One connection, without a socket: what is fed, and what was read of it. Each request is served at once."""
+
+    def __init__(self) -> None:
+        self.reader = RequestReader(Heads(LIMITS), lambda: None)
+        self.problem: str | None = None
+        self.tail: bytes | None = None  # what came behind an upgrade
+        self._taken: list[tuple[Head, Body]] = []
+
+    def feed(self, data: bytes) -> int:
+        """As much as there is of it; in how many goes."""
+        self.feed_once(data)
+        goes = 1
+        while self.reader.has_more:
+            self.feed_once(b"")
+            goes += 1
+        return goes
+
+    def feed_once(self, data: bytes) -> None:
+        self.reader.feed(data)
+        try:
+            while self.tail is None and (head := self.reader.head()) is not None:
+                self._taken.append((head, self.reader.body(head)))
+                if head.upgrades and self.content.has_come:
+                    self.tail = b""
+        except GatewayError as error:
+            self.problem = error.problem.slug
+        if self.tail is not None:
+            self.tail += self.reader.rest()
+
+    @property
+    def requests(self) -> list[Read]:
+        return [_read(head, content) for head, content in self._taken]
+
+    @property
+    def content(self) -> Body:
+        """The body of the last request."""
+        return self._taken[-1][1]
+
+
+def _read(head: Head, content: Body) -> Read:
+    said = (head.method, head.target, head.version, head.headers.fields, head.length, head.keep_alive, head.upgrades)
+    if content is NO_BODY:
+        return Read(said, b"", True, ())
+    if content.error is not None:
+        return Read(said, b"", None, ())
+    return Read(said, content.taken(), content.has_come, tuple(content.trailers))
+
+
+def read(data: bytes, places: Sequence[int] = ()) -> tuple[list[Read], str | None, bytes]:
+    """All that is read of `data`, cut at `places`: requests, the problem behind them, and the tail of an upgrade."""
+    caller = Caller()
+    cuts = sorted({place % (len(data) + 1) for place in places})
+    for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
+        caller.feed(data[start:end])
+    return caller.requests, caller.problem, caller.tail or b""
+
+
+seeds = st.integers(0, 100_000)
+cuts = st.lists(st.integers(0, 1 << 20), max_size=12)
+
+
+def legal(seed: int) -> bytes:
+    """A request that is made from a seed."""
+    return generated.request(seed).data
+
+
+@LAW
+@given(st.lists(seeds, min_size=1, max_size=4), cuts)
+def test_however_requests_are_cut_they_are_the_same(numbers: list[int], places: list[int]) -> None:
+    data = b"".join(map(legal, numbers))
+    requests, problem, tail = read(data, places)
+
+    assert (requests, problem, tail) == read(data)
+    assert problem is None
+    assert requests == [request for number in numbers for request in read(legal(number))[0]]
+    assert all(request.ended for request in requests)
+
+
+@LAW
+@given(seeds, st.binary(min_size=1, max_size=3), st.integers(0, 1 << 20), st.booleans(), cuts)
+def test_however_broken_requests_are_cut_they_are_read_or_refused_alike(
+    number: int, wrong: bytes, place: int, instead: bool, places: list[int]
+) -> None:
+    good = legal(number)
+    place %= len(good)
+    data = good[:place] + wrong + good[place + (len(wrong) if instead else 0) :] + GET
+
+    cut, whole = read(data, places), read(data)
+
+    assert cut[0] == whole[0]
+    assert (cut[1] is None, cut[2]) == (whole[1] is None, whole[2])
+
+
+@LAW
+@given(st.binary(max_size=64) | st.text("GET /x HTTP1.\r\n:aH0;", max_size=64).map(str.encode), cuts)
+def test_no_bytes_break_the_reader(data: bytes, places: list[int]) -> None:
+    read(data, places)
+    read(CHUNKED + data, places)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_byte_at_a_time_is_read_like_all_at_once(size: int) -> None:
+    data = legal(4) + CHUNKED + b"1;a=b\r\nx\r\n0\r\nX-Sum: 1\r\n\r\n" + GET
+
+    assert read(data, list(range(0, len(data), size))) == read(data)
+
+
+# Bodies.
+
+
+def body_of(data: bytes) -> Read:
+    (request,), problem, _ = read(data)
+    assert problem is None
+    return request
+
+
+@pytest.mark.parametrize(
+    ("written", "body"),
+    [
+        (b"0\r\n\r\n", b""),
+        (b"1\r\na\r\n0\r\n\r\n", b"a"),
+        (b"00A\r\n0123456789\r\n0\r\n\r\n", b"0123456789"),
+        (b'2;a=b;c="d e"\r\n\r\n\r\n000;x\r\n\r\n', b"\r\n"),
+    ],
+)
+def test_chunks_are_put_together(written: bytes, body: bytes) -> None:
+    assert body_of(CHUNKED + written)[1:] == (body, True, ())
+
+
+def test_trailers_are_the_bodys_and_nobody_elses() -> None:
+    data = CHUNKED + b"0\r\nX-A: 1\r\nx-a:2\r\n\r\n"
+
+    assert body_of(data).trailers == ((b"X-A", b"1"), (b"x-a", b"2"))
+    assert read(data + GET)[0][1:] == read(GET)[0]
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        b"1 \r\na\r\n", b" 1\r\na\r\n", b"0x1\r\na\r\n", b"+1\r\na\r\n", b"-1\r\na\r\n", b"g\r\n", b"\r\n", b"1\na\n",
+        b"1\r\nab\r\n", b"1\r\na\n", b"1\r\na\rb", b"1;\x00\r\na\r\n", b"1;a\nb\r\na\r\n", b"1" * 16 + b"\r\n",
+        b"0\r\nX-A : 1\r\n\r\n", b"0\r\n X-A: 1\r\n\r\n", b"0\r\nX-A\r\n\r\n", b"0\r\nX-A: \x00\r\n\r\n",
+        b"1;" + b"a" * reading.CHUNK_LINE_BYTES_MAX, b"0\r\n" + b"X-A: 1\r\n" * 257 + b"\r\n",
+        b"0\r\nX-A: " + b"a" * 65537,
+    ],
+)  # fmt: skip
+def test_a_body_that_is_framed_wrongly_breaks_and_nothing_behind_it_is_read(written: bytes) -> None:
+    caller = Caller()
+
+    caller.feed(CHUNKED + written)
+    caller.feed(GET)
+
+    assert [request.ended for request in caller.requests] == [None]
+    assert caller.reader.is_broken
+    assert caller.reader.waiting_bytes == 0
+
+
+def test_the_longest_chunk_line_is_taken() -> None:
+    line = b"1;" + b"a" * (reading.CHUNK_LINE_BYTES_MAX - 2)
+
+    assert body_of(CHUNKED + line + b"\r\nx\r\n0\r\n\r\n").body == b"x"
+
+
+def test_as_many_trailers_as_fields_are_taken() -> None:
+    assert len(body_of(CHUNKED + b"0\r\n" + b"X-A: 1\r\n" * 256 + b"\r\n").trailers) == 256
+
+
+def test_what_was_read_of_a_body_can_be_given_back() -> None:
+    caller = Caller()
+    caller.feed(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
+    body = caller.content
+    first = body.taken()
+    body.give_back(first)
+    body.give_back(b"")
+    caller.feed(b"cde")
+
+    assert (first, body.taken(), body.is_read) == (b"ab", b"abcde", True)
+
+
+# One go.
+
+
+def test_many_small_chunks_are_read_in_several_goes_in_which_no_more_may_come() -> None:
+    caller = Caller()
+
+    caller.feed_once(CHUNKED + b"1\r\na\r\n" * (3 * CHUNKS_MAX) + b"0\r\n\r\n" + GET)
+    was_full = caller.reader.is_full
+    goes = 1 + caller.feed(b"")
+
+    first, second = caller.requests
+    assert (first.body, first.ended, second.target) == (b"a" * 3 * CHUNKS_MAX, True, "/x")
+    assert (goes, was_full, caller.reader.is_full) == (4, True, False)
+
+
+def test_chunks_that_fit_are_read_in_one_go() -> None:
+    caller = Caller()
+
+    caller.feed_once(CHUNKED + b"1\r\na\r\n" * (CHUNKS_MAX - 1) + b"0\r\n\r\n")
+
+    assert not caller.reader.has_more
+    assert caller.requests[0].ended
+
+
+def test_a_caller_who_breaks_off_behind_many_chunks_has_nothing_more_to_say() -> None:
+    caller = Caller()
+
+    caller.feed_once(CHUNKED + b"1\r\na\r\n" * CHUNKS_MAX + b"evil")
+    assert caller.reader.has_more
+    caller.feed_once(b"")
+
+    assert (caller.reader.is_broken, caller.reader.has_more) == (True, False)
+
+
+# Requests behind each other.
+
+
+def test_requests_behind_one_that_is_served_wait_unread_and_not_without_end() -> None:
+    reader = RequestReader(Heads(LIMITS), lambda: None)
+
+    reader.feed(GET + b"G" * AHEAD_BYTES_MAX)
+    first = reader.head()
+    full = []
+    for _ in range(2):
+        full.append(reader.is_full)
+        reader.feed(b"G")
+
+    assert first is not None
+    assert reader.body(first) is NO_BODY
+    assert (full, reader.waiting_bytes) == ([False, True], AHEAD_BYTES_MAX + 2)
+
+
+def test_a_body_that_nobody_reads_stops_its_caller() -> None:
+    caller = Caller()
+    caller.feed(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n")
+
+    caller.feed(b"a" * (1 << 20))
+    was_full = caller.reader.is_full
+    caller.content.taken()
+
+    assert (was_full, caller.reader.is_full) == (True, False)
+
+
+def test_no_head_is_read_while_a_body_comes() -> None:
+    caller = Caller()
+
+    caller.feed(CHUNKED + b"1\r\na\r\n")
+
+    assert caller.reader.head() is None
+
+
+def test_a_problem_comes_behind_the_requests_before_it_and_once() -> None:
+    requests, problem, _ = read(GET + b"GET /\x00 HTTP/1.1\r\n\r\n" + GET)
+
+    assert (len(requests), problem) == (1, "bad-target")
+
+
+def test_empty_lines_before_a_request_are_nothing() -> None:
+    caller = Caller()
+
+    waiting = []
+    for piece in (b"\r\n\r\n", b"\r\n" + GET[:5], GET[5:]):
+        caller.feed(piece)
+        waiting.append(caller.reader.waiting_bytes)
+
+    assert waiting == [0, 5, 0]
+    assert len(caller.requests) == 1
+
+
+def test_what_comes_behind_an_upgrade_is_no_request() -> None:
+    upgrade = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+    caller = Caller()
+
+    caller.feed(upgrade + b"\x81\x00fra")
+    caller.feed(b"mes")
+
+    assert caller.tail == b"\x81\x00frames"
+    assert [request.target for request in caller.requests] == ["/ws"]
+
+
+def test_a_body_stands_before_the_upgrade() -> None:
+    upgrade = b"POST /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: WebSocket\r\nContent-Length: 2\r\n\r\n"
+
+    (request,), problem, tail = read(upgrade + b"abframes")
+
+    assert (request.body, problem, tail) == (b"ab", None, b"frames")
