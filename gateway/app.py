@@ -17,7 +17,7 @@ from gateway.lifecycle import report
 from gateway.lifecycle.counting import counting
 from gateway.lifecycle.drain import Drain, Listening, Timings
 from gateway.lifecycle.generation import Generation, Generations, Lasting
-from gateway.lifecycle.keyring import replay_of
+from gateway.lifecycle.keyring import keyring_of
 from gateway.lifecycle.reload import Applied, Reloader
 from gateway.server.connection import Handler
 from gateway.server.edge import Edge
@@ -45,9 +45,9 @@ class App:
         self._metrics = Metrics(VERSION)
         via = f"1.1 batch-gateway ({token_hex(4)})".encode()
         self._counting = counting(config.limiter, loop, self._metrics, lambda: self.logger)
-        self._lasting = Lasting(
-            loop, self._metrics, self._counting.limiter, via, replay=replay_of(config, self._metrics)
-        )
+        self._keyring = keyring_of(config, self._metrics, lambda: self.logger)
+        replay = None if self._keyring is None else self._keyring.replay
+        self._lasting = Lasting(loop, self._metrics, self._counting.limiter, via, replay=replay)
         self._generations = Generations(Generation(loaded, self._lasting))
         self._edge = Edge(self._generations.current.rooms, via=via)
         self._reloader = Reloader(
@@ -112,6 +112,8 @@ class App:
 
         `works`: whether this process runs them, too.
         """
+        if self._keyring is not None:
+            self._keyring.start()
         place = wiring.ledger_place(self._loaded.config.async_, os.environ)
         if place is None:
             return
@@ -173,6 +175,7 @@ class App:
         return AdminSettings(
             registry=self._metrics.registry,
             ready={"listening": lambda: bool(self._servers), "not draining": lambda: not self._edge.draining},
+            aside=lambda: report.troubles({"ledger": self._lasting.keeping, "idempotency keys": self._keyring}),
             wrong=lambda: report.wrong(reloader.last),
             config=lambda: report.config_page(self._loaded, reloader.last),
             info=self._info,

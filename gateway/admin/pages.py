@@ -29,7 +29,8 @@ Check = Callable[[], bool]
 
 @dataclass(frozen=True, slots=True)
 class AdminSettings:
-    """`ready` holds checks of readiness; `wrong` lists what else is wrong now; `config` and `info` give texts.
+    """`ready` holds checks of readiness; `aside` what it does not depend on, each with its trouble, empty without one;
+    `wrong` lists what else is wrong now; `config` and `info` give texts.
 
     `drain` and `reload` say whether they succeeded, and in which words. `report` logs a defect of a page; `base` is the
     batch prefix, under which problems are explained. What a reload may change is asked for each time.
@@ -37,6 +38,7 @@ class AdminSettings:
 
     registry: CollectorRegistry
     ready: Mapping[str, Check]
+    aside: Callable[[], Mapping[str, str]]
     config: Callable[[], str]
     info: Callable[[], Mapping[str, object]]
     drain: Callable[[], Awaitable[tuple[bool, str]]]
@@ -113,6 +115,10 @@ class AdminPages:
         lines = [
             f"[{'+' if passed else '-'}] {name} {'ok' if passed else 'failed'}\n" for name, passed in checks.items()
         ]
+        lines += [
+            f"[-] {name}: {trouble} (readiness does not depend on it)\n" if trouble else f"[+] {name} ok\n"
+            for name, trouble in self._settings.aside().items()
+        ]
         last = "ready\n" if ready else "not ready\n"
         verbose = "verbose" in request.query_string or not ready
         body = "".join([*lines, last]) if verbose else last
@@ -133,6 +139,7 @@ class AdminPages:
         links = [*self._open, *(path for path in self._guarded if path != "/")]
         doers = [f"POST {path}" for path in self._done]
         wrong = [f"{name} failed" for name, check in self._settings.ready.items() if not check()]
+        wrong += [f"{name}: {trouble}" for name, trouble in self._settings.aside().items() if trouble]
         wrong += self._settings.wrong()
         if "text/html" not in request.headers.get("Accept", ""):
             body = msgspec.json.encode({"links": [*links, *doers], "wrongNow": wrong})

@@ -17,7 +17,12 @@ class Metered:
     def __init__(self, ledger: Ledger, seconds: Histogram) -> None:
         self._ledger = ledger
         self._seconds = seconds
-        self.is_up = True
+        self.trouble = ""
+        """Why the last call was not answered."""
+
+    @property
+    def is_up(self) -> bool:
+        return not self.trouble
 
     async def accept(self, batch: NewBatch) -> View:
         return await self._timed("accept", self._ledger.accept(batch))
@@ -47,10 +52,10 @@ class Metered:
         began_s = perf_counter()
         try:
             answer = await asked
-        except LedgerUnavailableError:
-            self.is_up = False
+        except LedgerUnavailableError as error:
+            self.trouble = error.detail
             raise
         finally:
             self._seconds.observe((call,), perf_counter() - began_s)
-        self.is_up = True
+        self.trouble = ""
         return answer

@@ -1,7 +1,7 @@
 """Whether Redis can keep what it acknowledges: asked at the start and every few seconds (PROMISES 1.2, D10).
 
 A server that may evict, that writes no file, whose file could not be written, that is still loading, or that is only a
-replica promises nothing: the ledger then says so, with the cure, and accepts nothing.
+replica promises nothing: the ledger, and the store of idempotency keys, then say so, with the cure, and accept nothing.
 """
 
 import asyncio
@@ -9,7 +9,10 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+from redis.asyncio import RedisCluster
+
 from gateway.ledger.port import LedgerUnavailableError
+from gateway.redis_client import Client
 
 Info = Mapping[str, Any]
 
@@ -18,18 +21,27 @@ _REFUSED_S = 0.5  # and a refusal: calls fail at once meanwhile
 
 
 def objection(info: Info, *, require_durable: bool) -> str | None:
-    """Why a server of this INFO (server, memory, persistence, replication) cannot keep batches; None where it can."""
+    """Why a server of this INFO cannot keep what it is given; None where it can."""
     if info.get("role", "master") != "master":
-        return "Redis is a read-only replica; point the ledger at the primary"
+        return "Redis is a read-only replica; name the primary"
     if int(info.get("loading", 0)):
         return "Redis is loading its data; it comes back by itself"
     if int(info.get("maxmemory", 0)) and info.get("maxmemory_policy") != "noeviction":
-        return f"Redis may evict batches ({info.get('maxmemory_policy')}); set maxmemory-policy noeviction"
+        return f"Redis may evict what it keeps ({info.get('maxmemory_policy')}); set maxmemory-policy noeviction"
     if require_durable and not int(info.get("aof_enabled", 0)):
         return "Redis keeps nothing over a restart; set appendonly yes"
     if int(info.get("aof_enabled", 0)) and info.get("aof_last_write_status", "ok") != "ok":
         return "Redis cannot write its append-only file; look at its disk"
     return None
+
+
+async def infos_of(client: Client) -> Sequence[Info]:
+    """INFO of every primary: server, memory, persistence, replication."""
+    sections = ("server", "memory", "persistence", "replication")
+    if not isinstance(client, RedisCluster):
+        return [await client.info(*sections)]
+    by_node = await client.info(*sections, target_nodes=RedisCluster.PRIMARIES)
+    return [by_node] if "run_id" in by_node else list(by_node.values())
 
 
 class Durability:
@@ -38,7 +50,7 @@ class Durability:
     def __init__(
         self,
         infos: Callable[[], Awaitable[Sequence[Info]]],
-        came_back: Callable[[], Awaitable[None]],
+        came_back: Callable[[], Awaitable[None]] | None = None,
         *,
         require_durable: bool,
     ) -> None:
@@ -84,5 +96,5 @@ class Durability:
     async def _compare(self) -> None:
         runs = frozenset(str(info["run_id"]) for info in self.infos if "run_id" in info)
         known, self._runs = self._runs, runs
-        if known and runs - known:
+        if known and runs - known and self._came_back is not None:
             await self._came_back()

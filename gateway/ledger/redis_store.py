@@ -13,7 +13,7 @@ from redis.asyncio import RedisCluster
 
 from gateway.ledger import keys, redis_records
 from gateway.ledger.port import LedgerUnavailableError
-from gateway.ledger.redis_durability import Durability, Info
+from gateway.ledger.redis_durability import Durability, Info, infos_of
 from gateway.ledger.redis_memory import Memory
 from gateway.ledger.scripts import Scripts
 from gateway.redis_client import Client, close
@@ -109,12 +109,8 @@ class Store:
         return answers
 
     async def _infos(self) -> Sequence[Info]:
-        sections = ("server", "memory", "persistence", "replication")
-        if not isinstance(self._client, RedisCluster):
-            return [await self._scripts.within_deadline(lambda: self._client.info(*sections))]
-        asked = {"target_nodes": RedisCluster.PRIMARIES}
-        by_node = await self._scripts.within_deadline(lambda: self._client.info(*sections, **asked))
-        return [by_node] if "run_id" in by_node else list(by_node.values())
+        infos: Sequence[Info] = await self._scripts.within_deadline(lambda: infos_of(self._client))
+        return infos
 
     async def _came_back(self) -> None:
         """A server was started anew or replaced: compare what it has with what it had acknowledged to this process."""

@@ -94,6 +94,11 @@ class Keeping:
         )
         self._worker.start()
 
+    @property
+    def trouble(self) -> str:
+        """Why the ledger did not answer the last call."""
+        return self._ledger.trouble
+
     async def hand_back(self, timeout_s: float) -> bool:
         """Stop the worker at an operation boundary; True when everything on its way ended in time."""
         worker, self._worker = self._worker, None

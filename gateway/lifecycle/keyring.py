@@ -2,35 +2,63 @@
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import structlog
 
 from gateway import wiring
 from gateway.config import Config
 from gateway.ledger.port import LedgerUnavailableError
 from gateway.replay.port import Keys
 from gateway.replay.replay import Replay, ReplayLimits, Store
+from gateway.replay.watched import Health, Watched
 from gateway.telemetry.metrics import Metrics
+
+Logger = structlog.typing.FilteringBoundLogger
 
 _KEYS_FILE = "replay.db"
 
 
-def replay_of(config: Config, metrics: Metrics) -> Replay | None:
+class Keyring:
+    """The store, open or not; `trouble` says why it cannot be used now."""
+
+    def __init__(self, config: Config, metrics: Metrics, logger: Callable[[], Logger]) -> None:
+        self._is_shared = _place(config, os.environ).url is not None
+        self._health = Health(lambda trouble: _told(trouble, logger()))
+        self.replay = Replay(
+            lambda: self._health.of(_open(config, self._health)),
+            ReplayLimits(config.replay.keep, config.replay.keys_max),
+            lambda count: metrics.replays.add((), count),
+        )
+        metrics.gauge(
+            "replay_up", "1 while the store of idempotency keys can be used, or was never asked.",
+            lambda: float(not self.trouble),
+        )  # fmt: skip
+
+    @property
+    def trouble(self) -> str:
+        return self._health.trouble
+
+    def start(self) -> None:
+        """Look whether a server can be used before anybody needs it; a file is made when it is first used."""
+        if self._is_shared:
+            self.replay.start()
+
+
+def keyring_of(config: Config, metrics: Metrics, logger: Callable[[], Logger]) -> Keyring | None:
     """None where the operator wants no keys kept."""
-    if config.replay.store == "none":
-        return None
-
-    async def open_store() -> Store:
-        return await _open(config)
-
-    return Replay(
-        open_store,
-        ReplayLimits(config.replay.keep, config.replay.keys_max),
-        lambda count: metrics.replays.add((), count),
-    )
+    return None if config.replay.store == "none" else Keyring(config, metrics, logger)
 
 
-async def _open(config: Config) -> Store:
+def _told(trouble: str, logger: Logger) -> None:
+    if trouble:
+        logger.warning("idempotency keys unavailable", reason=trouble, effect="operations with keys are 503")
+    else:
+        logger.info("idempotency keys available")
+
+
+async def _open(config: Config, health: Health) -> Store:
     """Raises `LedgerUnavailableError`."""
     from gateway.ledger.clock import steady_clock  # SQLite, cryptography, redis: only for who uses keys
     from gateway.ledger.state_folder import KEY_BYTES, StateFolderError, master_key
@@ -44,7 +72,7 @@ async def _open(config: Config) -> Store:
         if place.url is not None:
             from gateway.replay.redis import RedisKeys
 
-            keys: Keys = RedisKeys(place.url)
+            keys: Keys = RedisKeys(place.url, require_durable=config.async_.require_durable)
         else:
             from gateway.replay.sqlite import open_keys
 
@@ -57,7 +85,7 @@ async def _open(config: Config) -> Store:
     if secret is None:  # the rules of the configuration refuse that
         raise LedgerUnavailableError("replicas that share idempotency keys need async.key")
     names = Names(secret)
-    return Store(keys, names, Vault(names, settings.answer_max))
+    return Store(Watched(keys, health), names, Vault(names, settings.answer_max))
 
 
 def _place(config: Config, environ: Mapping[str, str]) -> wiring.LedgerPlace:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Protocol
 
 from gateway.config import Loaded, effective
 from gateway.lifecycle.reload import PROBLEMS_SHOWN_MAX, Applied, Last, Refused
@@ -26,6 +27,18 @@ def wrong(last: Last) -> list[str]:
     if isinstance(last.told, Refused):
         return [f"the reload of {_time(last.at_s)} was refused: {each}" for each in _shown(last.told.problems)]
     return [f"{key} has changed and needs a restart" for key in last.told.needs_restart]
+
+
+class Store(Protocol):
+    """What may be in trouble while the gateway is not."""
+
+    @property
+    def trouble(self) -> str: ...
+
+
+def troubles(stores: Mapping[str, Store | None]) -> Mapping[str, str]:
+    """Why each store that there is cannot be used now, empty where it can."""
+    return {name: store.trouble for name, store in stores.items() if store is not None}
 
 
 def facts(last: Last) -> Mapping[str, object]:

@@ -6,6 +6,7 @@ law      what an outcome means for its key (pure)
 kept     an outcome as the sealed bytes that a key keeps
 sqlite   keys of one replica: a file, or memory
 redis    keys shared by replicas, in Redis or Valkey: one Lua script a transition
+watched  a store of keys whose trouble is known
 keyed    the keys of one batch: what is answered at once, and what the others leave on record
 replay   claims the keys of a batch before it runs, and settles them as its outcomes come
 envelopes  keys of whole envelopes, and what was answered under them

@@ -6,14 +6,15 @@ is made once more: the fences make the second one find what the first one did.
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from importlib.resources import files
 from typing import Any
 
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway.ledger.port import LedgerUnavailableError
-from gateway.redis_client import Client, connect
+from gateway.ledger.redis_durability import Durability, Info, infos_of
+from gateway.redis_client import Client, close, connect
 from gateway.replay.port import Claim, Found, Settlement, Times, Verdict
 
 _TRIES = 2
@@ -26,11 +27,17 @@ class _Script:
 
 
 class RedisKeys:
-    """`Keys` for any number of processes. `timeout_s` bounds each call, its second try included."""
+    """`Keys` for any number of processes. `timeout_s` bounds each call, its second try included.
 
-    def __init__(self, url: str, *, timeout_s: float = 2.0, connections_max: int = 32) -> None:
+    A server that cannot keep what it acknowledges is of no use: what it forgot would run again.
+    """
+
+    def __init__(
+        self, url: str, *, timeout_s: float = 2.0, connections_max: int = 32, require_durable: bool = True
+    ) -> None:
         self._client: Client = connect(url, timeout_s=timeout_s, connections_max=connections_max)
         self._timeout_s = timeout_s
+        self._durability = Durability(self._infos, require_durable=require_durable)
         self._claim, self._settle = _Script("claim"), _Script("settle")
 
     async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
@@ -48,15 +55,28 @@ class RedisKeys:
         return [took == 1 for took in answer]
 
     async def sweep(self) -> int:
+        await self._durability.ensure()
         return 0  # every key of the server has an end of its own
 
     async def close(self) -> None:
-        await self._client.aclose()
+        await close(self._client)
 
     async def _run(self, script: _Script, keys: Sequence[str], arguments: Sequence[bytes | int]) -> Any:
+        await self._durability.ensure()
+        try:
+            return await self._within_deadline(self._evaluated(script, keys, arguments))
+        except LedgerUnavailableError:
+            self._durability.doubt()
+            raise
+
+    async def _infos(self) -> Sequence[Info]:
+        infos: Sequence[Info] = await self._within_deadline(infos_of(self._client))
+        return infos
+
+    async def _within_deadline(self, asking: Coroutine[None, None, Any]) -> Any:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await self._evaluated(script, keys, arguments)
+                return await asking
         except (RedisError, OSError, TimeoutError) as error:
             raise LedgerUnavailableError(f"the store of idempotency keys: {type(error).__name__}") from error
 

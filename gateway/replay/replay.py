@@ -58,6 +58,11 @@ class Replay:
         self._late_bytes = 0
         self._ticking: asyncio.Task[None] | None = None
 
+    def start(self) -> None:
+        """Open the store as soon as it can be, and tell it from now on what it has missed."""
+        if self._ticking is None:
+            self._ticking = asyncio.get_running_loop().create_task(self._tick())
+
     async def claim_batch(
         self, batch: Batch, routes: Sequence[Route | Failure], identity: str, lasts_s: float
     ) -> Keyed:
@@ -96,7 +101,7 @@ class Replay:
         async with self._opening:
             if self._store is None:
                 self._store = await self._open_store()
-                self._ticking = asyncio.get_running_loop().create_task(self._tick(self._store.keys))
+                self.start()
             return self._store
 
     async def claimed(
@@ -127,9 +132,10 @@ class Replay:
         """Put on record what is known."""
         while self._tasks:
             await asyncio.wait(self._tasks)
-        if self._ticking is not None and self._store is not None:
+        if self._ticking is not None:
             self._ticking.cancel()
             await asyncio.wait([self._ticking])
+        if self._store is not None:
             await self._tell_late()
             await self._store.keys.close()
 
@@ -157,13 +163,14 @@ class Replay:
                     self._late.append((owner, keeps_ms, settlement))
                     self._late_bytes = size
 
-    async def _tick(self, keys: Keys) -> None:
+    async def _tick(self) -> None:
         """Tell the store what it has missed, and let it remove what has ended; until cancelled."""
         while True:
-            await asyncio.sleep(_TICK_S)
-            await self._tell_late()
             with suppress(LedgerUnavailableError):
-                await keys.sweep()
+                store = await self.store()
+                await self._tell_late()
+                await store.keys.sweep()
+            await asyncio.sleep(_TICK_S)
 
     async def _tell_late(self) -> None:
         late, self._late, self._late_bytes = self._late, [], 0

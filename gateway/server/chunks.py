@@ -2,8 +2,6 @@
 
 import zlib
 
-from aiohttp import ClientConnectionError
-
 from gateway.server.answer import REASONS, Answer, date_field, head, send
 from gateway.server.envelope import weights_of
 from gateway.server.request import Request
@@ -60,7 +58,7 @@ class Chunks:
     async def _send(self, data: bytes) -> None:
         try:
             await send(self._request, data)
-        except (ConnectionError, ClientConnectionError):  # aiohttp has one of its own
+        except ConnectionResetError:
             if self._kept is None:
                 raise
 

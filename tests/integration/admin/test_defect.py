@@ -41,7 +41,9 @@ async def test_a_defect_of_a_page_is_reported_and_answered_as_a_problem() -> Non
     async def done() -> tuple[bool, str]:
         return True, ""
 
-    settings = AdminSettings(registry, {}, str, dict, done, done, list, reported.append, lambda: "/bulk", lambda: None)
+    settings = AdminSettings(
+        registry, {}, dict, str, dict, done, done, list, reported.append, lambda: "/bulk", lambda: None
+    )
     pages = AdminPages(settings)
 
     answer = await pages(unconnected(pages, b"GET /metrics HTTP/1.1\r\nHost: localhost"))

@@ -48,7 +48,7 @@ async def test_probes_are_open_whatever_the_host(api: Api) -> None:
 
 
 async def test_verbose_readiness_lists_every_check(api: Api) -> None:
-    async with gateway(api.url) as running:
+    async with gateway(api.url, replay__store="none") as running:
         short = await get(running.admin_port, "/readyz")
         verbose = await get(running.admin_port, "/readyz?verbose")
 
