@@ -94,9 +94,6 @@ class Batches:
             raise GatewayError(
                 "method-not-allowed", headers={"Allow": "POST" if self._asynchronous is None else "GET, HEAD, POST"}
             )
-        return await self._once.outlasting(request, self._read(request, is_draining))
-
-    async def _read(self, request: Request, is_draining: Callable[[], bool]) -> Answer:
         with self._in_place.on_record(request, "native") as served:
             return await self._batch(request, served, is_draining)
 

@@ -69,6 +69,7 @@ class CallerConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
+        self.resume_writing()  # what goes on without its caller waits for nobody
         if self.task is not None:
             self.task.cancel()
         self._server.leave(self)

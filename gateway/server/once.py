@@ -79,19 +79,6 @@ class Once:
         self._lasts_s = lasts_s
         self._base = base
 
-    async def outlasting(self, request: Request, work: Coroutine[None, None, Answer]) -> Answer:
-        """The answer of `work`, which goes on when the caller of an envelope with a key goes away."""
-        if FIELD not in request.headers and _REPEATS not in request.headers:
-            return await work
-        task = asyncio.ensure_future(work)
-        try:
-            return await asyncio.shield(task)
-        except asyncio.CancelledError:
-            await asyncio.wait([task])  # so that a drain waits for it as well
-            if not task.cancelled():
-                task.exception()  # nobody is left to hear of it
-            raise
-
     async def answer(self, request: Request, envelope: Envelope, served: Served, work: Work) -> Answer:
         """What `work` answers, or what was answered before. Raises 400, 409, 422, 429 and 503."""
         asked = self._asked(request, envelope)
@@ -105,7 +92,7 @@ class Once:
             return await work(b"")  # nobody has asked for it
         match found:
             case Hold():
-                return await self._held(request, found, served, work)
+                return await _outlasting(self._held(request, found, served, work))
             case Kept(content):
                 return await self._replayed(request, content, envelope, served)
             case Lost(fence):
@@ -165,6 +152,16 @@ class Once:
         served.bytes_out = len(said.body)
         self._access.accepted(served, len(envelope.batch.operations), mode="replayed", status=said.status)
         return Answer(said.status, [*said.fields, *fresh, _REPLAYED], said.body)
+
+
+async def _outlasting(work: Coroutine[None, None, Answer]) -> Answer:
+    """The answer of `work`, which goes on when the caller has gone; that is over once the work is."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait([task])
+        return task.result()
 
 
 def _off() -> GatewayError:

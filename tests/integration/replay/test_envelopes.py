@@ -308,3 +308,26 @@ async def test_a_batch_whose_gateway_died_while_it_was_accepted_is_accepted_once
     assert {each.json()["batchId"] for each in again} == {batches[0]["batchId"]}
     assert (len(batches), in_place.status) == (1, 202)
     assert len(api.received) == 2
+
+
+async def test_who_goes_away_while_it_sends_or_without_reading_leaves_nothing_behind(api: Api, tmp_path: Path) -> None:
+    api.on("/a", answer(200, b'"' + b"x" * 8_000_000 + b'"'))
+    api.on("/b", hold := Hold())
+    settings: dict[str, Any] = {"replay__store": f"sqlite:{tmp_path}/replay.db", "replay__envelope_answer_max": "20MB"}
+    async with gateway(api.url, **settings) as keeping:
+        async with await Wire.open(keeping.port) as half:
+            await half.send(request("POST", "/batch", [JSON, KEY], BODY)[:-5])
+        async with await Wire.open(keeping.port) as deaf:
+            await deaf.send(request("POST", "/batch", [JSON, KEY, LINES], BODY))
+            await deaf.head()
+        hold.released.set()
+
+        async def is_idle() -> bool:
+            return keeping.app._edge.active == 0
+
+        await until(is_idle)
+        again = await send(keeping.port, KEY, LINES)
+
+    assert (again.status, again.header("Idempotent-Replayed")) == (207, "true")
+    assert len(again.body) > 8_000_000
+    assert len(api.received) == 2
