@@ -9,7 +9,7 @@ import enum
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-HOLDER_BYTES, EPOCH_BYTES = 12, 4
+HOLDER_BYTES, EPOCH_BYTES = 12, 6  # an epoch may be a time in milliseconds (gateway.ledger.redis)
 
 
 def fence_of(holder: bytes, epoch: int = 0) -> bytes:

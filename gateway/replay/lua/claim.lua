@@ -5,7 +5,7 @@
 -- ARGV  1 hold ms  2 keep ms  3 most keys of the owner, then four for each claim: name, digest, fence,
 --       and 1 where it is repeatable, plus 2 where it is anew
 -- answer  two for each claim: the verdict (gateway.replay.port.Verdict) and the outcome, or the fence of a lost key
--- A fence is a holder, 12 bytes, and the epoch of its hold, 4 bytes, big-endian.
+-- A fence is a holder, 12 bytes, and the epoch of its hold, 6 bytes, big-endian.
 -- A key ends with its hash, by the server's clock.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
@@ -45,7 +45,7 @@ local function claimed(key, name, digest, fence, flags)
     return KEPT, found[6]
   end
   if (state == '0' or state == '3') and string.sub(held_by, 1, 12) == string.sub(fence, 1, 12) then
-    if struct.unpack('>I4', held_by, 13) > struct.unpack('>I4', fence, 13) then
+    if struct.unpack('>I6', held_by, 13) > struct.unpack('>I6', fence, 13) then
       return BUSY, ''
     end
     return hold(key, name, digest, fence, repeatable), ''

@@ -139,8 +139,8 @@ async def test_a_late_outcome_resolves_a_lost_key(world: World) -> None:
 
 
 def later(claim: Claim, epoch: int = 1) -> Claim:
-    """The same holder's claim under another epoch."""
-    return claim._replace(fence=fence_of(claim.fence[:HOLDER_BYTES], epoch))
+    """The same holder's claim under another epoch, as the ledger in Redis counts them: by the clock, in ms."""
+    return claim._replace(fence=fence_of(claim.fence[:HOLDER_BYTES], 1_800_000_000_000 + epoch))
 
 
 async def test_a_holder_goes_on_under_a_later_epoch_and_the_earlier_one_proves_nothing(keys: Keys) -> None:
