@@ -42,10 +42,11 @@ class NewBatch(msgspec.Struct, frozen=True, gc=False):
     """A batch to put on record. `slices[i]` holds the sealed operations `i * slice_size ...`.
 
     `owner` is a keyed digest of the caller. `context` is what the caller's request gives to all operations, credentials
-    among it; it is erased when the batch ends. `key` is the batch's wrapped key. `priority` 0 to 9, higher first,
-    within one owner. `begins_after_ms`, `lives_ms` and `kept_ms` count from acceptance, from acceptance and from the
-    end. `label` is what the dialect wants to know again, in clear: small and without secrets. `parts` are outcomes that
-    it comes with, as a synchronous batch does that ran out of time: never all of them, and never run again.
+    among it; it is erased when the batch ends, with the key of its own that it brings along. `key` is the wrapped key
+    of all else. `priority` 0 to 9, higher first, within one owner. `begins_after_ms`, `lives_ms` and `kept_ms` count
+    from acceptance, from acceptance and from the end. `label` is what the dialect wants to know again, in clear: small
+    and without secrets. `parts` are outcomes that it comes with, as a synchronous batch does that ran out of time:
+    never all of them, and never run again.
     """
 
     id: str

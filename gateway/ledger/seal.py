@@ -1,6 +1,8 @@
 """Payloads at rest: compressed, then sealed with AES-256-GCM under a key of the batch (PROMISES S8, D12).
 
-Each batch has a random key, which is itself sealed under the gateway's master key. What a seal is for (batch, purpose)
+Each batch has a random key, which is itself sealed under the gateway's master key and stays with it as long as its
+results do. The context, with the caller's credentials in it, has a key of its own, which stands wrapped before it: both
+are erased when the batch ends, so that no copy of the sealed bytes opens any more. What a seal is for (batch, purpose)
 is authenticated with it, so that a payload moved to another place does not open. Format: one version byte, a 12-byte
 random nonce, the ciphertext with its tag (NIST SP 800-38D).
 """
@@ -14,6 +16,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 KEY_BYTES = 32
 _VERSION = b"\x01"
 _NONCE_BYTES = 12
+_TAG_BYTES = 16
+_WRAPPED_BYTES = len(_VERSION) + _NONCE_BYTES + KEY_BYTES + _TAG_BYTES
 _LEVEL = 1  # of zlib: payloads are small and the writer is on the hot path
 
 
@@ -49,6 +53,15 @@ class Sealer:
         """A fresh key, and the same wrapped, to be kept with the batch."""
         key = AESGCM.generate_key(KEY_BYTES * 8)
         return BatchKey(batch_id, key), _sealed(self._cipher, key, batch_id.encode())
+
+    def seal_apart(self, batch_id: str, payload: bytes, purpose: str) -> bytes:
+        """Sealed under a fresh key of its own, which comes with it, wrapped."""
+        key, wrapped = self.new_key(batch_id)
+        return wrapped + key.seal(payload, purpose)
+
+    def open_apart(self, batch_id: str, sealed: bytes, purpose: str) -> bytes:
+        """The payload; `PayloadCorruptError` where it was not sealed for this place, or under another master key."""
+        return self.key(batch_id, sealed[:_WRAPPED_BYTES]).open(sealed[_WRAPPED_BYTES:], purpose)
 
     def key(self, batch_id: str, wrapped: bytes) -> BatchKey:
         """The batch's key; `PayloadCorruptError` where it was wrapped for another batch or under another master key."""

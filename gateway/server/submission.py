@@ -87,7 +87,7 @@ class Submission:
                 total=len(operations),
                 slice_size=size,
                 slices=_sealed(operations, size, key),
-                context=key.seal(context_to_bytes(_context(batch, request, caller)), CONTEXT),
+                context=self._sealer.seal_apart(batch_id, context_to_bytes(_context(batch, request, caller)), CONTEXT),
                 key=wrapped,
                 lives_ms=int(settings.expiry_s * 1000),
                 kept_ms=int(settings.retention_s * 1000),

@@ -32,11 +32,11 @@ class Opened:
         return RequestWriter(fields, said, batch_id, self.context.trace_seed, default_host)
 
 
-async def opened(lease: Lease, key: BatchKey) -> Opened:
+async def opened(lease: Lease, key: BatchKey, sealer: Sealer) -> Opened:
     """Raises `PayloadCorruptError` where a seal does not match or what is in it is no slice of this length."""
     if len(lease.operations) < _AT_ONCE_BYTES:
-        return _open(lease, key)
-    return await asyncio.to_thread(_open, lease, key)
+        return _open(lease, key, sealer)
+    return await asyncio.to_thread(_open, lease, key, sealer)
 
 
 def key_of(lease: Lease, sealer: Sealer) -> BatchKey:
@@ -44,10 +44,10 @@ def key_of(lease: Lease, sealer: Sealer) -> BatchKey:
     return sealer.key(lease.batch, lease.key)
 
 
-def _open(lease: Lease, key: BatchKey) -> Opened:
+def _open(lease: Lease, key: BatchKey, sealer: Sealer) -> Opened:
     try:
         operations = operations_from_bytes(key.open(lease.operations, of_operations(lease.slice)))
-        context = context_from_bytes(key.open(lease.context, CONTEXT))
+        context = context_from_bytes(sealer.open_apart(lease.batch, lease.context, CONTEXT))
     except (msgspec.DecodeError, zlib.error) as broken:
         raise PayloadCorruptError(str(broken)) from broken
     if len(operations) != lease.count:

@@ -219,7 +219,7 @@ class Worker:
     async def _run_opened(self, hold: Hold, key: BatchKey, recorder: Recorder) -> None:
         lease = hold.lease
         try:
-            inside = await opened(lease, key)
+            inside = await opened(lease, key, self._store.sealer)
             earlier = None
             if inside.context.may_be_ordered:
                 earlier = await earlier_of(inside.operations, lease.batch, self._store.ledger, key)

@@ -44,7 +44,7 @@ async def submit(
         key.seal(operations_to_bytes(operations[first : first + slice_size]), of_operations(first // slice_size))
         for first in range(0, len(operations), slice_size)
     ]
-    sealed = key.seal(context_to_bytes(context), CONTEXT)
+    sealed = sealer.seal_apart(id_, context_to_bytes(context), CONTEXT)
     if spoil == "operations":
         slices[0] = key.seal(b"\x91\x01", of_operations(0))
     await ledger.accept(

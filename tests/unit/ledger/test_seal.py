@@ -56,6 +56,25 @@ def test_a_payload_opens_in_its_own_place_only() -> None:
         other.open(sealed, "operations/3")
 
 
+def test_what_is_sealed_apart_opens_without_the_batch_s_key_and_in_its_own_place_only() -> None:
+    sealed = SEALER.seal_apart("batch", b"credentials", "context")
+
+    assert SEALER.open_apart("batch", sealed, "context") == b"credentials"
+    for sealer, batch, purpose in ((SEALER, "another", "context"), (SEALER, "batch", "operations/0")):
+        with pytest.raises(PayloadCorruptError):
+            sealer.open_apart(batch, sealed, purpose)
+    with pytest.raises(PayloadCorruptError):
+        Sealer(b"n" * 32).open_apart("batch", sealed, "context")
+
+
+@pytest.mark.parametrize("length", [0, 1, 60, 61, 80])
+def test_what_is_sealed_apart_and_cut_off_does_not_open(length: int) -> None:
+    sealed = SEALER.seal_apart("batch", b"credentials", "context")
+
+    with pytest.raises(PayloadCorruptError):
+        SEALER.open_apart("batch", sealed[:length], "context")
+
+
 def test_a_key_opens_for_its_own_batch_and_master_only() -> None:
     _, wrapped = SEALER.new_key("batch")
 
