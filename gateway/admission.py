@@ -119,19 +119,21 @@ class Admission:
         pointer: str = "",
         always_waits: bool = False,
         ordered: bool = False,
+        paid: bool = False,
     ) -> Admitted:
         """Routes for all, and tokens for all that have one, in one step.
 
         Raises 429, 413, 422 for strict routes, or 503 for a batch all of whose upstreams are away: it costs nothing.
         `always_waits`: a limit that is exhausted is waited for, whatever it does for others (CONTRACT 5).
-        `ordered`: the operations may hold references, and are routed by what surrounds them.
+        `ordered`: the operations may hold references, and are routed by what surrounds them. `paid`: an earlier call
+        took the tokens.
         """
         routes = self._routes_of(operations, batched=batched, ordered=ordered)
         if self._strict and batched:
             _refuse_all(operations, routes, pointer)
         if batched:
             self._refuse_if_away(routes)
-        if not self._limits:
+        if paid or not self._limits:
             return Admitted(routes)
         charges = self._charges(routes, caller, always_waits=always_waits)
         _refuse_oversized(charges)

@@ -16,6 +16,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     scheme: str = "http"
     on_failure: str = "continue"
     trace_seed: bytes = b""
+    paid: bool = False  # tokens of all operations were taken when the batch began to run in place
     may_be_ordered: bool = True  # False: no text of an operation refers to another, whatever it looks like
 
 

@@ -19,7 +19,7 @@ from gateway.server import problem
 from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.chunks import Chunks
-from gateway.server.deadline import is_left, ran_out
+from gateway.server.deadline import is_left, left_of, ran_out
 from gateway.server.dry_run import is_dry, plan_page
 from gateway.server.envelope import check_head, form_of
 from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields, begun
@@ -203,12 +203,13 @@ class Batches:
     ) -> Answer | None:
         """202 for a batch whose time is up: what has an outcome keeps it, the rest runs in the background (PROMISES
         2.3, rule 6). None where nothing is left to run, or where the ledger cannot take it."""
-        finished = tuple(outcome for outcome in outcomes if not is_left(outcome))
-        if len(finished) == len(outcomes) or plan.batch.graph is not None:
+        left = left_of(plan, outcomes)
+        if not left:
             return None
+        finished = tuple(outcome for outcome in outcomes if outcome.index not in left)
         try:
             view = await there.custody.accept(
-                plan.batch, request, served.caller, dialect=served.dialect, finished=finished, fence=fence
+                plan.batch, request, served.caller, dialect=served.dialect, finished=finished, fence=fence, paid=True
             )
         except GatewayError:
             return None  # some of it ran: the answer that tells what became of each is worth more than a 503

@@ -57,12 +57,21 @@ class Custody:
         retry_of: str | None = None,
         data: bytes | None = None,
         fence: bytes = b"",
+        paid: bool = False,
     ) -> View:
         """The batch once it is durable. Under one `fence` it is accepted once, and `found`. With `data`, the envelope
-        that it was read from, `sent_before` finds it."""
+        that it was read from, `sent_before` finds it. `paid`: the tokens of its operations were taken."""
         label = {} if data is None else {_ENVELOPE: self._names.digest_of(data)}
         view = await self._submission.accept(
-            batch, request, caller, dialect=dialect, retry_of=retry_of, finished=finished, label=label, fence=fence
+            batch,
+            request,
+            caller,
+            dialect=dialect,
+            retry_of=retry_of,
+            finished=finished,
+            label=label,
+            fence=fence,
+            paid=paid,
         )
         self.records.keep(view)
         return view

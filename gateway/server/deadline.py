@@ -1,5 +1,6 @@
 """A batch that is answered in place and whose time is up: what of it has an outcome, and what can still run. Pure."""
 
+from collections import deque
 from collections.abc import Sequence
 
 from gateway.batch.model import Outcome
@@ -8,6 +9,7 @@ from gateway.executor import Plan
 # What may have run when the batch's time was up, or surely did not.
 _OUT_OF_TIME = frozenset({"batch-deadline", "outcome-unknown", "upstream-timeout"})
 _LEFT = frozenset({"batch-deadline", "upstream-timeout"})
+_BECAUSE_OF_OTHERS = frozenset({"halted", "dependency-failed"})
 
 
 def ran_out(plan: Plan, outcomes: Sequence[Outcome], now_s: float) -> bool:
@@ -15,6 +17,25 @@ def ran_out(plan: Plan, outcomes: Sequence[Outcome], now_s: float) -> bool:
     if now_s < min(plan.starts_until_s, plan.deadline_s):
         return False
     return any(outcome.failure is not None and outcome.failure.slug in _OUT_OF_TIME for outcome in outcomes)
+
+
+def left_of(plan: Plan, outcomes: Sequence[Outcome]) -> frozenset[int]:
+    """The operations that can still run, and those that ended only because one of these had not."""
+    left = {outcome.index for outcome in outcomes if is_left(outcome)}
+    failed = {each.index for each in outcomes if not each.succeeded and _slug(each) not in _BECAUSE_OF_OTHERS}
+    if failed <= left:
+        left |= {outcome.index for outcome in outcomes if _slug(outcome) == "halted"}
+    waiting = deque(left if plan.batch.graph is not None else ())
+    while plan.batch.graph is not None and waiting:
+        for child in plan.batch.graph.children[waiting.popleft()]:
+            if child not in left and _slug(outcomes[child]) == "dependency-failed":
+                left.add(child)
+                waiting.append(child)
+    return frozenset(left)
+
+
+def _slug(outcome: Outcome) -> str | None:
+    return None if outcome.failure is None else outcome.failure.slug
 
 
 def is_left(outcome: Outcome) -> bool:

@@ -68,10 +68,11 @@ class Submission:
         finished: Sequence[Outcome] = (),
         label: Mapping[str, str] | None = None,
         fence: bytes = b"",
+        paid: bool = False,
     ) -> View:
         """The batch, once it is durable. `finished` are outcomes that it has already; under one `fence` it is the same
-        batch however often it is accepted. Raises 429 `too-many-batches`, 503 `ledger-unavailable`, and 422 where its
-        time would be up before it may begin."""
+        batch however often it is accepted. `paid`: the tokens of its operations were taken. Raises 429
+        `too-many-batches`, 503 `ledger-unavailable`, and 422 where its time would be up before it may begin."""
         settings = self._settings
         begins_after_s = self.begins_after_s(batch)
         owner = self._names.owner_of(caller.identity)
@@ -87,7 +88,9 @@ class Submission:
                 total=len(operations),
                 slice_size=size,
                 slices=_sealed(operations, size, key),
-                context=self._sealer.seal_apart(batch_id, context_to_bytes(_context(batch, request, caller)), CONTEXT),
+                context=self._sealer.seal_apart(
+                    batch_id, context_to_bytes(_context(batch, caller, paid=paid)), CONTEXT
+                ),
                 key=wrapped,
                 lives_ms=int(settings.expiry_s * 1000),
                 kept_ms=int(settings.retention_s * 1000),
@@ -115,7 +118,7 @@ def _label(batch: Batch) -> Mapping[str, str]:
     return {"onFailure": "halt"} if batch.on_failure == "halt" else {}
 
 
-def _context(batch: Batch, request: Request, caller: Caller) -> Context:
+def _context(batch: Batch, caller: Caller, *, paid: bool) -> Context:
     return Context(
         [(bytes(name), bytes(value)) for name, value in caller.fields],
         caller.identity,
@@ -123,6 +126,7 @@ def _context(batch: Batch, request: Request, caller: Caller) -> Context:
         on_failure=batch.on_failure,
         trace_seed=secrets.token_bytes(_TRACE_SEED_BYTES),
         may_be_ordered=batch.graph is not None,
+        paid=paid,
     )
 
 

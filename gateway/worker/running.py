@@ -172,6 +172,7 @@ class Running:
                     batched=True,
                     wait_max_us=int(self._around.turn_s * 1_000_000),
                     always_waits=True,
+                    paid=self._context.paid and not self._lease.losses and not self._lease.tries,
                 )
             except GatewayError as refused:
                 if refused.status == 429 or refused.status >= 500:

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from tests.integration.asynchronous.calls import Hold, ended, envelope, keeping, results, submit
-from tests.integration.server.api import Api
+from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway
 from tests.integration.server.wire import get, post_batch
 
@@ -22,6 +22,60 @@ async def test_what_is_left_after_the_wait_runs_later_and_nothing_runs_twice(api
     assert (final["succeeded"], final["unknown"]) == (4, 1)
     assert [each["status"] for each in found] == [504, 200, 200, 200, 200]
     assert api.targets == [f"/items/{index}" for index in range(5)]
+
+
+LIMITED = "limits: [{name: all, key: global, rate: 1/h, burst: 6}]"
+
+
+async def test_what_was_paid_for_in_place_is_not_paid_again_in_the_background(api: Api, tmp_path: Path) -> None:
+    api.on("/items/0", hold := Hold())
+
+    async with keeping(api.url, tmp_path, LIMITED, batch__concurrency=1, batch__sync_timeout="300ms") as running:
+        answered = await post_batch(running.port, envelope(5, method="POST"))
+        hold.released.set()
+        final = await ended(running.port, answered.json()["batchId"])
+        (limit,) = (await get(running.port, "/batch/limits")).json()["limits"]
+
+    assert answered.status == 202
+    assert (final["succeeded"], final["unknown"]) == (4, 1)
+    assert limit["remaining"] == 1
+
+
+async def test_an_ordered_batch_goes_on_where_it_was_with_the_values_that_came(api: Api, tmp_path: Path) -> None:
+    api.on("/users", answer(201, b'{"id":7}'))
+    api.on("/slow", hold := Hold())
+    operations = [
+        {"id": "make", "method": "POST", "path": "/users", "body": {}},
+        {"id": "slow", "method": "GET", "path": "/slow", "dependsOn": ["make"]},
+        {"id": "read", "method": "GET", "path": "/users/{$ops.make.response.body#/id}", "dependsOn": ["slow"]},
+        {"id": "lost", "method": "POST", "path": "/slow", "dependsOn": ["make"]},
+        {"id": "never", "method": "GET", "path": "/never", "dependsOn": ["lost"]},
+    ]
+
+    async with keeping(api.url, tmp_path, batch__sync_timeout="300ms") as running:
+        answered = await post_batch(running.port, {"operations": operations})
+        hold.released.set()
+        await ended(running.port, answered.json()["batchId"])
+        found = await results(running.port, answered.json()["batchId"])
+
+    assert answered.status == 202
+    assert {each["id"]: each["status"] for each in found} == {
+        "make": 201, "slow": 200, "read": 200, "lost": 504, "never": 424,
+    }  # fmt: skip
+    assert sorted(api.targets) == ["/slow", "/slow", "/slow", "/users", "/users/7"]
+    assert [received.method for received in api.received].count("POST") == 2
+
+
+async def test_what_was_halted_for_want_of_time_runs_later(api: Api, tmp_path: Path) -> None:
+    api.on("/items/0", hold := Hold())
+
+    async with keeping(api.url, tmp_path, batch__concurrency=1, batch__sync_timeout="300ms") as running:
+        answered = await post_batch(running.port, envelope(3, onFailure="halt"))
+        hold.released.set()
+        final = await ended(running.port, answered.json()["batchId"])
+
+    assert answered.status == 202
+    assert (final["status"], final["succeeded"]) == ("completed", 3)
 
 
 async def test_a_watcher_sees_the_end_and_is_sent_away_when_it_comes_back(api: Api, plain: Gateway) -> None:
