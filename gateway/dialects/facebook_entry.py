@@ -14,17 +14,19 @@ from gateway.batch.jsonpath import steps_of
 from gateway.batch.model import Fields, Operation
 from gateway.batch.references import MARK
 from gateway.batch.validation import wrong_target
-from gateway.dialects.facebook_envelope import FORM, File
+from gateway.dialects.facebook_envelope import FORM, PARTS_MAX, File
 from gateway.errors import quoted
 from gateway.upstream.headers import HOP_BY_HOP, rendered
 
 REFERENCES_MAX = 100
+URL_MAX = 16384  # before it is escaped, and references are shorter than what they become
 
 # What is between the braces stops at the next one, so that many that are never closed cost no more than others.
 _REFERENCE = re.compile(r"(?:\{|%7[Bb])result(?:=|%3[Dd])((?:(?!%7[BbDd])[^{}])*+)(?:\}|%7[Dd])")
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,3}(?=[/?]|\Z)")
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)
 _NOT_IN_A_TARGET = re.compile(r"[^!-~]+")
+_TOKEN = re.compile(r"(?:\A|[&?])access_token=")
 _NOT_SENT = frozenset(name.decode() for name in HOP_BY_HOP) | {"host", "content-length", "accept-encoding"}
 
 
@@ -89,6 +91,8 @@ def _text_in(wire: Mapping[str, Any], name: str) -> str:
 
 
 def _target(url: str, around: Around, named: dict[int, None]) -> str:
+    if len(url) > URL_MAX:
+        raise EntryError(f"relative_url has {len(url)} characters; at most {URL_MAX}")
     if whole := _ABSOLUTE.fullmatch(url):
         if f"{whole[1]}://{whole[2]}".lower() not in around.origins:
             raise EntryError(f"relative_url {quoted(url)} is on another host; write what follows the host")
@@ -147,7 +151,8 @@ def _parents(said: Any, around: Around) -> Sequence[int]:
     if said is None:
         return ()
     names = [said] if isinstance(said, str) and said in around.places else said
-    names = names.split(",") if isinstance(names, str) else names
+    if isinstance(names, str):
+        names = names.split(",", len(around.places))  # the last may be a rest, which names nobody
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise EntryError("depends_on is the name of an entry")
     for name in names:
@@ -157,7 +162,7 @@ def _parents(said: Any, around: Around) -> Sequence[int]:
 
 
 def _names_token(query: str) -> bool:
-    return "access_token=" in query and any(piece.startswith("access_token=") for piece in re.split("[&?]", query))
+    return _TOKEN.search(query) is not None
 
 
 def _with_files(text: str, names: str, around: Around) -> tuple[str, bytes]:
@@ -165,12 +170,17 @@ def _with_files(text: str, names: str, around: Around) -> tuple[str, bytes]:
     if _REFERENCE.search(text):
         raise EntryError("a body with files cannot refer to another entry; put the reference into relative_url")
     parts = []
-    for piece in filter(None, text.split("&")):
+    said, wanted = text.split("&", PARTS_MAX), [name.strip() for name in names.split(",", PARTS_MAX)]
+    if len(said) + len(wanted) > PARTS_MAX:
+        raise EntryError(f"more than {PARTS_MAX} parameters and files")
+    if len(set(wanted)) < len(wanted):
+        raise EntryError("attached_files names a file twice")
+    for piece in filter(None, said):
         name, _, value = piece.partition("=")
         shown = quote(unquote_plus(name), safe=" !#$&'()*+,./:;<=>?@[]^`{|}~")  # what could end the name does not
         parts.append(b'Content-Disposition: form-data; name="%b"\r\n\r\n%b' % (shown.encode(), _decoded(value)))
-    for name in names.split(","):
-        file = around.files.get(name.strip())
+    for name in wanted:
+        file = around.files.get(name)
         if file is None:
             raise EntryError(f"attached_files {quoted(name)} names no part with a file")
         parts.append(rendered(file.fields) + b"\r\n" + file.content)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from gateway.batch.model import Operation, Outcome
 from gateway.batch.validation import Rules
 from gateway.dialects.facebook import GROWTH_MAX, Facebook
-from gateway.dialects.facebook_entry import REFERENCES_MAX
+from gateway.dialects.facebook_entry import REFERENCES_MAX, URL_MAX
 from gateway.dialects.facebook_envelope import PARTS_MAX
 from gateway.dialects.port import Call, EnvelopeError, Read
 from gateway.upstream.headers import refusal_in_operation
@@ -241,6 +241,10 @@ def test_method_headers_and_body_are_the_entrys() -> None:
         (_get("{result=first:$.id}" * (REFERENCES_MAX + 1)), 400, "references"),
         (_get("a", attached_files="nobody"), 400, "names no part"),
         (_get("a", attached_files=5), 400, "attached_files is a string"),
+        (_get("a", attached_files="f,f"), 400, "attached_files names a file twice"),
+        (_get("a", attached_files="f", body="n&" * PARTS_MAX), 400, "parameters and files"),
+        (_get("x" * (URL_MAX + 1)), 400, "relative_url has 16385 characters"),
+        (_get("a", depends_on="first,first,first"), 400, "names no entry"),
         ({"method": "POST", "relative_url": "a", "body": "x" * 1001}, 413, "body"),
         ({"method": "POST", "relative_url": "a", "body": "a={result=first:$.id}", "attached_files": "f"}, 400, "files"),
         ({"method": "POST", "relative_url": "a", "body": '"$ops.0.response.status"',
