@@ -19,10 +19,9 @@ from gateway.lifecycle.drain import Drain, Listening, Timings
 from gateway.lifecycle.generation import Generation, Generations, Lasting
 from gateway.lifecycle.keyring import keyring_of
 from gateway.lifecycle.reload import Applied, Reloader
-from gateway.server.connection import Handler
+from gateway.server.connection import CallerServer, Handler
 from gateway.server.edge import Edge
 from gateway.server.heads import HeadLimits
-from gateway.server.listening import CallerServer
 from gateway.server.patience import hold_little
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.breaker import State
@@ -99,7 +98,7 @@ class App:
             await asyncio.wait([self._reloading])
         for server, connections in self._servers:
             server.close()
-            await connections.shutdown(0.1)
+            await connections.shutdown(timeout=0.1)
         if self._lasting.keeping is not None:
             await self._lasting.keeping.close()
         await self._generations.close()
@@ -146,8 +145,9 @@ class App:
         listen = self._listen_settings
         connections = CallerServer(
             handler,
-            self._edge.refuse,
+            render=self._edge.refuse,
             patience=wiring.patience(listen),
+            keepalive_timeout=listen.idle_timeout,
             limits=HeadLimits(listen.line_max, listen.field_max, listen.fields_max, listen.head_max),
             connections_max=wiring.connections_max(listen),
         )

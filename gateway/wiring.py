@@ -51,9 +51,7 @@ def upstream(settings: UpstreamSettings, pool: Pool) -> Upstream:
 
 
 def patience(listen: Listen) -> Patience:
-    return Patience(
-        listen.header_timeout, listen.rate_min, listen.rate_grace, listen.stream_idle_timeout, listen.idle_timeout
-    )
+    return Patience(listen.header_timeout, listen.rate_min, listen.rate_grace, listen.stream_idle_timeout)
 
 
 def pool(settings: UpstreamSettings, loop: asyncio.AbstractEventLoop, metrics: Metrics) -> Pool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 import msgspec
+from aiohttp.web import BaseRequest
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
@@ -14,7 +15,6 @@ from gateway.errors import GatewayError, quoted
 from gateway.server import problem
 from gateway.server.answer import Answer
 from gateway.server.edge import request_id_of
-from gateway.server.request import Request
 
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})  # against DNS rebinding: a browser sends the name
 _PLAIN = (b"Content-Type", b"text/plain; charset=utf-8")
@@ -65,7 +65,7 @@ class AdminPages:
         # What is done, and the status where it could not be: not in time, or not a configuration.
         self._done = {"/drain": (settings.drain, 503), "/reload": (settings.reload, 422)}
 
-    async def __call__(self, request: Request) -> Answer:
+    async def __call__(self, request: BaseRequest) -> Answer:
         try:
             return await self._answer(request)
         except GatewayError as error:
@@ -74,11 +74,11 @@ class AdminPages:
             self._settings.report(defect)
             return self._refused(request, GatewayError("internal-error", close=True))
 
-    def _refused(self, request: Request, error: GatewayError) -> Answer:
+    def _refused(self, request: BaseRequest, error: GatewayError) -> Answer:
         return problem.answer_for(error, base=self._settings.base(), request_id=request_id_of(request))
 
-    async def _answer(self, request: Request) -> Answer:
-        path = request.path
+    async def _answer(self, request: BaseRequest) -> Answer:
+        path = request.raw_path.partition("?")[0]
         if path in self._done:
             _must_be(request, "POST")
             self._must_be_trusted(request)
@@ -93,7 +93,7 @@ class AdminPages:
             self._must_be_trusted(request)
         return page(request)
 
-    def _must_be_trusted(self, request: Request) -> None:
+    def _must_be_trusted(self, request: BaseRequest) -> None:
         token = self._settings.token()
         said = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if token is not None and hmac.compare_digest(said.encode("utf-8", "surrogateescape"), token.encode()):
@@ -106,10 +106,10 @@ class AdminPages:
             "forbidden", "this page is for loopback (kubectl port-forward) or for the holder of admin.token"
         )
 
-    def _live(self, request: Request) -> Answer:
+    def _live(self, request: BaseRequest) -> Answer:
         return Answer(200, [_PLAIN, *_SAFE], b"ok\n")
 
-    def _ready(self, request: Request) -> Answer:
+    def _ready(self, request: BaseRequest) -> Answer:
         checks = {name: check() for name, check in self._settings.ready.items()}
         ready = all(checks.values())
         lines = [
@@ -124,18 +124,18 @@ class AdminPages:
         body = "".join([*lines, last]) if verbose else last
         return Answer(200 if ready else 503, [_PLAIN, *_SAFE], body.encode())
 
-    def _metrics(self, request: Request) -> Answer:
+    def _metrics(self, request: BaseRequest) -> Answer:
         encode, content_type = choose_encoder(request.headers.get("Accept", ""))
         return Answer(200, [(b"Content-Type", content_type.encode()), *_SAFE], encode(self._settings.registry))
 
-    def _config(self, request: Request) -> Answer:
+    def _config(self, request: BaseRequest) -> Answer:
         return Answer(200, [(b"Content-Type", b"text/yaml; charset=utf-8"), *_SAFE], self._settings.config().encode())
 
-    def _info(self, request: Request) -> Answer:
+    def _info(self, request: BaseRequest) -> Answer:
         body = msgspec.json.encode(self._settings.info())
         return Answer(200, [(b"Content-Type", b"application/json"), *_SAFE], body)
 
-    def _index(self, request: Request) -> Answer:
+    def _index(self, request: BaseRequest) -> Answer:
         links = [*self._open, *(path for path in self._guarded if path != "/")]
         doers = [f"POST {path}" for path in self._done]
         wrong = [f"{name} failed" for name, check in self._settings.ready.items() if not check()]
@@ -156,7 +156,7 @@ class AdminPages:
         return Answer(200, [(b"Content-Type", b"text/html; charset=utf-8"), *_SAFE], html.encode())
 
 
-def _must_be(request: Request, *methods: str) -> None:
+def _must_be(request: BaseRequest, *methods: str) -> None:
     if request.method not in methods:
         raise GatewayError("method-not-allowed", headers={"Allow": ", ".join(methods)})
 

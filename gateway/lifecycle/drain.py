@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import structlog
 
+from gateway.server.connection import CallerServer
 from gateway.server.edge import Edge
-from gateway.server.listening import CallerServer
 
 _LAST_HEADS_S = 0.1  # a request's head follows its connection within a round trip
 
@@ -86,7 +86,7 @@ class Drain:
     async def _finish(self, connections: CallerServer, stream_grace_s: float) -> None:
         if connections.connections:
             await asyncio.sleep(_LAST_HEADS_S)
-        connections.close_idle()
+        connections.leave()
         with suppress(TimeoutError):
             async with asyncio.timeout(stream_grace_s):
                 await connections.gone()

@@ -1,11 +1,8 @@
-"""The HTTP face.
+"""The HTTP face, and with `admin` the only place that knows aiohttp.
 
-listening    whoever connects to a listener: how many, who is too slow, how they all go
-connection   one caller's connection: one request after the other
-reading      its bytes into heads and bodies
+connection   one caller's connection: looked after while it is slow, errors before any handler runs
+reading      its bytes into requests: heads, bodies, trailers
 heads        the head of a request: what is one, and which problem it is else (pure)
-body         the body of one request as it comes
-request      one request, as every room behind the front door sees it
 patience     how long a caller may be slow
 edge         the front door: what every request must obey, and which way it goes
 callers      who sent a request: by fields, by a verified token, by a forwarded certificate

@@ -1,12 +1,21 @@
-"""An answer whose head and body are written as bytes, exactly as given: order, case and duplicates of fields stay."""
+"""An answer whose head and body are written as bytes, exactly as given: order, case and duplicates of fields stay.
+
+aiohttp asks an answer of a low-level server for `prepare`, `write_eof` and `keep_alive` only; its own response classes
+would add, fold and reorder fields, and cost ten times as much.
+"""
 
 from collections.abc import Iterable
 from email.utils import formatdate
 from http import HTTPStatus
 from time import time
+from typing import TYPE_CHECKING, cast
 
-from gateway.server.request import Request
+from aiohttp.web import BaseRequest
+
 from gateway.upstream.headers import RawFields, rendered
+
+if TYPE_CHECKING:
+    from gateway.server.connection import CallerConnection
 
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
@@ -22,7 +31,7 @@ def date_field() -> tuple[bytes, bytes]:
     return b"Date", _date[1]
 
 
-def head(status: int, reason: bytes, fields: RawFields, *, request: Request, keep_alive: bool) -> bytes:
+def head(status: int, reason: bytes, fields: RawFields, *, request: BaseRequest, keep_alive: bool) -> bytes:
     """A status line and field lines, ended by the empty line; `Connection` as the caller's version of HTTP needs it."""
     lines = b"HTTP/1.1 %d %b\r\n%b" % (status, reason, rendered(fields))
     if not keep_alive:
@@ -30,16 +39,17 @@ def head(status: int, reason: bytes, fields: RawFields, *, request: Request, kee
     return lines + (b"\r\n" if request.version >= (1, 1) else b"Connection: keep-alive\r\n\r\n")
 
 
-async def send(request: Request, data: bytes) -> None:
+async def send(request: BaseRequest, data: bytes) -> None:
     """Write a part of the answer and wait until the caller has read enough; its connection cuts off one that stalls."""
-    connection = request.connection
-    if connection.transport is None:
+    transport = request.transport
+    if transport is None:
         raise ConnectionResetError("the caller is gone")
+    connection = cast("CallerConnection", request.protocol)
     connection.written_bytes += len(data)
     connection.answering = request
-    connection.transport.write(data)
+    transport.write(data)
     if connection.writing_paused:
-        await connection.writable()
+        await request.writer.drain()
 
 
 class Answer:
@@ -67,8 +77,8 @@ class Answer:
     def body_length(self) -> int:
         return self._body_bytes or len(self.body)
 
-    async def write(self, request: Request) -> None:
-        """Write the whole answer, where the handler has not."""
+    async def prepare(self, request: BaseRequest) -> None:
+        """Write the whole answer. aiohttp calls this once the handler has returned."""
         if self.written:
             return
         self.written = True
@@ -76,4 +86,8 @@ class Answer:
         length = (b"Content-Length", b"%d" % len(self.body))
         fields = [date_field(), *self.fields, length] if self.status not in (204, 304) else [date_field(), *self.fields]
         start = head(self.status, REASONS.get(self.status, b""), fields, request=request, keep_alive=self.keep_alive)
-        await send(request, start if request.method == "HEAD" else start + self.body)
+        if request.transport is not None:
+            await send(request, start if request.method == "HEAD" else start + self.body)
+
+    async def write_eof(self) -> None:
+        """Nothing is left to write."""

@@ -5,6 +5,7 @@ from secrets import token_hex
 from typing import Any, Literal
 
 import msgspec
+from aiohttp.web import BaseRequest
 
 from gateway.batch.model import Batch
 from gateway.batch.states import FINAL
@@ -16,7 +17,6 @@ from gateway.server.batch_status import WIRE_STATES, accepted, status, wire_stat
 from gateway.server.custody import Custody
 from gateway.server.edge import request_id_of
 from gateway.server.events import Events
-from gateway.server.request import Request
 from gateway.server.results import number, send_results
 from gateway.server.retrying import operations_to_retry
 from gateway.upstream.headers import RawFields
@@ -48,7 +48,7 @@ class Asynchronous:
             "retry": {"POST": self._retry},
         }
 
-    async def __call__(self, request: Request, rest: str, is_draining: IsDraining) -> Answer:
+    async def __call__(self, request: BaseRequest, rest: str, is_draining: IsDraining) -> Answer:
         """Answer a call at `rest`: an id, and behind a slash what is asked of it."""
         batch_id, _, verb = rest.partition("/")
         calls = self._calls.get(verb)
@@ -61,12 +61,12 @@ class Asynchronous:
             raise GatewayError("method-not-allowed", headers={"Allow": ", ".join(calls)})
         return await call(request, batch_id, is_draining)
 
-    def accepted(self, request: Request, view: View, more: RawFields = ()) -> Answer:
+    def accepted(self, request: BaseRequest, view: View, more: RawFields = ()) -> Answer:
         """202, and where to go from there."""
         fields = [(b"Location", f"{self._base}/{view.id}".encode()), (b"Retry-After", b"1"), *more]
         return _answer(request, 202, accepted(view, self._base), fields)
 
-    async def browse(self, request: Request) -> Answer:
+    async def browse(self, request: BaseRequest) -> Answer:
         """The caller's own batches, newest first."""
         query = request.query
         limit = min(number(query, "limit", _PAGE, 1), _PAGE_MAX)
@@ -85,30 +85,30 @@ class Asynchronous:
         }
         return _answer(request, 200, document)
 
-    async def _status(self, request: Request, batch_id: str, _: IsDraining) -> Answer:
+    async def _status(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
         view = await self.custody.find(request, batch_id, age_max_s=POLL_AGE_S)
         document = status(view, self._base, int(self._clock.now_s() * 1000))
         return _answer(request, 200, document, () if view.state in FINAL else [(b"Retry-After", b"1")])
 
-    async def _results(self, request: Request, batch_id: str, is_draining: IsDraining) -> Answer:
+    async def _results(self, request: BaseRequest, batch_id: str, is_draining: IsDraining) -> Answer:
         view = await self.custody.find(request, batch_id)
         fields = _fields(request)
         return await send_results(request, view, self._records, fields, self._base, keep_alive=not is_draining())
 
-    async def _watch(self, request: Request, batch_id: str, is_draining: IsDraining) -> Answer:
+    async def _watch(self, request: BaseRequest, batch_id: str, is_draining: IsDraining) -> Answer:
         view = await self.custody.find(request, batch_id, age_max_s=POLL_AGE_S)
         return await self._events(request, view, _fields(request), is_draining)
 
-    async def _cancel(self, request: Request, batch_id: str, _: IsDraining) -> Answer:
+    async def _cancel(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
         return self._commanded(request, await self.custody.command(request, batch_id, "cancel"))
 
-    async def _pause(self, request: Request, batch_id: str, _: IsDraining) -> Answer:
+    async def _pause(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
         return self._commanded(request, await self.custody.command(request, batch_id, "pause"))
 
-    async def _resume(self, request: Request, batch_id: str, _: IsDraining) -> Answer:
+    async def _resume(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
         return self._commanded(request, await self.custody.command(request, batch_id, "resume"))
 
-    def _commanded(self, request: Request, view: View) -> Answer:
+    def _commanded(self, request: BaseRequest, view: View) -> Answer:
         document = {
             "batchId": view.id,
             "status": wire_state(view.state),
@@ -117,11 +117,11 @@ class Asynchronous:
         }
         return _answer(request, 202, document, [(b"Location", f"{self._base}/{view.id}".encode())])
 
-    async def _delete(self, request: Request, batch_id: str, _: IsDraining) -> Answer:
+    async def _delete(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
         await self.custody.delete(request, batch_id)
         return Answer(204, _fields(request))
 
-    async def _retry(self, request: Request, batch_id: str, is_draining: IsDraining) -> Answer:
+    async def _retry(self, request: BaseRequest, batch_id: str, is_draining: IsDraining) -> Answer:
         """A new batch of what failed, was cancelled or expired. Its credentials are those of this request."""
         if is_draining():
             raise GatewayError("draining", headers={"Retry-After": "5"})
@@ -139,7 +139,7 @@ class Asynchronous:
         return self.accepted(request, view)
 
 
-def _fields(request: Request) -> list[tuple[bytes, bytes]]:
+def _fields(request: BaseRequest) -> list[tuple[bytes, bytes]]:
     return [
         (b"Cache-Control", b"no-store"),
         (b"X-Content-Type-Options", b"nosniff"),
@@ -147,6 +147,6 @@ def _fields(request: Request) -> list[tuple[bytes, bytes]]:
     ]
 
 
-def _answer(request: Request, status_: int, document: Mapping[str, Any], more: RawFields = ()) -> Answer:
+def _answer(request: BaseRequest, status_: int, document: Mapping[str, Any], more: RawFields = ()) -> Answer:
     fields = [(b"Content-Type", b"application/json"), *_fields(request), *more]
     return Answer(status_, fields, msgspec.json.encode(document))

@@ -7,6 +7,8 @@ from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING
 
+from aiohttp.web import BaseRequest
+
 from gateway.admission import Admission
 from gateway.batch.model import Batch, Outcome, Summary, summarize
 from gateway.batch.validation import Rules
@@ -26,7 +28,6 @@ from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer
 from gateway.server.limits_page import limits_page
 from gateway.server.once import Envelope, Once
 from gateway.server.preferences import goes_on_record, preferences_of
-from gateway.server.request import Request
 
 if TYPE_CHECKING:  # it brings cryptography with it, which a gateway without a ledger never needs
     from gateway.server.asynchronous import Asynchronous
@@ -72,7 +73,7 @@ class Batches:
         self._once = once
         self._asynchronous = asynchronous
 
-    async def __call__(self, request: Request, path: str, is_draining: Callable[[], bool]) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, is_draining: Callable[[], bool]) -> Answer:
         base = self._settings.base
         if path == base:
             if self._asynchronous is not None and request.method in ("GET", "HEAD"):
@@ -89,7 +90,7 @@ class Batches:
             return await self._asynchronous(request, path.removeprefix(f"{base}/"), is_draining)
         raise GatewayError("not-found", f"nothing stands at {quoted(path)}; batches go to POST {base}")
 
-    async def _post(self, request: Request, is_draining: Callable[[], bool]) -> Answer:
+    async def _post(self, request: BaseRequest, is_draining: Callable[[], bool]) -> Answer:
         if request.method != "POST":
             raise GatewayError(
                 "method-not-allowed", headers={"Allow": "POST" if self._asynchronous is None else "GET, HEAD, POST"}
@@ -97,20 +98,20 @@ class Batches:
         with self._in_place.on_record(request, "native") as served:
             return await self._batch(request, served, is_draining)
 
-    async def _batch(self, request: Request, served: Served, is_draining: Callable[[], bool]) -> Answer:
+    async def _batch(self, request: BaseRequest, served: Served, is_draining: Callable[[], bool]) -> Answer:
         """The path of a batch: read, judged, and unless it was answered before admitted, run, answered."""
         settings, in_place = self._settings, self._in_place
-        form = form_of(request.headers.getall("Accept"))
+        form = form_of(request.headers.getall("Accept", ()))
         check_head(request, settings.run.body_bytes_max)
         data = await in_place.body(request, served)
         batch = native.parse(data, settings.envelope, settings.rules)
-        preferences = preferences_of(request.headers.getall("Prefer"))
+        preferences = preferences_of(request.headers.getall("Prefer", ()))
         asynchronous = None
         if goes_on_record(batch, preferences, settings.sync_operations_max):
             asynchronous = self._asynchronous
             if asynchronous is None and batch.schedule.waits:
                 raise GatewayError("async-disabled", "notBefore needs a ledger, and this gateway has none")
-        if request.query_string and is_dry(request.parameters("dryRun")):
+        if request.query_string and is_dry(request.query.getall("dryRun", ())):
             return await self._rehearse(asynchronous, request, batch, served, is_draining())
 
         envelope = Envelope(batch, data, form, preferences, asynchronous is not None)
@@ -118,7 +119,7 @@ class Batches:
         return await self._once.answer(request, envelope, served, work)
 
     async def _execute(
-        self, request: Request, envelope: Envelope, served: Served, is_draining: Callable[[], bool], fence: bytes
+        self, request: BaseRequest, envelope: Envelope, served: Served, is_draining: Callable[[], bool], fence: bytes
     ) -> Answer:
         """202 for a batch on record, 207 for one that runs now, or 202 where its time is up."""
         batch, _, form, preferences, _ = envelope
@@ -145,7 +146,7 @@ class Batches:
     async def _rehearse(
         self,
         asynchronous: "Asynchronous | None",
-        request: Request,
+        request: BaseRequest,
         batch: Batch,
         served: Served,
         is_draining: bool,
@@ -176,7 +177,7 @@ class Batches:
     async def _accept(
         self,
         asynchronous: "Asynchronous",
-        request: Request,
+        request: BaseRequest,
         envelope: Envelope,
         served: Served,
         fence: bytes,
@@ -195,7 +196,7 @@ class Batches:
     async def _promoted(
         self,
         there: "Asynchronous",
-        request: Request,
+        request: BaseRequest,
         plan: Plan,
         outcomes: Sequence[Outcome],
         served: Served,
@@ -260,7 +261,7 @@ class Batches:
         base, operations = self._settings.base, plan.batch.operations
         return b"".join([_LINES.piece(operations[outcome.index].id, outcome, base) for outcome in outcomes])
 
-    async def _limits(self, request: Request) -> Answer:
+    async def _limits(self, request: BaseRequest) -> Answer:
         if request.method not in ("GET", "HEAD"):
             raise GatewayError("method-not-allowed", headers={"Allow": "GET, HEAD"})
         readings = await self._admission.readings(self._settings.run.callers.known(request))

@@ -4,11 +4,12 @@ import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from aiohttp.web import BaseRequest
+
 from gateway.admission import ANONYMOUS, Caller
 from gateway.admission import identity_of as digest_of
 from gateway.errors import GatewayError
 from gateway.server.origin import Origins
-from gateway.server.request import Request
 
 if TYPE_CHECKING:  # it brings joserfc with it, which only verified tokens need
     from gateway.server.tokens import Tokens
@@ -25,18 +26,18 @@ class Bearer:
         self._has_scheme = header.lower() == "authorization"
         self.close = tokens.close
 
-    async def ready(self, request: Request) -> None:
+    async def ready(self, request: BaseRequest) -> None:
         token = self._token(request)
         if token is not None:
             await self._tokens.ready(token)
 
-    def name_of(self, request: Request) -> str | None:
+    def name_of(self, request: BaseRequest) -> str | None:
         token = self._token(request)
         bearer = None if token is None else self._tokens.bearer_of(token)
         return None if bearer is None else f"jwt:{bearer}"
 
-    def _token(self, request: Request) -> str | None:
-        said = request.headers.getall(self._header)
+    def _token(self, request: BaseRequest) -> str | None:
+        said = request.headers.getall(self._header, ())
         if len(said) != 1:
             return None
         if not self._has_scheme:
@@ -53,10 +54,10 @@ class Certificate:
         self._origins = origins
         self._name = name
 
-    def name_of(self, request: Request) -> str | None:
+    def name_of(self, request: BaseRequest) -> str | None:
         if not self._origins.is_trusted(request):
             return None
-        name = self._name(tuple(request.headers.getall(self._header)))
+        name = self._name(tuple(request.headers.getall(self._header, ())))
         return None if name is None else f"cert:{name}"
 
 
@@ -78,12 +79,12 @@ class Callers:
         self._certificate = certificate
         self._required = required
 
-    async def ready(self, request: Request) -> None:
+    async def ready(self, request: BaseRequest) -> None:
         """To be awaited once before `of`: a key may have to be fetched."""
         if self._bearer is not None:
             await self._bearer.ready(request)
 
-    def of(self, request: Request) -> Caller:
+    def of(self, request: BaseRequest) -> Caller:
         """The caller, anonymous where nothing that is believed says more."""
         fields = self._origins.fields_of(request)
         return Caller(self.identity_of(request), self._origins.ip_of(request), fields)
@@ -94,7 +95,7 @@ class Callers:
             scheme = "Certificate" if self._bearer is None and self._certificate is not None else "Bearer"
             raise GatewayError("unauthenticated", headers={"WWW-Authenticate": f'{scheme} realm="batch-gateway"'})
 
-    def known(self, request: Request) -> Caller:
+    def known(self, request: BaseRequest) -> Caller:
         """The caller, or 401."""
         caller = self.of(request)
         self.check(caller)
@@ -104,9 +105,9 @@ class Callers:
         if self._bearer is not None:
             await self._bearer.close()
 
-    def identity_of(self, request: Request) -> str:
+    def identity_of(self, request: BaseRequest) -> str:
         if self._bearer is None and self._certificate is None:
-            return digest_of(request.fields, self._names)
+            return digest_of(request.raw_headers, self._names)
         name = None if self._bearer is None else self._bearer.name_of(request)
         if name is None and self._certificate is not None:
             name = self._certificate.name_of(request)

@@ -2,9 +2,11 @@
 
 import zlib
 
+from aiohttp import ClientConnectionError
+from aiohttp.web import BaseRequest
+
 from gateway.server.answer import REASONS, Answer, date_field, head, send
 from gateway.server.envelope import weights_of
-from gateway.server.request import Request
 from gateway.upstream.headers import RawFields
 
 _GZIP = 16 + zlib.MAX_WBITS
@@ -15,7 +17,7 @@ class Chunks:
     """Writes one answer's head and body; waits for a slow reader. One that `keeps` has all of it at its `end`, and is
     written to the last when nobody reads it any more."""
 
-    def __init__(self, request: Request, *, gzip: bool = False, keeps: bool = False) -> None:
+    def __init__(self, request: BaseRequest, *, gzip: bool = False, keeps: bool = False) -> None:
         self._request = request
         self._kept: list[bytes] | None = [] if keeps else None
         self._fields: RawFields = ()
@@ -58,7 +60,7 @@ class Chunks:
     async def _send(self, data: bytes) -> None:
         try:
             await send(self._request, data)
-        except ConnectionResetError:
+        except (ConnectionError, ClientConnectionError):  # aiohttp has one of its own
             if self._kept is None:
                 raise
 
@@ -69,7 +71,7 @@ class Chunks:
         return Answer.already_written(status, keep_alive=False)
 
 
-def accepts_gzip(request: Request) -> bool:
+def accepts_gzip(request: BaseRequest) -> bool:
     """Whether `Accept-Encoding` takes gzip (RFC 9110 12.5.3)."""
-    wanted = weights_of(request.headers.getall("Accept-Encoding"))
+    wanted = weights_of(request.headers.getall("Accept-Encoding", ()))
     return wanted.get("gzip", wanted.get("*", 0.0)) > 0

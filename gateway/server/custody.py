@@ -6,6 +6,8 @@ A batch is shown to its owner only. To everybody else it is a 404, the same for 
 from collections import deque
 from collections.abc import Callable
 
+from aiohttp.web import BaseRequest
+
 from gateway.admission import Caller
 from gateway.batch.model import Batch, Outcome
 from gateway.batch.states import FINAL
@@ -14,7 +16,6 @@ from gateway.ledger.names import Names, is_id
 from gateway.ledger.port import Command, Ledger, View
 from gateway.server.clock import Clock
 from gateway.server.records import Records
-from gateway.server.request import Request
 from gateway.server.submission import Submission
 
 _BROWSE, _BROWSED_MAX = 100, 2000  # views looked through for one page of a list
@@ -33,7 +34,7 @@ class Custody:
         submission: Submission,
         names: Names,
         clock: Clock,
-        caller_of: Callable[[Request], Caller],
+        caller_of: Callable[[BaseRequest], Caller],
     ) -> None:
         self._ledger = ledger
         self.records = records
@@ -49,7 +50,7 @@ class Custody:
     async def accept(
         self,
         batch: Batch,
-        request: Request,
+        request: BaseRequest,
         caller: Caller,
         *,
         dialect: str,
@@ -81,7 +82,7 @@ class Custody:
         owner = self._names.owner_of(caller.identity)
         return await self._ledger.view(self._submission.id_under(fence, owner))
 
-    async def sent_before(self, request: Request, data: bytes, *, dialect: str) -> View | None:
+    async def sent_before(self, request: BaseRequest, data: bytes, *, dialect: str) -> View | None:
         """The batch that the caller made of the same bytes a short while ago, where its client says that it sends them
         again. For clients that repeat blindly after a lost answer, without an idempotency key (WIRE 1.3)."""
         said = request.headers.get("x-stainless-retry-count", "0")
@@ -94,11 +95,11 @@ class Custody:
                 return view
         return None
 
-    async def find(self, request: Request, batch_id: str, *, age_max_s: float = 0.0) -> View:
+    async def find(self, request: BaseRequest, batch_id: str, *, age_max_s: float = 0.0) -> View:
         """The caller's own batch. Raises 404, the same for a foreign, a deleted and an invented id, and 410."""
         return await self.records.find(batch_id, self._owner(request), age_max_s=age_max_s)
 
-    async def command(self, request: Request, batch_id: str, command: Command) -> View:
+    async def command(self, request: BaseRequest, batch_id: str, command: Command) -> View:
         """Do it to the caller's batch; the batch afterwards. Raises 409 `batch-terminal` where it has ended before."""
         view = await self.find(request, batch_id)
         if view.state in FINAL:
@@ -112,7 +113,7 @@ class Custody:
             raise GatewayError("batch-terminal")
         return after
 
-    async def delete(self, request: Request, batch_id: str) -> None:
+    async def delete(self, request: BaseRequest, batch_id: str) -> None:
         """Remove the caller's batch with all that belongs to it. Raises 409 `batch-running` where it has not ended."""
         view = await self.find(request, batch_id)
         if view.state not in FINAL:
@@ -121,7 +122,7 @@ class Custody:
         self.records.drop(batch_id)
 
     async def page(
-        self, request: Request, is_wanted: Callable[[View], bool], after: str | None, limit: int
+        self, request: BaseRequest, is_wanted: Callable[[View], bool], after: str | None, limit: int
     ) -> tuple[list[View], str | None]:
         """The caller's own batches behind `after`, newest first, and behind which one the next page begins; None where
         nothing is left. Where few are wanted a page may be short, and still not the last. Raises 400 `bad-cursor`."""
@@ -142,7 +143,7 @@ class Custody:
         return found, after
 
     async def page_before(
-        self, request: Request, is_wanted: Callable[[View], bool], before: str, limit: int
+        self, request: BaseRequest, is_wanted: Callable[[View], bool], before: str, limit: int
     ) -> tuple[list[View], bool]:
         """The last page before `before`, newest first, and whether more lie before it. The ledger reads from the newest
         on, so what lies too deep is refused. Raises 400 `bad-cursor`."""
@@ -161,12 +162,12 @@ class Custody:
             after = views[-1].id
         raise GatewayError("bad-cursor", f"{quoted(before)} is not among your {_BROWSED_BACK_MAX} newest batches")
 
-    def _checked(self, request: Request, cursor: str | None) -> str:
+    def _checked(self, request: BaseRequest, cursor: str | None) -> str:
         """The owner, whose id the cursor is. Raises 400 `bad-cursor`."""
         owner = self._owner(request)
         if cursor is not None and (not is_id(cursor) or self._names.made_s(cursor, owner) is None):
             raise GatewayError("bad-cursor", "the cursor is not one that an earlier answer gave")
         return owner
 
-    def _owner(self, request: Request) -> str:
+    def _owner(self, request: BaseRequest) -> str:
         return self._names.owner_of(self.caller_of(request).identity)

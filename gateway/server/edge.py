@@ -7,25 +7,25 @@ from secrets import token_hex
 from typing import Protocol
 
 import structlog
+from aiohttp.web import BaseRequest
 
 from gateway.errors import GatewayError
 from gateway.server import problem
 from gateway.server.answer import Answer
-from gateway.server.request import Request
 from gateway.telemetry.logs import Throttle
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 
 
-Serve = Callable[[Request, str, Callable[[], bool]], Awaitable[Answer]]
+Serve = Callable[[BaseRequest, str, Callable[[], bool]], Awaitable[Answer]]
 """Answers a request at a path; the last argument tells, when a head is about to be written, whether we are draining."""
 
 
 class Vendor(Protocol):
     """Answers the envelopes of one vendor's dialect, and refuses them in its shape. None: it is no envelope of it."""
 
-    def __call__(self, request: Request, path: str, is_last: Callable[[], bool], /) -> Awaitable[Answer | None]: ...
+    def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool], /) -> Awaitable[Answer | None]: ...
 
     def refuse(self, error: GatewayError, request_id: str) -> Answer: ...
 
@@ -39,8 +39,8 @@ class Rooms:
     def __init__(
         self,
         base: str,
-        ready: Callable[[Request], Awaitable[None]],
-        vendor_of: Callable[[Request], Vendor | None],
+        ready: Callable[[BaseRequest], Awaitable[None]],
+        vendor_of: Callable[[BaseRequest], Vendor | None],
         batches: Serve,
         forward: Serve,
         logger: structlog.typing.FilteringBoundLogger,
@@ -84,10 +84,10 @@ class Edge:
         """Requests to come are answered in `rooms`; those that are being answered end where they began."""
         self._rooms = rooms
 
-    async def __call__(self, request: Request) -> Answer:
+    async def __call__(self, request: BaseRequest) -> Answer:
         """Answer one request. Only cancellation, when the caller is gone, leaves this function as an exception."""
         rooms = self._rooms
-        path = request.path
+        path = request.raw_path.partition("?")[0]
         vendor = rooms.vendor_of(request)
         serve = rooms.batches if path == rooms.base or path.startswith(rooms.under_base) else rooms.forward
         refuse = self.refuse if vendor is None else vendor.refuse
@@ -132,19 +132,19 @@ class Edge:
             self._rooms.logger.error("defect", request_id=request_id, left_out=left_out, exc_info=defect)
 
 
-def checked(request: Request) -> None:
+def checked(request: BaseRequest) -> None:
     """Refuse what `heads` let pass and two readers of HTTP could understand differently, and what no proxy serves."""
     host = request.headers.get("Host", "")
     if not _HOST.fullmatch(host):
         raise GatewayError("bad-host", close=True)
     if request.method == "CONNECT":
         raise GatewayError("method-not-supported", "CONNECT is for tunnels; this is a reverse proxy", close=True)
-    target = request.target
+    target = request.raw_path
     if not target.startswith("/") and not (target == "*" and request.method == "OPTIONS"):
         raise GatewayError("bad-target", close=True)
 
 
-def request_id_of(request: Request, otherwise: str | None = None) -> str:
+def request_id_of(request: BaseRequest, otherwise: str | None = None) -> str:
     """The caller's own `X-Request-Id` where it is a plain word, else `otherwise`, else a new one."""
     said = request.headers.get("X-Request-Id")
     return said if said is not None and _REQUEST_ID.fullmatch(said) else otherwise or token_hex(16)

@@ -2,16 +2,16 @@
 
 from collections.abc import Iterable, Sequence
 
+from aiohttp.web import BaseRequest, RequestPayloadError
+
 from gateway.errors import GatewayError, quoted
-from gateway.server.body import BodyError
 from gateway.server.patience import body_refusal
-from gateway.server.request import Request
 
 FORMS = ("application/json", "application/x-ndjson", "application/xml", "text/xml")
 _RANGES = {"*/*": FORMS, "application/*": FORMS[:3], "text/*": FORMS[3:]}
 
 
-def check_head(request: Request, body_bytes_max: int) -> None:
+def check_head(request: BaseRequest, body_bytes_max: int) -> None:
     """Raise what is wrong with a native envelope before a byte of its body is read (PROMISES D.1, D.2)."""
     said = request.headers.get("Content-Type", "")
     essence, _, parameters = said.partition(";")
@@ -23,7 +23,7 @@ def check_head(request: Request, body_bytes_max: int) -> None:
     check_framing(request, body_bytes_max)
 
 
-def check_framing(request: Request, body_bytes_max: int) -> None:
+def check_framing(request: BaseRequest, body_bytes_max: int) -> None:
     """Raise what is wrong with any envelope's coding or length, and answer `Expect: 100-continue` where nothing is."""
     check_coding(request, body_bytes_max)
     expect = request.headers.get("Expect")
@@ -32,7 +32,7 @@ def check_framing(request: Request, body_bytes_max: int) -> None:
     invite(request)
 
 
-def check_coding(request: Request, body_bytes_max: int) -> None:
+def check_coding(request: BaseRequest, body_bytes_max: int) -> None:
     """Raise what is wrong with an envelope's coding or length."""
     headers = request.headers
     if headers.get("Content-Encoding", "identity").lower() != "identity":
@@ -44,14 +44,14 @@ def check_coding(request: Request, body_bytes_max: int) -> None:
         raise too_large(body_bytes_max)
 
 
-def invite(request: Request) -> None:
+def invite(request: BaseRequest) -> None:
     """Tell a caller that waits for it to send the body (RFC 9110 10.1.1)."""
     waits = request.headers.get("Expect", "").lower() == "100-continue"
     if waits and request.transport is not None and request.version == (1, 1):
         request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
 
-async def body_of(request: Request, body_bytes_max: int) -> bytes:
+async def body_of(request: BaseRequest, body_bytes_max: int) -> bytes:
     """The whole body. Stops reading at the limit: 413, exact at the byte."""
     data = await begun(request, body_bytes_max)
     if len(data) > body_bytes_max:
@@ -59,16 +59,16 @@ async def body_of(request: Request, body_bytes_max: int) -> bytes:
     return data
 
 
-async def begun(request: Request, body_bytes_max: int) -> bytes:
+async def begun(request: BaseRequest, body_bytes_max: int) -> bytes:
     """The whole body, or what came of it once that was above the limit."""
     content = request.content
     chunks, size = [], 0
     try:
-        while size <= body_bytes_max and not content.is_read:
-            chunk = await content.read()
+        while size <= body_bytes_max and not content.at_eof():
+            chunk = await content.readany()
             size += len(chunk)
             chunks.append(chunk)
-    except BodyError as broken:
+    except RequestPayloadError as broken:
         raise body_refusal(broken) from broken
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 import msgspec
+from aiohttp.web import BaseRequest
 
 from gateway.batch.states import FINAL
 from gateway.errors import GatewayError
@@ -13,7 +14,6 @@ from gateway.server.batch_status import event_id, status
 from gateway.server.chunks import Chunks
 from gateway.server.clock import Clock
 from gateway.server.records import Records
-from gateway.server.request import Request
 from gateway.upstream.headers import RawFields
 
 LOOK_S = 0.5
@@ -32,7 +32,7 @@ class Events:
         self._watchers = 0
 
     async def __call__(
-        self, request: Request, view: View, fields: RawFields, is_draining: Callable[[], bool]
+        self, request: BaseRequest, view: View, fields: RawFields, is_draining: Callable[[], bool]
     ) -> Answer:
         """Stream until the batch has ended or we drain. `Last-Event-ID` names what the watcher has seen; whoever has
         seen the end gets 204, upon which an EventSource stops coming back (HTML, server-sent events)."""

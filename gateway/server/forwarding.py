@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 
+from aiohttp.web import BaseRequest
+
 from gateway.admission import ANONYMOUS, Admission, Caller
 from gateway.batch.model import Failure, Operation
 from gateway.batch.retry import is_repeatable
@@ -21,7 +23,6 @@ from gateway.server.answer import Answer, date_field, head, send
 from gateway.server.callers import Callers
 from gateway.server.connection import call_endless
 from gateway.server.origin import Origins
-from gateway.server.request import Request
 from gateway.server.tunnel import tunnel
 from gateway.server.upload import Upload, framed
 from gateway.upstream.headers import RawFields, forwarded, is_event_stream, rendered, requested
@@ -63,7 +64,7 @@ class Forwarding:
         self._access = access
         self._waiting = 0  # for tokens
 
-    async def __call__(self, request: Request, path: str, is_last: Callable[[], bool]) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool]) -> Answer:
         began_s = perf_counter()
         ip = self._settings.origins.ip_of(request)
         try:
@@ -72,7 +73,7 @@ class Forwarding:
         except GatewayError as refusal:
             self._access.denied(refusal)
             self._access.forwarded(
-                self._admission.route_of(request.method, request.target), request.method, refusal.status,
+                self._admission.route_of(request.method, request.raw_path), request.method, refusal.status,
                 began_s=began_s, client_ip=ip, slug=refusal.problem.slug, waited_s=0.0,
             )  # fmt: skip
             raise
@@ -101,12 +102,12 @@ class Forwarding:
                 waited_s=forwarding.waited_s,
             )  # fmt: skip
 
-    async def _admitted(self, request: Request, ip: str) -> tuple[Route, dict[str, str]]:
+    async def _admitted(self, request: BaseRequest, ip: str) -> tuple[Route, dict[str, str]]:
         """The same admission as an operation's, and what the answer says of it; nothing where there is no limit.
 
         Where a limit waits, so does the request, for at most its upstream's timeout.
         """
-        target = request.target
+        target = request.raw_path
         own = self._admission.route_of(request.method, target)
         if not self._settings.counts:
             return own, {}
@@ -114,7 +115,7 @@ class Forwarding:
         if self._settings.asks_who:
             await callers.ready(request)
             identity = callers.identity_of(request)
-        caller = Caller(identity, ip, request.fields)
+        caller = Caller(identity, ip, request.raw_headers)
         lone = Operation("", request.method, target)
         timeout_s = self._upstreams[own.upstream].timeout_s if own.timeout_s is None else own.timeout_s
         wait_max_us = int(timeout_s * 1_000_000) if self._waiting < _WAITING_MAX else 0
@@ -137,7 +138,7 @@ class _Forwarded:
 
     def __init__(
         self,
-        request: Request,
+        request: BaseRequest,
         upstream: Upstream,
         route: Route,
         said: RawFields,
@@ -151,7 +152,7 @@ class _Forwarded:
         self.waited_s = 0.0
         self._has_begun = False  # our answer has
         self.limits: RawFields = ()  # what the buckets say
-        self.fields: RawFields = request.fields
+        self.fields: RawFields = request.raw_headers
         self._timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
 
     async def run(self, buffer_bytes_max: int) -> Answer:
@@ -174,8 +175,9 @@ class _Forwarded:
     def _exchange_with(self, begun: bytes) -> StreamedExchange:
         """The exchange whose request begins with the head and with what there is of the body."""
         request, route, upload = self._request, self._route, self._upload
+        upgrades = bool(request._message.upgrade)  # as the reader decided, which stops behind it
         host = str(self._pool.address).encode()
-        start = _request_head(request, self.fields, self._said, host, chunked=upload.chunked)
+        start = _request_head(request, self.fields, self._said, host, upgrades=upgrades, chunked=upload.chunked)
         return StreamedExchange(
             method=request.method,
             request=start + begun,
@@ -183,7 +185,7 @@ class _Forwarded:
             repeatable=is_repeatable(request.method, route_idempotent=route.idempotent),
             retries_max=self._upstream.retries_max,
             rejections=route.rejections,
-            upgrades=request.upgrades,
+            upgrades=upgrades,
             loop=self._loop,
             requested=upload.is_whole,
         )
@@ -271,17 +273,19 @@ class _Forwarded:
             self._request.transport.abort()
 
 
-def _request_head(request: Request, fields: RawFields, said: RawFields, default_host: bytes, *, chunked: bool) -> bytes:
+def _request_head(
+    request: BaseRequest, fields: RawFields, said: RawFields, default_host: bytes, *, upgrades: bool, chunked: bool
+) -> bytes:
     """The request's head for the upstream. Our own fields come last, after what the caller could have meant by them."""
     host = request.headers.get("Host")
-    keep = (_TUNNELLED if request.upgrades else _NOTHING) | (_TRAILED if chunked else _NOTHING)
+    keep = (_TUNNELLED if upgrades else _NOTHING) | (_TRAILED if chunked else _NOTHING)
     kept = requested(fields, keep=keep)
     if host is None:  # HTTP/1.0 may come without; HTTP/1.1 may not go without (RFC 9112 3.2)
         kept.insert(0, (b"Host", default_host))
     lines = rendered([*kept, *said])
     if chunked:
         lines += b"Transfer-Encoding: chunked\r\n"
-    if request.upgrades:
+    if upgrades:
         lines += b"Connection: upgrade\r\n"
-    target = request.target.encode("utf-8", "surrogateescape")
+    target = request.raw_path.encode("utf-8", "surrogateescape")
     return b"%b %b HTTP/1.1\r\n%b\r\n" % (request.method.encode(), target, lines)

@@ -9,23 +9,23 @@ on every other one.
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple, overload
+from typing import NamedTuple
+
+from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
+from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from gateway.errors import GatewayError
 
 CHUNKED = -1
-HTTP_1_0, HTTP_1_1 = (1, 0), (1, 1)
 
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}) ([!\"$-~\x80-\xff]+) (HTTP/1\.[01])")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,128}")
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)")
-_LENGTH = re.compile(r"[0-9]{1,19}", re.ASCII)  # what fits 64 bits; readers differ on more
-_VERSIONS = {b"HTTP/1.1": HTTP_1_1, b"HTTP/1.0": HTTP_1_0}
-_SECRET = frozenset({"authorization", "cookie", "proxy-authorization"})  # judged anew each time, never remembered
-
-# A field line: name and value as they came, the name in lower case, and the value as text. A bare tuple is quickest.
-_Line = tuple[tuple[bytes, bytes], str, str]
+_LENGTH = re.compile(rb"[0-9]{1,19}")  # what fits 64 bits; readers differ on more
+_VERSIONS = {b"HTTP/1.1": HttpVersion11, b"HTTP/1.0": HttpVersion10}
+_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})  # judged anew each time, never remembered
 
 
 class HeadLimits(NamedTuple):
@@ -37,104 +37,62 @@ class HeadLimits(NamedTuple):
     head_bytes_max: int
 
 
-class Headers:
-    """The fields of a head: `fields` in their order as they came, and by their names in any case."""
-
-    __slots__ = ("_lines", "_texts", "fields", "names")
-
-    def __init__(self, lines: Sequence[_Line]) -> None:
-        self.fields = tuple([line[0] for line in lines])
-        self.names = [line[1] for line in lines]
-        self._lines = lines
-        self._texts: dict[str, list[str]] | None = None  # by lower-case name, once somebody asks
-
-    @overload
-    def get(self, name: str) -> str | None: ...
-
-    @overload
-    def get(self, name: str, otherwise: str) -> str: ...
-
-    def get(self, name: str, otherwise: str | None = None) -> str | None:
-        """The value of the first field of that name."""
-        said = self._by_name().get(name.lower())
-        return said[0] if said else otherwise
-
-    def getall(self, name: str) -> Sequence[str]:
-        """The values of all fields of that name."""
-        return self._by_name().get(name.lower(), ())
-
-    def __contains__(self, name: str) -> bool:
-        return name.lower() in self.names
-
-    def _by_name(self) -> dict[str, list[str]]:
-        texts = self._texts
-        if texts is None:
-            texts = self._texts = {}
-            for _, name, text in self._lines:
-                texts.setdefault(name, []).append(text)
-        return texts
-
-
-class _Said(NamedTuple):
-    """What the fields of a head say; see `Head`."""
-
-    headers: Headers
-    length: int
-    keep_alive: bool
-    upgrades: bool
-
-
 class Head(NamedTuple):
-    """A request's head. `length`: bytes of body, or CHUNKED. `upgrades`: the caller wants WebSocket next."""
+    """A request's head. `length`: bytes of body, or CHUNKED. `upgrade`: the caller wants WebSocket next."""
 
     method: str
     target: str
-    version: tuple[int, int]
-    headers: Headers
+    version: HttpVersion
+    fields: tuple[tuple[bytes, bytes], ...]
+    headers: "CIMultiDictProxy[str]"
     length: int
     keep_alive: bool
-    upgrades: bool
+    upgrade: bool
+
+
+# A field line: name and value as they came, the name in lower case, and both as text. A bare tuple, for it is quicker.
+_Line = tuple[tuple[bytes, bytes], bytes, tuple[str, str]]
 
 
 class Heads:
-    """Judges heads. Remembers field lines, and the fields of whole heads, for most come again. Bounded."""
+    """Judges heads; remembers field lines that it met, for most come again. Bounded."""
 
     LINES_MAX = 1024
     LINE_BYTES_MAX = 256
-    BLOCKS_MAX = 256
-    BLOCK_BYTES_MAX = 2048
 
     def __init__(self, limits: HeadLimits) -> None:
         self.limits = limits
         self._lines: dict[bytes, _Line] = {}
-        self._blocks: dict[bytes, _Said] = {}  # of HTTP/1.1
 
     def judged(self, head: bytes) -> Head:
         """The head whose bytes these are, without its empty line. Raises GatewayError."""
         if len(head) > self.limits.head_bytes_max:
             self._fits(head)
             raise GatewayError("headers-too-large", close=True)
-        line, _, block = head.partition(b"\r\n")
-        method, target, version = self.request_line(line)
-        said = (self._blocks.get(block) if version is HTTP_1_1 else None) or self._judged_block(block, version)
-        if target[0] != "/":
-            target = _origin_form(method, target, said.headers.get("Host"))
-        return Head(method, target, version, *said)
-
-    def _judged_block(self, block: bytes, version: tuple[int, int]) -> _Said:
-        lines = block.split(b"\r\n") if block else []
-        if len(lines) > self.limits.fields_max:
+        lines = head.split(b"\r\n")
+        method, target, version = self.request_line(lines[0])
+        if len(lines) > self.limits.fields_max + 1:
             raise GatewayError("headers-too-large", close=True)
         known = self._lines.get
-        headers = Headers([known(line) or self.field_line(line) for line in lines])
-        said = _judged(headers, version)
-        if version is HTTP_1_1 and len(block) <= self.BLOCK_BYTES_MAX and _SECRET.isdisjoint(headers.names):
-            if len(self._blocks) >= self.BLOCKS_MAX:
-                self._blocks.clear()
-            self._blocks[block] = said
-        return said
+        del lines[0]
+        judged = [known(line) or self.field_line(line) for line in lines]
+        fields, names, texts = zip(*judged, strict=True) if judged else ((), (), ())
+        headers = CIMultiDictProxy(CIMultiDict(texts))
+        hosts = names.count(b"host")
+        if hosts > 1 or (hosts == 0 and version is HttpVersion11):
+            raise GatewayError("bad-host", close=True)
+        if target[0] != "/":
+            target = _origin_form(method, target, headers.get("Host"))
+        keep_alive, upgrade = version is HttpVersion11, False
+        if b"connection" in names:
+            options = {option.strip().lower() for said in headers.getall("Connection") for option in said.split(",")}
+            keep_alive = "close" not in options and (keep_alive or "keep-alive" in options)
+            if version is HttpVersion11 and "upgrade" in options:  # never from HTTP/1.0 (RFC 9110 7.8)
+                upgrade = [said.lower() for said in headers.getall("Upgrade", ())] == ["websocket"]
+        length = _body_length(names, headers, version) if _FRAMING.intersection(names) else 0
+        return Head(method, target, version, fields, headers, length, keep_alive, upgrade)
 
-    def request_line(self, line: bytes) -> tuple[str, str, tuple[int, int]]:
+    def request_line(self, line: bytes) -> tuple[str, str, HttpVersion]:
         """Method, target and version. Raises GatewayError."""
         found = _REQUEST_LINE.fullmatch(line)
         if found is not None and len(found[2]) <= self.limits.line_bytes_max:
@@ -159,10 +117,11 @@ class Heads:
         if found is None:
             raise GatewayError("malformed-http", close=True)
         name, value = found[1], found[2].strip(b" \t")
-        lowered = name.lower().decode()
-        judged = (name, value), lowered, value.decode("utf-8", "surrogateescape")
+        lowered = name.lower()
+        text = value.decode("utf-8", "surrogateescape")
         if len(line) > self.LINE_BYTES_MAX or lowered in _SECRET:
-            return judged
+            return (name, value), lowered, (name.decode(), text)
+        judged = (name, value), lowered, (istr(name.decode()), text)
         if len(self._lines) >= self.LINES_MAX:
             self._lines.clear()
         self._lines[line] = judged
@@ -197,11 +156,9 @@ class Heads:
             raise GatewayError("target-too-long", close=True)
 
 
+_ABSOLUTE = re.compile(r"(https?)://([^/?]+)(.*)", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 _AROUND_TARGET = 128 + len("  HTTP/1.1")
-
-
-_ABSOLUTE = re.compile(r"(https?)://([^/?]+)(.*)", re.IGNORECASE)
 
 
 def _origin_form(method: str, target: str, host: str | None) -> str:
@@ -220,31 +177,14 @@ def _bare(authority: str, scheme: str) -> str:
     return authority.lower().removesuffix(":443" if len(scheme) == len("https") else ":80").removesuffix(":")
 
 
-def _judged(headers: Headers, version: tuple[int, int]) -> _Said:
-    """What the fields come to in a request of that version. Raises GatewayError."""
-    names = headers.names
-    hosts = names.count("host")
-    if hosts > 1 or (hosts == 0 and version is HTTP_1_1):
-        raise GatewayError("bad-host", close=True)
-    keep_alive, upgrades = version is HTTP_1_1, False
-    if "connection" in names:
-        options = {option.strip().lower() for said in headers.getall("Connection") for option in said.split(",")}
-        keep_alive = "close" not in options and (keep_alive or "keep-alive" in options)
-        if version is HTTP_1_1 and "upgrade" in options:  # never from HTTP/1.0 (RFC 9110 7.8)
-            upgrades = [said.lower() for said in headers.getall("Upgrade")] == ["websocket"]
-    return _Said(headers, _body_length(headers, version), keep_alive, upgrades)
-
-
-def _body_length(headers: Headers, version: tuple[int, int]) -> int:
+def _body_length(names: Sequence[bytes], headers: "CIMultiDictProxy[str]", version: HttpVersion) -> int:
     """How long the body is (RFC 9112 6.3). Raises GatewayError where two readers could differ."""
-    names = headers.names
-    codings, lengths = names.count("transfer-encoding"), names.count("content-length")
-    if not codings and not lengths:
-        return 0
+    codings, lengths = names.count(b"transfer-encoding"), names.count(b"content-length")
     if codings + lengths == 1:
-        if codings and headers.get("Transfer-Encoding", "").lower() == "chunked" and version is HTTP_1_1:
+        if codings and headers["Transfer-Encoding"].lower() == "chunked" and version is HttpVersion11:
             return CHUNKED
-        said = headers.get("Content-Length", "")
-        if lengths and _LENGTH.fullmatch(said) is not None:
-            return int(said)
+        if lengths:
+            said = headers["Content-Length"].encode("utf-8", "surrogateescape")
+            if _LENGTH.fullmatch(said) is not None:
+                return int(said)
     raise GatewayError("ambiguous-framing", close=True)

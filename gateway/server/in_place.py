@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
 
+from aiohttp.web import BaseRequest
+
 from gateway.admission import Admission, Admitted
 from gateway.batch.coalescing import twins_of
 from gateway.batch.model import Batch, Outcome
@@ -25,7 +27,6 @@ from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of
 from gateway.server.in_flight import InFlight
 from gateway.server.origin import Origins
-from gateway.server.request import Request
 from gateway.upstream.request import RequestWriter
 
 Fields = list[tuple[bytes, bytes]]
@@ -70,7 +71,7 @@ class InPlace:
         self._in_flight = InFlight(settings.in_flight_max, settings.in_flight_of_caller_max)
 
     @contextmanager
-    def on_record(self, request: Request, dialect: str) -> Iterator[Served]:
+    def on_record(self, request: BaseRequest, dialect: str) -> Iterator[Served]:
         """One envelope while it is served; a refusal and a caller who has gone are counted and logged."""
         callers = self._settings.callers
         served = Served(secrets.token_hex(16), dialect, callers.of(request))
@@ -89,7 +90,7 @@ class InPlace:
             if served.runs:
                 self._in_flight.leave(served.caller.identity)
 
-    async def body(self, request: Request, served: Served, body_bytes_max: int | None = None) -> bytes:
+    async def body(self, request: BaseRequest, served: Served, body_bytes_max: int | None = None) -> bytes:
         """The whole body. Raises 413 at the limit: that of every envelope, unless another is given."""
         began_s = perf_counter()
         data = await body_of(request, body_bytes_max or self._settings.body_bytes_max)
@@ -117,7 +118,7 @@ class InPlace:
 
     def plan(
         self,
-        request: Request,
+        request: BaseRequest,
         batch: Batch,
         admitted: Admitted,
         served: Served,
@@ -204,7 +205,7 @@ def _keys_are_off(batch: Batch) -> GatewayError:
     return GatewayError("validation-failed", detail, members={"errors": errors[:VIOLATIONS_MAX]})
 
 
-def answer_fields(request: Request, readings: Sequence[Reading], served: Served) -> Fields:
+def answer_fields(request: BaseRequest, readings: Sequence[Reading], served: Served) -> Fields:
     """What the answer to every batch that was not refused carries."""
     limits = rate_limit_headers(readings)
     request_id = (b"X-Request-Id", request_id_of(request, served.batch_id).encode())

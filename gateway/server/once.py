@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
+from aiohttp.web import BaseRequest
 
 from gateway.admission import Admission
 from gateway.batch.idempotency import CURE, FIELD, key_of
@@ -25,7 +26,6 @@ from gateway.server.answer import Answer
 from gateway.server.edge import request_id_of
 from gateway.server.in_place import answer_fields
 from gateway.server.preferences import Preferences
-from gateway.server.request import Request
 
 if TYPE_CHECKING:
     from gateway.server.asynchronous import Asynchronous
@@ -79,7 +79,7 @@ class Once:
         self._lasts_s = lasts_s
         self._base = base
 
-    async def answer(self, request: Request, envelope: Envelope, served: Served, work: Work) -> Answer:
+    async def answer(self, request: BaseRequest, envelope: Envelope, served: Served, work: Work) -> Answer:
         """What `work` answers, or what was answered before. Raises 400, 409, 422, 429 and 503."""
         asked = self._asked(request, envelope)
         if asked is None or self._envelopes is None:
@@ -98,9 +98,9 @@ class Once:
             case Lost(fence):
                 return await self._resumed(request, fence, envelope, served, work)
 
-    def _asked(self, request: Request, envelope: Envelope) -> Asked | None:
-        said = request.headers.getall(FIELD)
-        parts = (request.target.encode("utf-8", "surrogateescape"), envelope.form.encode(), envelope.data)
+    def _asked(self, request: BaseRequest, envelope: Envelope) -> Asked | None:
+        said = request.headers.getall(FIELD, ())
+        parts = (request.raw_path.encode("utf-8", "surrogateescape"), envelope.form.encode(), envelope.data)
         if said:
             key = key_of(said[0]) if len(said) == 1 else None
             if key is None:
@@ -116,7 +116,7 @@ class Once:
             return None
         return Asked("", parts, anew=repeats is None or repeats.strip() in ("", "0"))
 
-    async def _held(self, request: Request, hold: Hold, served: Served, work: Work) -> Answer:
+    async def _held(self, request: BaseRequest, hold: Hold, served: Served, work: Work) -> Answer:
         try:
             answer = await work(hold.fence)
         except GatewayError as refusal:
@@ -130,7 +130,9 @@ class Once:
         await hold.keep(_packed(answer))
         return answer
 
-    async def _resumed(self, request: Request, fence: bytes, envelope: Envelope, served: Served, work: Work) -> Answer:
+    async def _resumed(
+        self, request: BaseRequest, fence: bytes, envelope: Envelope, served: Served, work: Work
+    ) -> Answer:
         """Go on where a gateway died."""
         there = self._asynchronous
         if there is not None:
@@ -143,7 +145,9 @@ class Once:
         detail = "the gateway that ran this envelope is gone; look at the upstream for what of it has run"
         raise GatewayError("outcome-unknown", detail)
 
-    async def _replayed(self, request: Request, content: bytes | None, envelope: Envelope, served: Served) -> Answer:
+    async def _replayed(
+        self, request: BaseRequest, content: bytes | None, envelope: Envelope, served: Served
+    ) -> Answer:
         if content is None:
             detail = "this envelope ran before under its key; its answer was too large to be kept"
             raise GatewayError("response-budget-exceeded", detail)

@@ -12,13 +12,15 @@ import re
 from collections.abc import Sequence
 from functools import lru_cache
 
-from gateway.server.request import Request
+from aiohttp.web import BaseRequest
+from multidict import istr
+
 from gateway.upstream.headers import TOLD_BY_PROXIES, RawFields, via_of, vouched
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_REAL_IP = "X-Real-IP"
+_REAL_IP = istr("X-Real-IP")
 _SCHEME = re.compile(r"https?|wss?")
 _HOST = re.compile(r"[A-Za-z0-9._~-]{1,255}(?::[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](?::[0-9]{1,5})?")
 _JUDGED_MAX = 4096
@@ -33,7 +35,7 @@ class Origins:
         self._theirs = theirs
         self._is_trusted = lru_cache(_JUDGED_MAX)(self._judged)
 
-    def ip_of(self, request: Request) -> str:
+    def ip_of(self, request: BaseRequest) -> str:
         """The caller's address, empty where the peer has none."""
         peer = request.remote or ""
         if not self._trusted or not self._is_trusted(peer):
@@ -48,13 +50,13 @@ class Origins:
                 break
         return ip
 
-    def is_trusted(self, request: Request) -> bool:
+    def is_trusted(self, request: BaseRequest) -> bool:
         """Whether the peer is a proxy whose word counts."""
         return bool(self._trusted) and self._is_trusted(request.remote or "")
 
-    def fields_of(self, request: Request) -> RawFields:
+    def fields_of(self, request: BaseRequest) -> RawFields:
         """The request's fields, without those that the peer may not send. An underscore is a hyphen to CGI and WSGI."""
-        fields, theirs = request.fields, self._theirs
+        fields, theirs = request.raw_headers, self._theirs
         if not theirs:
             return fields
         allowed = theirs if self.is_trusted(request) else frozenset[bytes]()
@@ -62,7 +64,7 @@ class Origins:
             field for field in fields if (name := field[0].lower()) in allowed or name.replace(b"_", b"-") not in theirs
         ]
 
-    def vouched(self, request: Request, via: bytes) -> list[tuple[bytes, bytes]]:
+    def vouched(self, request: BaseRequest, via: bytes) -> list[tuple[bytes, bytes]]:
         """The fields by which the upstream is told."""
         peer, scheme, host = request.remote or "", "http", self.host_of(request)
         chain, told = [peer], list[tuple[bytes, bytes]]()
@@ -70,28 +72,28 @@ class Origins:
         if self.is_trusted(request):
             chain = [*_chain(request), peer]
             scheme = _single(request, "X-Forwarded-Proto", _SCHEME) or scheme
-            told = [field for field in request.fields if field[0].lower() in TOLD_BY_PROXIES]
-            said = request.headers.getall(_REAL_IP)
+            told = [field for field in request.raw_headers if field[0].lower() in TOLD_BY_PROXIES]
+            said = request.headers.getall(_REAL_IP, ())
             if len(said) == 1 and (address := _address(said[0])) is not None:
                 real_ip = str(address)
         if "Via" in request.headers:
-            via = via_of(request.fields, via)
+            via = via_of(request.raw_headers, via)
         authority = None if host is None else host.encode("utf-8", "surrogateescape")
         return [*told, *vouched(authority, ", ".join(chain), scheme, via, real_ip)]
 
-    def host_of(self, request: Request) -> str | None:
+    def host_of(self, request: BaseRequest) -> str | None:
         """Whom the caller asked; None where an HTTP/1.0 caller does not say."""
         host = request.headers.get("Host")
         if self.is_trusted(request):
             return _single(request, "X-Forwarded-Host", _HOST) or host
         return host
 
-    def origin_of(self, request: Request) -> str:
+    def origin_of(self, request: BaseRequest) -> str:
         """Scheme and host by which the caller reached us; "" where an HTTP/1.0 caller does not say."""
         host = self.host_of(request)
         return "" if host is None else f"{self._scheme_of(request)}://{host}"
 
-    def _scheme_of(self, request: Request) -> str:
+    def _scheme_of(self, request: BaseRequest) -> str:
         return (_single(request, "X-Forwarded-Proto", _SCHEME) if self.is_trusted(request) else None) or "http"
 
     def _judged(self, ip: str) -> bool:
@@ -99,9 +101,9 @@ class Origins:
         return address is not None and any(address in network for network in self._trusted)
 
 
-def _chain(request: Request) -> list[str]:
+def _chain(request: BaseRequest) -> list[str]:
     """The addresses of all `X-Forwarded-For` fields, the farthest first."""
-    said = ",".join(request.headers.getall("X-Forwarded-For"))
+    said = ",".join(request.headers.getall("X-Forwarded-For", ()))
     return [address for part in said.split(",") if (address := part.strip(" \t")) and address.isascii()]
 
 
@@ -119,7 +121,7 @@ def _address(said: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _single(request: Request, name: str, form: re.Pattern[str]) -> str | None:
+def _single(request: BaseRequest, name: str, form: re.Pattern[str]) -> str | None:
     """The field's value where it stands once and is what it should be."""
-    said = request.headers.getall(name)
+    said = request.headers.getall(name, ())
     return said[0] if len(said) == 1 and form.fullmatch(said[0]) else None

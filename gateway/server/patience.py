@@ -11,8 +11,9 @@ import sys
 from asyncio import Transport
 from dataclasses import dataclass
 
+from aiohttp.web import RequestPayloadError
+
 from gateway.errors import GatewayError
-from gateway.server.body import BodyError
 
 _SIOCOUTQ = 0x5411  # Linux, tcp(7): bytes that the other side has not acknowledged
 _UNSENT_BYTES_MAX = 256 * 1024  # of one connection in the kernel, which would take megabytes; a window is extra
@@ -22,16 +23,12 @@ _LOOK_S_MAX = 0.25  # a stall is noticed at one look and ended at another: withi
 
 @dataclass(frozen=True, slots=True)
 class Patience:
-    """Times in seconds, rates in bytes a second. `stream_idle_s` 0: a stream may be silent for ever.
-
-    `idle_s` is between requests.
-    """
+    """Times in seconds, rates in bytes a second. `stream_idle_s` 0: a stream may be silent for ever."""
 
     head_s: float
     rate_bytes_min: int
     grace_s: float
     stream_idle_s: float
-    idle_s: float
 
     @property
     def look_s(self) -> float:
@@ -84,11 +81,11 @@ def cut_off(transport: Transport) -> None:
     transport.abort()
 
 
-class BodyLateError(BodyError):
+class BodyLateError(RequestPayloadError):
     """The request's body came too slowly."""
 
 
-def body_refusal(broken: BodyError) -> GatewayError:
+def body_refusal(broken: RequestPayloadError) -> GatewayError:
     """The problem behind a body that could not be read to its end."""
     if isinstance(broken, BodyLateError):
         return GatewayError("request-timeout", "the body came too slowly", close=True)

@@ -1,124 +1,165 @@
-"""One caller's bytes into heads and bodies: by length or by chunks, with trailers. Reads nothing ahead of its time.
+"""One caller's bytes into requests: heads, bodies by length or chunks, trailers. Stands where aiohttp's parser would.
 
+aiohttp's own hides a request's trailers and hands the last of them to the next request as a header field; it refuses
+methods that it does not know, and fields that it wants to see once. Here:
 - One rule tells a body from what follows it (`heads`); chunk extensions are read over and dropped.
-- The next head is judged once the request before it was answered; until then its bytes wait, and the caller's
-  connection is not read where they are more than `AHEAD_BYTES_MAX`, or where a body's reader lags.
+- At most `MESSAGES_MAX` requests wait to be served; aiohttp stops the transport there, and where a body's reader lags.
 - At most `CHUNKS_MAX` chunks are read in one go: 256 KiB in chunks of one byte would hold the loop for 100 ms.
-- Where framing breaks, nothing behind it is ever read.
+- Where framing breaks, nothing behind it is ever read: the requests before it are answered, then the problem is told.
 """
 
+import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Sequence
+
+from aiohttp import EMPTY_PAYLOAD, StreamReader
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.web import RequestPayloadError
+from aiohttp.web_protocol import _ErrInfo
+from yarl import URL
 
 from gateway.errors import GatewayError
-from gateway.server.body import NO_BODY, Body, BodyError
 from gateway.server.heads import CHUNKED, Head, Heads
+from gateway.upstream.headers import RawFields
 
-AHEAD_BYTES_MAX = 64 * 1024
+MESSAGES_MAX = 32  # aiohttp's own limit, at which it stops the transport
 CHUNK_LINE_BYTES_MAX = 4096
 CHUNKS_MAX = 1024  # one takes 1 to 3 µs
+_BUFFER_BYTES = 1 << 18  # of a body; above twice of it the transport stops
 
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})(?:;[\t -~\x80-\xff]*)?")
 _CHUNK_LINE_BEGUN = re.compile(rb"(?:[0-9a-fA-F]{1,15}(?:;[\t -~\x80-\xff]*)?\r?)?")
+_NO_QUERY = URL.build(path="/")
+
+Message = tuple[RawRequestMessage | _ErrInfo, StreamReader]
+
+
+class Body(StreamReader):
+    """A request's body; its `trailers` are there once it has ended."""
+
+    trailers: RawFields = ()
+
+    def give_back(self, data: bytes) -> None:
+        """What was read of it stands in front of the rest again. aiohttp's own way to do so warns that it will go."""
+        if data:
+            self._buffer.appendleft(data)
+            self._size += len(data)
+            self._cursor -= len(data)
+            self._eof_counter = 0
 
 
 class RequestReader:
-    """`pace` is called when `is_full` may have changed. `is_broken`: nothing more is read of this connection.
-    `has_more`: there is enough here for another go, which `feed(b"")` is."""
+    """What aiohttp's connection asks of its parser. `is_broken`: nothing more is read of this connection. `has_more`:
+    another go is due, and until then there is enough here."""
 
-    __slots__ = (
-        "_at", "_body", "_data", "_ends_chunk", "_heads", "_in_trailers", "_is_chunked", "_judged", "_left", "_pace",
-        "has_more", "is_broken",
-    )  # fmt: skip
-
-    def __init__(self, heads: Heads, pace: Callable[[], None]) -> None:
+    def __init__(self, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop, heads: Heads) -> None:
+        self._protocol = protocol
+        self._loop = loop
         self._heads = heads
-        self._pace = pace
         self._data = b""
         self._at = 0
         self._judged = 0  # of a head that is not whole
         self._body: Body | None = None
         self._left = 0  # of the body, or of the chunk
-        self._is_chunked = self._in_trailers = self._ends_chunk = False
+        self._is_chunked = self._in_trailers = self._ends_chunk = self._switches = False
+        self._waiting = 0
         self.is_broken = self.has_more = False
 
     @property
-    def waiting_bytes(self) -> int:
-        """How much is here that nobody has asked for yet."""
-        return len(self._data) - self._at
+    def has_begun(self) -> bool:
+        """Whether a part of a further head is here."""
+        return bool(self._data) and self._body is None
 
-    @property
-    def is_full(self) -> bool:
-        """Whether no more shall come for now."""
-        body = self._body
-        if body is not None:
-            return self.has_more or body.is_full
-        return len(self._data) - self._at > AHEAD_BYTES_MAX
+    # What aiohttp calls.
 
-    def feed(self, data: bytes) -> None:
-        """What came. A body that is being read takes its part of it."""
+    def feed_data(self, data: bytes) -> tuple[Sequence[Message], bool, bytes]:
+        """Requests that became whole or whose body begins; whether another protocol may begin; what came behind that.
+
+        Empty `data` goes on with what was left over.
+        """
+        messages: list[Message] = []
+        self.has_more = False
         if self.is_broken:
-            return
-        self._data = self._data[self._at :] + data if self._at < len(self._data) else data
-        self._at = 0
-        if self._body is not None:
-            self._read_body(self._body)
+            return messages, False, b""
+        self._data = self._data + data if self._data else bytes(data)
+        try:
+            while (body := self._body) is None or self._reads_body(body):
+                if self._switches:
+                    self._switches = False
+                    tail, self._data, self._at = self._data[self._at :], b"", 0
+                    return messages, True, tail
+                if self._waiting == MESSAGES_MAX or (head := self._head()) is None:
+                    break
+                messages.append(self._message(head))
+                self._waiting += 1
+        except GatewayError as error:
+            self._break_off(error, messages)
+        self._data, self._at = self._data[self._at :], 0
+        return messages, False, b""
 
-    def head(self) -> Head | None:
-        """The next head; None while it is not whole. To be called when the body before it has come, or nobody waits
-        for it. Raises GatewayError."""
-        if self.is_broken or self._body is not None:
-            return None
+    def message_consumed(self) -> None:
+        self._waiting -= 1
+
+    def set_upgraded(self, _: bool) -> None:
+        """The other protocol was declined: requests come again."""
+
+    def pause_reading(self) -> None:
+        """What is here is read in any case; the transport stops."""
+
+    # Parts of the above.
+
+    def _head(self) -> Head | None:
+        """The next head, None while it is not whole."""
         data, at = self._data, self._at
         while not self._judged and data.startswith(b"\r\n", at):
             at += 2  # empty lines before a request (RFC 9112 2.2)
         self._at = at
         end = data.find(b"\r\n\r\n", at)
-        try:
-            if end >= 0:
-                self._judged, self._at = 0, end + 4
-                return self._heads.judged(data[at:end])
+        if end < 0:
             if at < len(data) and data[at:] != b"\r":
                 self._judged = self._heads.begun(data[at:], self._judged)
-        except GatewayError:
-            self._break()
-            raise
-        return None
+            return None
+        self._judged = 0
+        self._at = end + 4
+        return self._heads.judged(data[at:end])
 
-    def body(self, head: Head) -> Body:
-        """The body behind `head`, which was read last."""
+    def _message(self, head: Head) -> Message:
+        query = head.target.partition("?")[2]
+        message = RawRequestMessage(
+            head.method,
+            head.target,
+            head.version,
+            head.headers,
+            head.fields,
+            not head.keep_alive,
+            None,
+            head.upgrade,
+            head.length == CHUNKED,
+            URL.build(path="/", query_string=query, encoded=True) if query else _NO_QUERY,
+        )
+        self._switches = head.upgrade
         if not head.length:
-            return NO_BODY
+            return message, EMPTY_PAYLOAD
         self._is_chunked = head.length == CHUNKED
         self._left = max(head.length, 0)
-        body = self._body = Body(self._pace)
-        self._read_body(body)
-        return body
+        self._body = Body(self._protocol, _BUFFER_BYTES, loop=self._loop)
+        return message, self._body
 
-    def rest(self) -> bytes:
-        """What is here belongs to another protocol."""
-        data, self._data = self._data[self._at :], b""
-        self._at = 0
-        return data
-
-    def _read_body(self, body: Body) -> None:
-        """Hand what came of the body to its reader."""
-        self.has_more = False
-        try:
-            if self._is_chunked:
-                pieces: list[bytes] = []
-                ended = self._reads_chunks(pieces) and self._reads_trailers(body)
-                body.feed(pieces[0] if len(pieces) == 1 else b"".join(pieces))
-            else:
-                body.feed(self._piece())
-                ended = not self._left
-        except GatewayError:
-            self._break()
-            body.break_off(BodyError("the body's framing is broken"))
-            return
+    def _reads_body(self, body: Body) -> bool:
+        """Hand what came of the body to its reader; whether the body has ended."""
+        if self._is_chunked:
+            pieces: list[bytes] = []
+            ended = self._reads_chunks(pieces) and self._reads_trailers(body)
+            piece = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        else:
+            piece = self._piece()
+            ended = not self._left
+        body.feed_data(piece)
         if ended:
             self._body = None
-            body.end()
+            body.feed_eof()
+        return ended
 
     def _piece(self) -> bytes:
         """As much as there is of what is left."""
@@ -174,6 +215,12 @@ class RequestReader:
         self._in_trailers = False
         return True
 
-    def _break(self) -> None:
+    def _break_off(self, error: GatewayError, messages: list[Message]) -> None:
+        """Whoever reads the body comes to know of it; where there is none, the problem is the next message."""
         self.is_broken = True
-        self._data, self._body, self._at = b"", None, 0
+        self._data = b""
+        body, self._body = self._body, None
+        if body is not None:
+            body.set_exception(RequestPayloadError("the body's framing is broken"))
+        else:
+            messages.append((_ErrInfo(error.status, error, error.detail), EMPTY_PAYLOAD))

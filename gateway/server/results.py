@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 import msgspec
+from aiohttp.web import BaseRequest
 
 from gateway.batch.states import FINAL
 from gateway.dialects import native
@@ -14,7 +15,6 @@ from gateway.ledger.segments import Recorded
 from gateway.server.answer import Answer
 from gateway.server.chunks import Chunks, accepts_gzip
 from gateway.server.records import Records
-from gateway.server.request import Request
 from gateway.upstream.headers import RawFields
 
 _LIMIT_MAX = 1_000_000
@@ -65,7 +65,7 @@ def number(query: Mapping[str, str], name: str, otherwise: int, least: int) -> i
 
 
 async def send_results(
-    request: Request, view: View, records: Records, fields: RawFields, base: str, *, keep_alive: bool
+    request: BaseRequest, view: View, records: Records, fields: RawFields, base: str, *, keep_alive: bool
 ) -> Answer:
     """Stream the page that the request asks for. Raises 409 `results-not-ready` before anything is written."""
     page = page_of(request.query)
@@ -87,7 +87,7 @@ def check_ended(view: View) -> None:
 
 
 async def stream(
-    request: Request, view: View, records: Records, form: Form, page: Page, fields: RawFields, *, keep_alive: bool
+    request: BaseRequest, view: View, records: Records, form: Form, page: Page, fields: RawFields, *, keep_alive: bool
 ) -> Answer:
     """Write the outcomes of a page as they are read from the ledger."""
     chunks = Chunks(request, gzip=accepts_gzip(request))
@@ -117,12 +117,12 @@ async def _pieces(form: Form, records: Records, view: View, page: Page, next_: i
     yield before + form.last(next_)
 
 
-def _links(request: Request, page: Page, next_: int | None) -> Sequence[tuple[bytes, bytes]]:
+def _links(request: BaseRequest, page: Page, next_: int | None) -> Sequence[tuple[bytes, bytes]]:
     """`Link` to the next page (RFC 8288)."""
     if next_ is None:
         return ()
     partial = "&partial=true" if page.partial else ""
-    path = request.path
+    path = request.raw_path.partition("?")[0]
     target = f"{path}?format={page.form}&after={next_}&limit={page.most}{partial}"
     return [(b"Link", f'<{target}>; rel="next"'.encode())]
 

@@ -4,6 +4,8 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from aiohttp.web import BaseRequest
+
 from gateway.admission import Caller
 from gateway.batch.model import Batch, Operation, Outcome, summarize
 from gateway.dialects.port import EnvelopeError
@@ -23,7 +25,6 @@ from gateway.ledger.segments import (
 )
 from gateway.replay.envelopes import made_s
 from gateway.server.clock import Clock
-from gateway.server.request import Request
 
 _TRACE_SEED_BYTES = 24  # of RequestWriter
 
@@ -60,7 +61,7 @@ class Submission:
     async def accept(
         self,
         batch: Batch,
-        request: Request,
+        request: BaseRequest,
         caller: Caller,
         *,
         dialect: str,

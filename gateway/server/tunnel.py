@@ -2,9 +2,10 @@
 
 import asyncio
 
+from aiohttp.web import BaseRequest
+
 from gateway.server.answer import Answer, head, send
 from gateway.server.connection import call_endless
-from gateway.server.request import Request
 from gateway.upstream.headers import forwarded
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 
@@ -12,18 +13,23 @@ _KEPT = frozenset({b"upgrade"})
 
 
 class _CallerBytes:
-    """Takes the caller's bytes; pauses the caller while the upstream is full."""
+    """Takes the caller's bytes in place of aiohttp's request parser; pauses the caller while the upstream is full."""
 
-    def __init__(self, request: Request, exchange: StreamedExchange) -> None:
+    def __init__(self, request: BaseRequest, exchange: StreamedExchange) -> None:
         self._request = request
         self._exchange = exchange
         self._writing: asyncio.Task[None] | None = None
         self._waiting: list[bytes] = []
+        self.ended = asyncio.Event()
 
-    def take(self, data: bytes) -> None:
+    def feed_data(self, data: bytes) -> tuple[bool, bytes]:
         self._waiting.append(data)
         if self._writing is None:
             self._writing = asyncio.get_running_loop().create_task(self._write())
+        return False, b""
+
+    def feed_eof(self) -> None:
+        self.ended.set()
 
     def stop(self) -> None:
         """Nothing more comes; what has come still goes out."""
@@ -46,7 +52,7 @@ class _CallerBytes:
             transport.resume_reading()
 
 
-async def tunnel(request: Request, exchange: StreamedExchange) -> Answer:
+async def tunnel(request: BaseRequest, exchange: StreamedExchange) -> Answer:
     """Answer 101 and carry bytes both ways until either end closes. Cancelled when the caller's connection is lost."""
     transport = request.transport
     if transport is None:
@@ -55,7 +61,7 @@ async def tunnel(request: Request, exchange: StreamedExchange) -> Answer:
     await send(request, head(101, exchange.reason, fields, request=request, keep_alive=True))
     call_endless(request)
     caller = _CallerBytes(request, exchange)
-    request.connection.switch(caller.take)
+    request.protocol.set_parser(caller)  # type: ignore[arg-type]  # it asks for feed_data and feed_eof only
     try:
         while True:
             data = b"".join(exchange.taken())

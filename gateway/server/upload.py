@@ -7,12 +7,13 @@
 
 import asyncio
 
+from aiohttp.web import BaseRequest, RequestPayloadError
+
 from gateway.batch.model import Failure
 from gateway.errors import GatewayError
-from gateway.server.body import BodyError
 from gateway.server.connection import excuse
 from gateway.server.patience import body_refusal
-from gateway.server.request import Request
+from gateway.server.reading import Body
 from gateway.upstream.headers import rendered, trailing
 from gateway.upstream.pool import Pool
 from gateway.upstream.stream import StreamedExchange
@@ -21,20 +22,20 @@ from gateway.upstream.stream import StreamedExchange
 class Upload:
     """The body of one request. `is_whole`: `begin` returned all of it."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: BaseRequest) -> None:
         self._request = request
-        self.chunked = request.has_body and "Transfer-Encoding" in request.headers
-        self.is_whole = not request.has_body or request.content.has_come
+        self.chunked = request.body_exists and "Transfer-Encoding" in request.headers
+        self.is_whole = not request.body_exists or request.content.is_eof()
 
     async def begin(self, buffer_bytes_max: int) -> bytes:
         """What goes out with the head. Raises GatewayError where the body breaks, or comes too slowly."""
         content = self._request.content
-        if content.error is not None:
+        if content.exception() is not None:
             raise GatewayError("malformed-http", "the body's framing is broken", close=True)
-        if not self._request.has_body:
+        if not self._request.body_exists:
             return b""
         if self.is_whole:
-            data = content.taken()
+            data = content.read_nowait(-1)
             return framed(data) + self._last_chunk() if self.chunked else data
         if self.chunked or "Expect" in self._request.headers:
             return b""
@@ -46,13 +47,13 @@ class Upload:
         try:
             if "Expect" in self._request.headers:
                 excuse(self._request)  # its body need not come before the upstream's 100 does
-            while not content.is_read:
-                data = await content.read()
+            while not content.at_eof():
+                data = await content.readany()
                 if data:
                     excuse(self._request, False)
                     exchange.deadline_s = loop.time() + timeout_s  # it is the upstream's turn from here on
                     await exchange.write(framed(data) if self.chunked else data)
-        except BodyError as broken:
+        except RequestPayloadError as broken:
             refusal = body_refusal(broken)
             pool.withdraw(exchange)
             exchange.on_give_up(refusal.status, Failure(refusal.problem.slug, refusal.detail))
@@ -62,17 +63,18 @@ class Upload:
     async def _gathered(self, buffer_bytes_max: int) -> bytes:
         content, pieces, size = self._request.content, [], 0
         try:
-            while size < buffer_bytes_max and not content.is_read:
-                pieces.append(await content.read())
+            while size < buffer_bytes_max and not content.at_eof():
+                pieces.append(await content.readany())
                 size += len(pieces[-1])
-        except BodyError as broken:
+        except RequestPayloadError as broken:
             raise body_refusal(broken) from None
-        self.is_whole = content.is_read
+        self.is_whole = content.at_eof()
         return b"".join(pieces)
 
     def _last_chunk(self) -> bytes:
         """The end of a chunked request: its trailers too, but for what may stand in a head only (RFC 9110 6.5.1)."""
-        return b"0\r\n%b\r\n" % rendered(trailing(self._request.content.trailers))
+        content = self._request.content
+        return b"0\r\n%b\r\n" % rendered(trailing(content.trailers if isinstance(content, Body) else ()))
 
 
 def framed(data: bytes) -> bytes:

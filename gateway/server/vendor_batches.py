@@ -5,6 +5,8 @@ A batch is shown to its owner, in the words of the vendor in which it came; the 
 
 from collections.abc import Awaitable, Callable, Mapping
 
+from aiohttp.web import BaseRequest
+
 from gateway.admission import Admission
 from gateway.batch.states import FINAL
 from gateway.dialects.port import Ask, Call, LaterDialect, Page, Record, Verb
@@ -20,7 +22,6 @@ from gateway.server.edge import request_id_of
 from gateway.server.envelope import check_framing
 from gateway.server.in_place import ALWAYS, InPlace
 from gateway.server.origin import Origins
-from gateway.server.request import Request
 from gateway.server.vendors import call_of, refused
 
 IsLast = Callable[[], bool]
@@ -44,7 +45,7 @@ class VendorBatches:
         self._admission = admission
         self._access = access
         self._origins = origins
-        self._calls: Mapping[Verb, Callable[[Request, Ask, IsLast], Awaitable[Answer]]] = {
+        self._calls: Mapping[Verb, Callable[[BaseRequest, Ask, IsLast], Awaitable[Answer]]] = {
             "create": self._create,
             "list": self._list,
             "view": self._view,
@@ -56,7 +57,7 @@ class VendorBatches:
     def may_read(self, call: Call) -> bool:
         return self._dialect.reads(call)
 
-    async def __call__(self, request: Request, path: str, is_last: IsLast) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, is_last: IsLast) -> Answer:
         ask = self._dialect.ask(call_of(request, self._origins))
         return await self._calls[ask.verb](request, ask, is_last)
 
@@ -65,7 +66,7 @@ class VendorBatches:
         page = self._dialect.refusal(error, request_id)
         return refused(page, error, (self._dialect.request_id_field, request_id.encode()))
 
-    async def _create(self, request: Request, _: Ask, is_last: IsLast) -> Answer:
+    async def _create(self, request: BaseRequest, _: Ask, is_last: IsLast) -> Answer:
         with self._in_place.on_record(request, self._dialect.name) as served:
             if is_last():
                 raise GatewayError("draining", headers={"Retry-After": "5"})
@@ -80,7 +81,7 @@ class VendorBatches:
                 self._access.accepted(served, view.total)
         return self._shown(request, view)
 
-    async def _list(self, request: Request, ask: Ask, _: IsLast) -> Answer:
+    async def _list(self, request: BaseRequest, ask: Ask, _: IsLast) -> Answer:
         window = ask.window
         if window.before is None:
             views, next_ = await self._custody.page(request, self._is_ours, window.after, window.limit)
@@ -91,10 +92,10 @@ class VendorBatches:
         origin = self._origins.origin_of(request)
         return self._answer(request, self._dialect.listed(records, origin, has_more=has_more))
 
-    async def _view(self, request: Request, ask: Ask, _: IsLast) -> Answer:
+    async def _view(self, request: BaseRequest, ask: Ask, _: IsLast) -> Answer:
         return self._shown(request, await self._find(request, ask, age_max_s=POLL_AGE_S))
 
-    async def _results(self, request: Request, ask: Ask, is_last: IsLast) -> Answer:
+    async def _results(self, request: BaseRequest, ask: Ask, is_last: IsLast) -> Answer:
         view = await self._find(request, ask)
         results.check_ended(view)
         page = results.Page(0, view.total)
@@ -102,18 +103,18 @@ class VendorBatches:
         records = self._custody.records
         return await results.stream(request, view, records, form, page, self._fields(request), keep_alive=not is_last())
 
-    async def _cancel(self, request: Request, ask: Ask, _: IsLast) -> Answer:
+    async def _cancel(self, request: BaseRequest, ask: Ask, _: IsLast) -> Answer:
         view = await self._find(request, ask)
         if view.state != "cancelled":  # a client that lost the answer asks again
             view = await self._custody.command(request, view.id, "cancel")
         return self._shown(request, view)
 
-    async def _delete(self, request: Request, ask: Ask, _: IsLast) -> Answer:
+    async def _delete(self, request: BaseRequest, ask: Ask, _: IsLast) -> Answer:
         view = await self._find(request, ask)
         await self._custody.delete(request, view.id)
         return self._answer(request, self._dialect.deleted(view.id))
 
-    async def _find(self, request: Request, ask: Ask, *, age_max_s: float = 0.0) -> View:
+    async def _find(self, request: BaseRequest, ask: Ask, *, age_max_s: float = 0.0) -> View:
         view = await self._custody.find(request, ask.batch_id, age_max_s=age_max_s)
         if not self._is_ours(view):
             raise GatewayError("batch-not-found")
@@ -122,14 +123,14 @@ class VendorBatches:
     def _is_ours(self, view: View) -> bool:
         return view.dialect == self._dialect.name
 
-    def _shown(self, request: Request, view: View) -> Answer:
+    def _shown(self, request: BaseRequest, view: View) -> Answer:
         page = self._dialect.shown(self._record(view), self._origins.origin_of(request))
         return self._answer(request, page)
 
-    def _answer(self, request: Request, page: Page) -> Answer:
+    def _answer(self, request: BaseRequest, page: Page) -> Answer:
         return Answer(page.status, [*page.fields, *self._fields(request)], page.body)
 
-    def _fields(self, request: Request) -> list[tuple[bytes, bytes]]:
+    def _fields(self, request: BaseRequest) -> list[tuple[bytes, bytes]]:
         return [(self._dialect.request_id_field, request_id_of(request).encode()), *ALWAYS]
 
     def _record(self, view: View) -> Record:

@@ -6,6 +6,8 @@ A refusal is in that shape too, whatever it is for; a batch whose time was up is
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from aiohttp.web import BaseRequest
+
 from gateway.batch.model import summarize
 from gateway.batch.validation import Rules
 from gateway.dialects.port import Call, Dialect, EnvelopeError, LaterDialect, Page, Read
@@ -16,7 +18,7 @@ from gateway.server.answer import Answer
 from gateway.server.envelope import begun, check_coding, check_framing, invite, too_large
 from gateway.server.in_place import ALWAYS, InPlace, RunSettings, answer_fields
 from gateway.server.origin import Origins
-from gateway.server.request import Request
+from gateway.server.reading import Body
 
 _RETRY_AFTER_S_MAX = 120  # clients give up, or wait for good, above some minutes (WIRE 1.2, 1.3)
 
@@ -36,7 +38,7 @@ class Vendor:
     def may_read(self, call: Call) -> bool:
         return self._dialect.reads(call) is not False
 
-    async def __call__(self, request: Request, path: str, _is_last: Callable[[], bool]) -> Answer | None:
+    async def __call__(self, request: BaseRequest, path: str, _is_last: Callable[[], bool]) -> Answer | None:
         """None for what turned out to be no envelope; nothing of its body is lost."""
         with self._in_place.on_record(request, self._dialect.name) as served:
             read = await self._read(request, served)
@@ -46,7 +48,7 @@ class Vendor:
         """The error in the vendor's shape; `X-Gateway-Error` tells it from an upstream's."""
         return refused(self._dialect.refusal(error, request_id), error, (b"X-Request-Id", request_id.encode()))
 
-    async def _read(self, request: Request, served: Served) -> Read | None:
+    async def _read(self, request: BaseRequest, served: Served) -> Read | None:
         body_bytes_max = self._settings.body_bytes_max
         call = call_of(request, self._settings.origins)
         if self._dialect.reads(call):
@@ -61,7 +63,8 @@ class Vendor:
                 raise too_large(body_bytes_max) from None
             raise
         if read is None:
-            request.content.give_back(body)
+            if isinstance(request.content, Body):
+                request.content.give_back(body)
             return None
         check_coding(request, body_bytes_max)
         if len(body) > body_bytes_max:
@@ -69,7 +72,7 @@ class Vendor:
         served.bytes_in = len(body)
         return read
 
-    async def _batch(self, request: Request, read: Read, served: Served) -> Answer:
+    async def _batch(self, request: BaseRequest, read: Read, served: Served) -> Answer:
         admitted = await self._in_place.admitted(read.batch, served)
         plan = self._in_place.plan(request, read.batch, admitted, served, self._rules)
         outcomes = await self._in_place.outcomes(plan, served)
@@ -88,7 +91,7 @@ class Unkept:
     def may_read(self, call: Call) -> bool:
         return self._dialect.reads(call)
 
-    async def __call__(self, request: Request, path: str, _is_last: Callable[[], bool]) -> Answer:
+    async def __call__(self, request: BaseRequest, path: str, _is_last: Callable[[], bool]) -> Answer:
         raise GatewayError("async-disabled", "these batches need a ledger, and this gateway has none")
 
     def refuse(self, error: GatewayError, request_id: str) -> Answer:
@@ -109,7 +112,7 @@ class Vendors:
         self._vendors = vendors
         self._origins = origins
 
-    def of(self, request: Request) -> Mounted | None:
+    def of(self, request: BaseRequest) -> Mounted | None:
         """The one that may read it; None for what is no vendor's batch. Nothing of the body is read."""
         if not self._vendors:
             return None
@@ -133,13 +136,13 @@ def refused(page: Page, error: GatewayError, request_id: tuple[bytes, bytes]) ->
     return Answer(page.status, fields, page.body, close=error.close)
 
 
-def call_of(request: Request, origins: Origins) -> Call:
+def call_of(request: BaseRequest, origins: Origins) -> Call:
     """The request as far as it takes to know whose it is: every request is asked."""
-    path, _, query = request.target.partition("?")
+    path, _, query = request.raw_path.partition("?")
     host = origins.host_of(request) or ""
     return Call(request.method, path, query, request.headers.get("Content-Type", ""), b"", host)
 
 
-def _with_body(call: Call, request: Request, body: bytes) -> Call:
-    prefer = ", ".join(request.headers.getall("Prefer"))
+def _with_body(call: Call, request: BaseRequest, body: bytes) -> Call:
+    prefer = ", ".join(request.headers.getall("Prefer", ()))
     return call._replace(body=body, prefer=prefer, agent=request.headers.get("User-Agent", ""))

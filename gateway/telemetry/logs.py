@@ -3,6 +3,7 @@
 Nothing that a caller sent is logged but what is named here: no bodies, no query strings, no credentials.
 """
 
+import logging
 import sys
 import time
 from typing import Any, TextIO
@@ -34,6 +35,7 @@ def configure(level: str, form: str, stream: TextIO | None = None) -> "structlog
         logger_factory=structlog.PrintLoggerFactory(out),
         cache_logger_on_first_use=True,
     )
+    logging.getLogger("aiohttp").setLevel(logging.CRITICAL)  # its server logs a traceback for each malformed request
     logger: structlog.typing.FilteringBoundLogger = structlog.get_logger()
     return logger
 

@@ -1,22 +1,25 @@
 """A caller's bytes into requests: however they are cut, the same requests; and limits that hold exactly."""
 
+import asyncio
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.web_protocol import _ErrInfo
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.server import reading
-from gateway.server.body import NO_BODY, Body
-from gateway.server.heads import Head, HeadLimits, Heads
-from gateway.server.reading import AHEAD_BYTES_MAX, CHUNKS_MAX, RequestReader
+from gateway.server.heads import HeadLimits, Heads
+from gateway.server.reading import CHUNKS_MAX, MESSAGES_MAX, Body, RequestReader
 from tests.integration.edge import generated
 from tests.strategies import LAW
 
 LIMITS = HeadLimits(line_bytes_max=8192, field_bytes_max=16384, fields_max=256, head_bytes_max=65536)
 GET = b"GET /x HTTP/1.1\r\nHost: a\r\n\r\n"
+HEAD = ("method", "path", "version", "raw_headers", "should_close", "upgrade", "chunked")  # of aiohttp's message
 CHUNKED = b"POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -28,58 +31,57 @@ class Read(NamedTuple):
     ended: bool | None
     trailers: tuple[tuple[bytes, bytes], ...]
 
-    @property
-    def target(self) -> object:
-        return self.head[1]
-
 
 class Caller:
-    """One connection, without a socket: what is fed, and what was read of it. Each request is served at once."""
+    """One connection, without a socket: what is fed, and what was read of it."""
 
     def __init__(self) -> None:
-        self.reader = RequestReader(Heads(LIMITS), lambda: None)
+        loop = asyncio.new_event_loop()
+        protocol = BaseProtocol(loop)
+        self.reader = RequestReader(protocol, loop, Heads(LIMITS))
+        protocol._parser = self.reader  # type: ignore[assignment]  # it stands where aiohttp's parser would
         self.problem: str | None = None
         self.tail: bytes | None = None  # what came behind an upgrade
-        self._taken: list[tuple[Head, Body]] = []
+        self._messages: list[tuple[tuple[object, ...], object]] = []
+        loop.close()
 
-    def feed(self, data: bytes) -> int:
-        """As much as there is of it; in how many goes."""
+    def feed(self, data: bytes) -> None:
+        """As much as there is of it, in as many goes as it takes; each request is served at once."""
         self.feed_once(data)
-        goes = 1
         while self.reader.has_more:
             self.feed_once(b"")
-            goes += 1
-        return goes
 
     def feed_once(self, data: bytes) -> None:
-        self.reader.feed(data)
-        try:
-            while self.tail is None and (head := self.reader.head()) is not None:
-                self._taken.append((head, self.reader.body(head)))
-                if head.upgrades and self.content.has_come:
-                    self.tail = b""
-        except GatewayError as error:
-            self.problem = error.problem.slug
-        if self.tail is not None:
-            self.tail += self.reader.rest()
+        messages, upgraded, tail = self.reader.feed_data(data)
+        for message, content in messages:
+            if isinstance(message, _ErrInfo):
+                assert isinstance(message.exc, GatewayError)
+                self.problem = message.exc.problem.slug
+            else:
+                self._messages.append((tuple(getattr(message, name) for name in HEAD), content))
+                self.reader.message_consumed()
+        if upgraded:
+            self.tail = tail
 
     @property
     def requests(self) -> list[Read]:
-        return [_read(head, content) for head, content in self._taken]
+        return [_read(head, content) for head, content in self._messages]
 
     @property
     def content(self) -> Body:
         """The body of the last request."""
-        return self._taken[-1][1]
+        content = self._messages[-1][1]
+        assert isinstance(content, Body)
+        return content
 
 
-def _read(head: Head, content: Body) -> Read:
-    said = (head.method, head.target, head.version, head.headers.fields, head.length, head.keep_alive, head.upgrades)
-    if content is NO_BODY:
-        return Read(said, b"", True, ())
-    if content.error is not None:
-        return Read(said, b"", None, ())
-    return Read(said, content.taken(), content.has_come, tuple(content.trailers))
+def _read(head: tuple[object, ...], content: object) -> Read:
+    if not isinstance(content, Body):
+        return Read(head, b"", True, ())
+    if content.exception() is not None:
+        return Read(head, b"", None, ())
+    body = content.read_nowait(-1)
+    return Read(head, body, content.is_eof(), tuple(content.trailers))
 
 
 def read(data: bytes, places: Sequence[int] = ()) -> tuple[list[Read], str | None, bytes]:
@@ -188,7 +190,7 @@ def test_a_body_that_is_framed_wrongly_breaks_and_nothing_behind_it_is_read(writ
 
     assert [request.ended for request in caller.requests] == [None]
     assert caller.reader.is_broken
-    assert caller.reader.waiting_bytes == 0
+    assert not caller.reader.has_begun
 
 
 def test_the_longest_chunk_line_is_taken() -> None:
@@ -205,27 +207,31 @@ def test_what_was_read_of_a_body_can_be_given_back() -> None:
     caller = Caller()
     caller.feed(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nab")
     body = caller.content
-    first = body.taken()
+    first = body.read_nowait(-1)
     body.give_back(first)
     body.give_back(b"")
     caller.feed(b"cde")
 
-    assert (first, body.taken(), body.is_read) == (b"ab", b"abcde", True)
+    assert (first, body.read_nowait(-1), body.is_eof()) == (b"ab", b"abcde", True)
 
 
 # One go.
 
 
-def test_many_small_chunks_are_read_in_several_goes_in_which_no_more_may_come() -> None:
+def test_many_small_chunks_are_read_in_several_goes() -> None:
+    count = 3 * CHUNKS_MAX
     caller = Caller()
 
-    caller.feed_once(CHUNKED + b"1\r\na\r\n" * (3 * CHUNKS_MAX) + b"0\r\n\r\n" + GET)
-    was_full = caller.reader.is_full
-    goes = 1 + caller.feed(b"")
+    caller.feed_once(CHUNKED + b"1\r\na\r\n" * count + b"0\r\n\r\n" + GET)
+    goes = 1
+    while caller.reader.has_more:
+        assert not caller.reader.has_begun  # what waits is of the body
+        caller.feed_once(b"")
+        goes += 1
 
     first, second = caller.requests
-    assert (first.body, first.ended, second.target) == (b"a" * 3 * CHUNKS_MAX, True, "/x")
-    assert (goes, was_full, caller.reader.is_full) == (4, True, False)
+    assert (first.body, first.ended, second.head[1]) == (b"a" * count, True, "/x")
+    assert goes == 4
 
 
 def test_chunks_that_fit_are_read_in_one_go() -> None:
@@ -250,38 +256,17 @@ def test_a_caller_who_breaks_off_behind_many_chunks_has_nothing_more_to_say() ->
 # Requests behind each other.
 
 
-def test_requests_behind_one_that_is_served_wait_unread_and_not_without_end() -> None:
-    reader = RequestReader(Heads(LIMITS), lambda: None)
-
-    reader.feed(GET + b"G" * AHEAD_BYTES_MAX)
-    first = reader.head()
-    full = []
-    for _ in range(2):
-        full.append(reader.is_full)
-        reader.feed(b"G")
-
-    assert first is not None
-    assert reader.body(first) is NO_BODY
-    assert (full, reader.waiting_bytes) == ([False, True], AHEAD_BYTES_MAX + 2)
-
-
-def test_a_body_that_nobody_reads_stops_its_caller() -> None:
+def test_requests_that_nobody_serves_yet_wait_unread() -> None:
     caller = Caller()
-    caller.feed(b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n")
+    reader = caller.reader
 
-    caller.feed(b"a" * (1 << 20))
-    was_full = caller.reader.is_full
-    caller.content.taken()
+    messages, _, _ = reader.feed_data(GET * (MESSAGES_MAX + 2))
+    more, _, _ = reader.feed_data(b"")
+    reader.message_consumed()
+    next_one, _, _ = reader.feed_data(b"")
 
-    assert (was_full, caller.reader.is_full) == (True, False)
-
-
-def test_no_head_is_read_while_a_body_comes() -> None:
-    caller = Caller()
-
-    caller.feed(CHUNKED + b"1\r\na\r\n")
-
-    assert caller.reader.head() is None
+    assert [len(messages), len(more), len(next_one)] == [MESSAGES_MAX, 0, 1]
+    assert reader.has_begun
 
 
 def test_a_problem_comes_behind_the_requests_before_it_and_once() -> None:
@@ -293,24 +278,25 @@ def test_a_problem_comes_behind_the_requests_before_it_and_once() -> None:
 def test_empty_lines_before_a_request_are_nothing() -> None:
     caller = Caller()
 
-    waiting = []
+    begun = []
     for piece in (b"\r\n\r\n", b"\r\n" + GET[:5], GET[5:]):
         caller.feed(piece)
-        waiting.append(caller.reader.waiting_bytes)
+        begun.append(caller.reader.has_begun)
 
-    assert waiting == [0, 5, 0]
+    assert begun == [False, True, False]
     assert len(caller.requests) == 1
 
 
-def test_what_comes_behind_an_upgrade_is_no_request() -> None:
+def test_what_comes_behind_an_upgrade_is_no_request_until_it_is_declined() -> None:
     upgrade = b"GET /ws HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
     caller = Caller()
 
-    caller.feed(upgrade + b"\x81\x00fra")
-    caller.feed(b"mes")
+    caller.feed(upgrade + b"\x81\x00frames")
+    caller.reader.set_upgraded(False)
+    caller.feed(GET)
 
     assert caller.tail == b"\x81\x00frames"
-    assert [request.target for request in caller.requests] == ["/ws"]
+    assert [request.head[1] for request in caller.requests] == ["/ws", "/x"]
 
 
 def test_a_body_stands_before_the_upgrade() -> None:
@@ -319,3 +305,11 @@ def test_a_body_stands_before_the_upgrade() -> None:
     (request,), problem, tail = read(upgrade + b"abframes")
 
     assert (request.body, problem, tail) == (b"ab", None, b"frames")
+
+
+def test_reading_is_never_paused_within_what_is_here() -> None:
+    caller = Caller()
+    caller.reader.pause_reading()
+    caller.feed(GET)
+
+    assert len(caller.requests) == 1

@@ -1,6 +1,7 @@
 """Log lines: JSON for machines, text for people, and one a second for each cause."""
 
 import json
+import logging
 from collections.abc import Iterator
 from io import StringIO
 
@@ -13,8 +14,10 @@ from gateway.telemetry.logs import Throttle, configure
 @pytest.fixture(autouse=True)
 def _as_before() -> Iterator[None]:
     """Logging is set up for the whole process: put it back."""
+    level = logging.getLogger("aiohttp").level
     yield
     structlog.reset_defaults()
+    logging.getLogger("aiohttp").setLevel(level)
 
 
 class _Terminal(StringIO):
@@ -65,6 +68,12 @@ def test_without_a_stream_lines_go_to_standard_error(capsys: pytest.CaptureFixtu
 
     captured = capsys.readouterr()
     assert (captured.out, json.loads(captured.err)["event"]) == ("", "here")
+
+
+def test_the_servers_own_tracebacks_are_silenced() -> None:
+    configure("info", "json", StringIO())
+
+    assert not logging.getLogger("aiohttp.server").isEnabledFor(logging.ERROR)
 
 
 def test_a_cause_is_admitted_once_until_its_time_has_passed() -> None:
