@@ -37,6 +37,7 @@ Logger = structlog.typing.FilteringBoundLogger
 
 _LOOK_S = 2.0  # how old the ledger's gauges may be
 _WATCHERS_MAX = 1000
+_POLL_AGE_S = 0.1  # many pollers of one batch are one question to the ledger
 
 
 class Opened(NamedTuple):
@@ -75,6 +76,7 @@ class Keeping:
             self._names,
             self._clock,
             callers.known,
+            0.0 if settings.is_shared else _POLL_AGE_S,
         )
         return Asynchronous(custody, Events(records, self._clock, base, watchers_max=_WATCHERS_MAX), base=base)
 

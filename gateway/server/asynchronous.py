@@ -21,7 +21,6 @@ from gateway.server.results import number, send_results
 from gateway.server.retrying import operations_to_retry
 from gateway.upstream.headers import RawFields
 
-POLL_AGE_S = 0.1  # many pollers of one batch are one question to the ledger
 _PAGE, _PAGE_MAX = 20, 100
 _NATIVE = "native"  # a vendor's words refer to nothing, whatever they look like
 
@@ -86,7 +85,7 @@ class Asynchronous:
         return _answer(request, 200, document)
 
     async def _status(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:
-        view = await self.custody.find(request, batch_id, age_max_s=POLL_AGE_S)
+        view = await self.custody.find(request, batch_id, age_max_s=self.custody.poll_age_s)
         document = status(view, self._base, int(self._clock.now_s() * 1000))
         return _answer(request, 200, document, () if view.state in FINAL else [(b"Retry-After", b"1")])
 
@@ -96,7 +95,7 @@ class Asynchronous:
         return await send_results(request, view, self._records, fields, self._base, keep_alive=not is_draining())
 
     async def _watch(self, request: BaseRequest, batch_id: str, is_draining: IsDraining) -> Answer:
-        view = await self.custody.find(request, batch_id, age_max_s=POLL_AGE_S)
+        view = await self.custody.find(request, batch_id, age_max_s=self.custody.poll_age_s)
         return await self._events(request, view, _fields(request), is_draining)
 
     async def _cancel(self, request: BaseRequest, batch_id: str, _: IsDraining) -> Answer:

@@ -25,7 +25,11 @@ _ENVELOPE = "envelope"  # a label: the digest of the bytes that a batch was read
 
 
 class Custody:
-    """Accepts, finds, commands, deletes and lists batches for their callers."""
+    """Accepts, finds, commands, deletes and lists batches for their callers.
+
+    `poll_age_s`: how old what is told to who asks again and again may be; 0 where others tell of the same batches: one
+    would take back what another has told (PROMISES D17).
+    """
 
     def __init__(
         self,
@@ -35,6 +39,7 @@ class Custody:
         names: Names,
         clock: Clock,
         caller_of: Callable[[BaseRequest], Caller],
+        poll_age_s: float,
     ) -> None:
         self._ledger = ledger
         self.records = records
@@ -42,6 +47,7 @@ class Custody:
         self._names = names
         self.clock = clock
         self.caller_of = caller_of
+        self.poll_age_s = poll_age_s
 
     def check(self, batch: Batch) -> None:
         """Raise 422 where `accept` would, and put nothing on record."""

@@ -16,7 +16,6 @@ from gateway.ledger.segments import Recorded
 from gateway.server import results
 from gateway.server.access import Access
 from gateway.server.answer import Answer
-from gateway.server.asynchronous import POLL_AGE_S
 from gateway.server.custody import Custody
 from gateway.server.edge import request_id_of
 from gateway.server.envelope import check_framing
@@ -93,7 +92,7 @@ class VendorBatches:
         return self._answer(request, self._dialect.listed(records, origin, has_more=has_more))
 
     async def _view(self, request: BaseRequest, ask: Ask, _: IsLast) -> Answer:
-        return self._shown(request, await self._find(request, ask, age_max_s=POLL_AGE_S))
+        return self._shown(request, await self._find(request, ask, age_max_s=self._custody.poll_age_s))
 
     async def _results(self, request: BaseRequest, ask: Ask, is_last: IsLast) -> Answer:
         view = await self._find(request, ask)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.contract.stores import STORES
-from tests.integration.asynchronous.calls import ASYNC, Hold, ended, envelope, results, submit
+from tests.integration.asynchronous.calls import ASYNC, Hold, ended, envelope, results, status, submit
 from tests.integration.ledger.servers import Server
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
@@ -112,6 +112,20 @@ async def test_a_batch_that_one_gateway_took_is_told_by_the_other_and_run_once(
 
     assert [(end["status"], end["succeeded"]) for end in ends] == [("completed", 60)] * 2
     assert len(api.targets) == len(set(api.targets)) == 120
+
+
+async def test_what_one_gateway_has_told_another_does_not_take_back(store: Server, held: tuple[Api, Hold]) -> None:
+    api, hold = held
+    hold.released.set()
+    store.start()
+    told: list[int] = []
+    async with sharing(api, store) as first, sharing(api, store) as second:
+        batch_id = await submit(first.port, envelope(1000, "POST"))
+        while not told or told[-1] < 1000:
+            told += [(await status(running.port, batch_id))["completed"] for running in (first, second)]
+
+    assert told == sorted(told)
+    assert len(set(told)) > 3
 
 
 async def test_a_redis_that_keeps_nothing_accepts_nothing_unless_told_to(held: tuple[Api, Hold]) -> None:
