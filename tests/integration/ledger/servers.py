@@ -1,6 +1,7 @@
 """Servers that a test may stop, start again and reach by TCP; batches to put into them; waiting for what comes."""
 
 import asyncio
+import random
 import signal
 import socket
 import subprocess
@@ -29,12 +30,21 @@ def free_port() -> int:
         return port
 
 
+def lasting_port() -> int:
+    """A free port that nobody is given while its owner is away: from below those that the kernel chooses from."""
+    while True:
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+
+
 class Server:
     """One server on a port of loopback, in `folder`; options given to `start` count for that start."""
 
     def __init__(self, store: str, folder: Path, port: int = 0) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self.port = port or free_port()
+        self.port = port or lasting_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._store = store
         self._folder = folder

@@ -44,6 +44,16 @@ def test_an_unsafe_operation_may_be_unknown_whether_it_was_received_or_not(place
         assert violations(evidence(outcomes=unknown, receipts=unreceived)) == []
 
 
+def test_what_a_store_lost_is_forgiven_where_it_was_noticed_but_nothing_unsafe_may_be_sent_twice() -> None:
+    fell_back = {ID: [Seen(4, 2, 2, 0, 0), Seen(4, 1, 1, 0, 0)]}
+    lost = evidence(states={ID: "missing"}, outcomes={}, progress=fell_back, noticed=frozenset({ID}))
+    twice = [*evidence().receipts, Receipt(5, "POST", target_of(ID, 1))]
+
+    assert violations(lost) == []
+    assert len(violations(lost._replace(noticed=frozenset()))) == 2
+    assert len(violations(lost._replace(receipts=twice))) == 1
+
+
 @pytest.mark.parametrize(
     ("word", "changed"),
     [

@@ -1,0 +1,126 @@
+"""A caller over HTTP that writes down what it was told: which batches were acknowledged, their progress and outcomes.
+
+It asks any of the gateways, one question at a time; one that does not answer is asked again later, like a caller would.
+"""
+
+import asyncio
+import json
+import random
+from collections.abc import Awaitable, Callable, Sequence
+
+from tests.faults.killing.checker import Kept, Seen
+from tests.faults.killing.plan import Plan
+from tests.integration.asynchronous.calls import ASYNC
+from tests.integration.server.wire import Answer, get, post, until
+
+_LOOK_EVERY_S = 0.02
+_ANSWERS_WITHIN_S = 60.0
+_FINAL = frozenset({"completed", "failed", "cancelled", "expired"})
+
+
+class Caller:
+    """`ids` are those that the gateways gave to the acknowledged batches, by the plan's names."""
+
+    def __init__(self, plan: Plan, ports: Sequence[int], chance: random.Random) -> None:
+        self._plan = plan
+        self._ports = ports
+        self._chance = chance
+        self._submits = False
+        self.attempted = 0
+        self.ids: dict[str, str] = {}
+        self.states: dict[str, str] = {}
+        self.outcomes: dict[str, list[Kept]] = {}
+        self.progress: dict[str, list[Seen]] = {}
+
+    async def submit(self, name: str) -> None:
+        """Hand it in until somebody listens. What is not acknowledged then may be on record all the same."""
+        operations = [
+            {"id": each.id, "method": each.method, "path": each.target} for each in self._plan.operations(name)
+        ]
+        try:
+            answered = await self._whoever_listens(
+                lambda port: post(port, "/batch", json.dumps(operations).encode(), ASYNC)
+            )
+        except (OSError, EOFError):
+            return
+        assert answered.status in (202, 503), answered
+        if answered.status == 202:
+            self.ids[name] = str(answered.json()["batchId"])
+
+    async def keep_busy(self, unfinished: int) -> None:
+        """Keep so many batches unfinished, until `enough` is called."""
+        self._submits = True
+        names = iter(self._plan.ids)
+        while self._submits:
+            if len(self.unfinished) < unfinished:
+                self.attempted += 1
+                await self.submit(next(names))
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    def enough(self) -> None:
+        self._submits = False
+
+    async def watch(self) -> None:
+        """Look at what has not ended, one after the other, until all has ended, and then read all outcomes."""
+        while self._submits or self.unfinished:
+            for name in self.unfinished:
+                await self.look(name)
+                await asyncio.sleep(_LOOK_EVERY_S)
+            await asyncio.sleep(_LOOK_EVERY_S)
+        for name in self.ids:
+            await until(lambda name=name: self.read(name), within_s=_ANSWERS_WITHIN_S)  # type: ignore[misc]
+
+    @property
+    def unfinished(self) -> list[str]:
+        return [name for name in self.ids if self.states.get(name) not in (*_FINAL, "missing")]
+
+    async def look(self, name: str) -> Seen | None:
+        """What a gateway says of the batch now; None where it cannot say."""
+        answered = await self._asked(name, "")
+        if answered is None:
+            return None
+        if answered.status == 404:
+            self.states[name] = "missing"
+            return None
+        told = answered.json()
+        self.states[name] = told["status"]
+        seen = Seen(*(told[word] for word in Seen._fields))
+        self.progress.setdefault(name, []).append(seen)
+        return seen
+
+    async def has_completed(self, name: str, *, more_than: int) -> bool:
+        seen = await self.look(name)
+        return seen is not None and seen.completed > more_than
+
+    async def read(self, name: str) -> bool:
+        """Whether the outcomes that there are could be read."""
+        answered = await self._asked(name, "/results?partial=true")
+        if answered is None:
+            return False
+        lines = [json.loads(line) for line in answered.body.splitlines()] if answered.status == 200 else []
+        self.outcomes[name] = [
+            Kept(int(each["id"]), each["status"], _slug(each.get("error")), str(each.get("result", "")))
+            for each in lines
+        ]
+        return True
+
+    async def _asked(self, name: str, of: str) -> Answer | None:
+        try:
+            answered = await self._whoever_listens(lambda port: get(port, f"/batch/{self.ids[name]}{of}"))
+        except (OSError, EOFError):
+            return None
+        assert answered.status in (200, 404, 503), answered
+        return None if answered.status == 503 else answered
+
+    async def _whoever_listens(self, ask: Callable[[int], Awaitable[Answer]]) -> Answer:
+        """The answer of any gateway; another one is asked only where nobody listened."""
+        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+            while True:
+                try:
+                    return await ask(self._chance.choice(self._ports))
+                except ConnectionRefusedError:
+                    await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _slug(error: dict[str, object] | None) -> str | None:
+    return None if error is None else str(error["type"]).rpartition("/")[2]
