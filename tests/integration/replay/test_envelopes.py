@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -318,8 +318,13 @@ async def test_who_goes_away_while_it_sends_or_without_reading_leaves_nothing_be
         async with await Wire.open(keeping.port) as half:
             await half.send(request("POST", "/batch", [JSON, KEY], BODY)[:-5])
         async with await Wire.open(keeping.port) as deaf:
+            cast(asyncio.Transport, deaf.writer.transport).pause_reading()
             await deaf.send(request("POST", "/batch", [JSON, KEY, LINES], BODY))
-            await deaf.head()
+
+            async def is_stalled() -> bool:
+                return any(each.writing_paused for each in keeping.app._servers[0][1].connections)
+
+            await until(is_stalled)
         hold.released.set()
 
         async def is_idle() -> bool:
