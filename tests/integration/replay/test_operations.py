@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.upstream import Answer as Scripted
+from tests.fakes.upstream import ScriptedUpstream, Then
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Answer, Wire, get, post_batch, request, until
@@ -326,3 +328,26 @@ async def test_replays_are_counted_and_cost_tokens(api: Api) -> None:
 
     assert left.json()["limits"][0]["remaining"] == 8
     assert "batch_gateway_idempotent_replays_total 1.0" in metrics
+
+
+async def test_what_the_gateway_itself_refuses_leaves_the_key_free(api: Api, tmp_path: Path) -> None:
+    routes = "routes: [{path: /users, methods: [POST]}]"
+    async with gateway(api.url, routes, replay__store=f"sqlite:{tmp_path}/replay.db") as keeping:
+        refused = await one(keeping.port, create(path="/elsewhere"))
+        invalid = await post_batch(keeping.port, [create(), {"method": "NONE", "path": "/"}])
+        after = await one(keeping.port, create(body={"other": 1}))
+
+    assert (refused["status"], invalid.status, after["status"]) == (403, 422, 200)
+    assert api.targets == ["/users"]
+
+
+async def test_a_reset_after_the_request_is_remembered_as_unknown(tmp_path: Path) -> None:
+    async with (
+        ScriptedUpstream(lambda _: Scripted((), then=Then.RESET)) as upstream,
+        gateway(f"http://127.0.0.1:{upstream.address.port}", replay__store=f"sqlite:{tmp_path}/replay.db") as keeping,
+    ):
+        found = [await one(keeping.port, create()) for _ in range(2)]
+
+    assert [each["error"]["type"] for each in found] == ["/batch/problems/outcome-unknown"] * 2
+    assert found[1]["replayed"] is True
+    assert len(upstream.requests) == 1
