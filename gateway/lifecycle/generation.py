@@ -7,6 +7,7 @@ Upstreams whose settings are the same are handed on, and with them their connect
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
 import structlog
@@ -117,7 +118,7 @@ class Generation:
         )
         self.rooms = Rooms(config.batch.path, self.callers.ready, vendors.of, batches, forwarding, self.logger)
 
-    @property
+    @cached_property
     def means(self) -> "Means":
         """What a worker runs slices with."""
         return wiring.means(self.loaded.config, self.admission, self.executor, self._via, self._replay)

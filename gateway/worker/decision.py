@@ -87,6 +87,11 @@ def judge(
     return Again() if may_repeat and tries_left else Keep()
 
 
+def surely_sent(count: int, took_s: float, left_s: float) -> int:
+    """How many operations are surely sent within `left_s`, where `count` took `took_s`: half of what that promises."""
+    return int(count * left_s / (2 * max(took_s, 1e-6)))
+
+
 def backoff_ms(tries: int, jitter: float) -> int:
     """How long after the `tries`-th try (from 1) the next one may come; `jitter` from 0 to 1 takes off up to half."""
     full_ms = min(_BACKOFF_MS << min(tries - 1, 10), _BACKOFF_MS_MAX)

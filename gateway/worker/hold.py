@@ -15,7 +15,10 @@ _TRUST = 0.8  # of what the ledger granted
 
 
 class Hold:
-    """One lease in our hands. Times are CLOCK_MONOTONIC; `stopped` is done once nothing may start any more."""
+    """One lease in our hands. Times are CLOCK_MONOTONIC; `stopped` is done once nothing may start any more.
+
+    `is_over`: nothing of it is on its way any more, and only its last word is still to be put on record.
+    """
 
     def __init__(
         self,
@@ -27,6 +30,7 @@ class Hold:
     ) -> None:
         self.lease = lease
         self.stopped = stopped
+        self.is_over = False
         self._lasts_s = lasts_s * _TRUST
         self._monotonic_s = monotonic_s
         self._until_s = asked_s + self._lasts_s

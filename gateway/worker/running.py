@@ -16,12 +16,13 @@ from gateway.admission import Admitted, Caller
 from gateway.batch.model import Batch, Failure, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
-from gateway.errors import PROBLEMS, GatewayError
+from gateway.errors import GatewayError
 from gateway.executor import Gate, Plan
 from gateway.ledger.port import LedgerUnavailableError, LostLeaseError
 from gateway.ledger.segments import Recorded
+from gateway.plan import HALTED
 from gateway.worker.claims import AT_ONCE, Claims
-from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, failed, is_suspected, judge
+from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, failed, is_suspected, judge, surely_sent
 from gateway.worker.hold import STOPPED, Hold
 from gateway.worker.means import Means, Surroundings
 from gateway.worker.opened import Opened
@@ -54,7 +55,7 @@ class Running:
         self._ordered: Ordered | None = None
         self._context = context = opened.context
         self._recorder = recorder
-        self._concurrency = concurrency
+        self._concurrency = self._surely = concurrency
         self._caller = Caller(context.identity, context.ip, context.fields)
         self._write = opened.writer(lease.batch, means.via, means.default_host).write
         self._claims = Claims(
@@ -63,13 +64,12 @@ class Running:
         self._decide = partial(means.admission.decide, batched=True)
         self._routes = [self._decide(each.method, each.target) for each in opened.operations]
         self._upstreams = {route.upstream for route in self._routes if isinstance(route, Route)}
-        self._turn_ends_s = 0.0
+        self._turn_ends_s = self._wait_s = 0.0
         self._intended = {index - lease.first for index in lease.in_doubt}
         self._settled: set[int] = set()
         self._halted: list[int] = []
         self._burns = False  # something failed that is tried again, and counts as a try
         self._postponed = False
-        self._wait_s = 0.0
 
     async def run(self) -> Ending:
         """Run what has no outcome; what is to be said of the lease then. Raises `LostLeaseError`."""
@@ -111,8 +111,7 @@ class Running:
     async def _run_ordered(self, earlier: Earlier, settled: Sequence[Outcome], *, careful: bool) -> None:
         """Wave by wave. What a wave could not do now is done under a later lease, and so is what waits for it."""
         known = {outcome.index: outcome for outcome in settled}
-        ordered = Ordered(self._operations, earlier, known, self._means.rules, self._decide)
-        self._ordered = ordered
+        self._ordered = ordered = Ordered(self._operations, earlier, known, self._means.rules, self._decide)
         for lost in ordered.lost:
             self._keep(lost.index, lost)
         most = 1 if careful else self._concurrency if self._means.admission.counts else None
@@ -138,32 +137,33 @@ class Running:
     def _is_repeatable(self, position: int) -> bool:
         """By the retry law. Where a path may still be a reference, no route speaks for it."""
         route = self._routes[position] if self._earlier is None or self._ordered is not None else None
-        idempotent = isinstance(route, Route) and route.idempotent
-        return is_repeatable(self._operations[position].method, route_idempotent=idempotent)
+        method = self._operations[position].method
+        return is_repeatable(method, route_idempotent=isinstance(route, Route) and route.idempotent)
 
     def _refusal(self) -> Failure | None:
         """Why no further operation may start now."""
-        around = self._around
-        if around.monotonic_s() >= self._turn_ends_s or around.pauses.left_s(self._upstreams):
+        if self._around.monotonic_s() >= self._turn_ends_s or self._around.pauses.left_s(self._upstreams):
             return STOPPED
         return self._hold.refusal()
 
     async def _round(self, left: Sequence[int], *, careful: bool) -> Sequence[int]:
         """Run as many of the positions `left` as are admitted together; those behind them."""
-        admission = self._means.admission
         # Tokens are taken for what is surely sent in this turn; where nothing is counted, for all of it.
-        size = 1 if careful else self._concurrency if admission.counts else len(left)
+        size = 1 if careful else self._surely if self._means.admission.counts else len(left)
         if self._claims.has_any:
             size = min(size, AT_ONCE)
+        began_s = self._around.monotonic_s()
         taken, admitted = await self._admitted(left[:size])
         if admitted is not None:
             await self._execute(taken, admitted, careful=careful)
+        now_s = self._around.monotonic_s()
+        self._surely = max(self._concurrency, surely_sent(len(taken), now_s - began_s, self._turn_ends_s - now_s))
         if careful:
             await self._recorder.write()  # only the next operation can be in doubt
         return left[len(taken) :]
 
     async def _admitted(self, taken: Sequence[int]) -> tuple[Sequence[int], Admitted | None]:
-        """Routes and tokens for the first of `taken`, for half as many each time that their cost fits no bucket."""
+        """Routes and tokens for the first of `taken`, for half as many each time that no bucket has so much."""
         while True:
             try:
                 return taken, await self._means.admission.admit(
@@ -175,7 +175,7 @@ class Running:
                     paid=self._context.paid and not self._lease.losses and not self._lease.tries,
                 )
             except GatewayError as refused:
-                if refused.status == 429 or refused.status >= 500:
+                if refused.status >= 500 or (refused.status == 429 and len(taken) <= self._concurrency):
                     self._wait_s = float(refused.headers.get("Retry-After", _COME_BACK_S))
                     self._turn_ends_s = 0.0
                     return (), None
@@ -220,8 +220,7 @@ class Running:
         if self._halted and self._postponed:
             self._halted = []
         for position in self._halted:
-            failure = Failure("halted", "an earlier operation failed and onFailure is halt; not sent")
-            self._keep(position, Outcome(position, PROBLEMS["halted"].status, failure=failure))
+            self._keep(position, failed(position, HALTED))
         if self._halted or (self._halts and self._postponed):
             self._turn_ends_s = 0.0
 
@@ -242,6 +241,8 @@ class Running:
         return self._hold.refusal()
 
     def _judge(self, position: int, outcome: Outcome) -> None:
+        if outcome.succeeded:
+            return self._keep(position, outcome)
         slug = None if outcome.failure is None else outcome.failure.slug
         if outcome.failure is STOPPED or slug == "batch-deadline":
             return

@@ -147,7 +147,7 @@ class Worker:
 
     async def _lease(self) -> None:
         """Fill the free places; wait for one, or for work."""
-        free = self._pace.slices - len(self._holds)
+        free = self._free()
         if free <= 0 or self._stopping.is_set():
             self._slot_is_free.clear()
             await self._slot_is_free.wait()
@@ -156,6 +156,11 @@ class Worker:
             found = await self._take(free)
         if not found:
             await self._store.queue.wait(self._pace.poll_s)
+
+    def _free(self) -> int:
+        """How many slices may be leased. One that only waits for its last word to be on record has left its place."""
+        slices, running = self._pace.slices, sum(not hold.is_over for hold in self._holds.values())
+        return min(slices - running, 2 * slices - len(self._holds))
 
     async def _take(self, most: int) -> int:
         """Lease up to `most` slices and run them; how many there were."""
@@ -232,13 +237,15 @@ class Worker:
             await recorder.write(Ending())
             return
         ending = await recorder.while_writing(running.run(), self._pace.record_every_s)
+        hold.is_over = not running.has_halted  # else nothing of the batch shall be leased before the last word
+        self._slot_is_free.set()
         await recorder.write(ending)
         if running.has_halted:
             await self._store.ledger.command(lease.batch, "cancel")
 
     def _concurrency(self, batch_id: str) -> int:
         """Slices of one batch share its concurrency, and all slices what is asked of the upstreams at once."""
-        of_batch = Counter(hold.lease.batch for hold in self._holds.values())[batch_id]
+        of_batch = Counter(hold.lease.batch for hold in self._holds.values() if not hold.is_over)[batch_id]
         return max(1, min(self._pace.concurrency // max(1, of_batch), self._pace.in_flight_max // self._pace.slices))
 
 

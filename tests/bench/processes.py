@@ -35,6 +35,7 @@ class Running:
     process: subprocess.Popen[bytes]
     url: str
     ready_s: float  # from exec until it said, or showed, that it is ready
+    folder: Path
 
     def stop(self) -> None:
         """Ask it to end, insist after a while."""
@@ -55,19 +56,23 @@ class Running:
 
 
 def start(arguments: Sequence[str], log: Path, core: int, ready: Callable[[], str | None]) -> Running:
-    """Start a process whose output goes to `log`, and wait until `ready` returns its address."""
+    """Start a process whose output goes to `log`, and wait until `ready` returns its address.
+
+    The folder of `log` is where a gateway finds its state: never that of the machine.
+    """
     started_s = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
-            arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, preexec_fn=preparation(core)
-        )
+            arguments, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, preexec_fn=preparation(core),
+            env={**os.environ, "XDG_STATE_HOME": str(log.parent)},
+        )  # fmt: skip
     try:
         url = wait_until_ready(process, log, ready)
     except BaseException:
         process.kill()
         process.wait()
         raise
-    return Running(process, url, time.monotonic() - started_s)
+    return Running(process, url, time.monotonic() - started_s, log.parent)
 
 
 def wait_until_ready(process: subprocess.Popen[bytes], log: Path, ready: Callable[[], str | None]) -> str:

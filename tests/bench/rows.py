@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 
 from tests.bench.closed_loop import Measure, cpu_by_operation
+from tests.bench.on_record import and_redis, batch_on_record, jobs_on_record
 from tests.bench.open_loop import added_latency
 from tests.bench.single import batch_latency, last_start, late_in_turn, ready_after, resident_idle
 from tests.bench.subjects import (
     AIOHTTP,
+    BULLMQ,
     ENLARGED,
     FLOOR,
     GATEWAY,
@@ -14,6 +16,8 @@ from tests.bench.subjects import (
     LEAST_PIPELINING,
     LEAST_PROXY,
     LUA,
+    ON_REDIS,
+    ON_SQLITE,
     PIPELINING,
     PROXY,
     UPSTREAM,
@@ -156,6 +160,27 @@ ROWS = (
         (Fixed("limit", 0.5), 1.0),
         (PROXY, None),
         (AIOHTTP, None),
+    ),
+    Row(
+        "async-sqlite",
+        "asynchronous batch of 10 000 on SQLite, accepted, run and read back",
+        CPU,
+        Side(ON_SQLITE, batch_on_record),
+        (Target(Side(BULLMQ, jobs_on_record), 0.12),),
+    ),
+    Row(
+        "async-redis",
+        "the same on Redis",
+        CPU,
+        Side(ON_REDIS, batch_on_record),
+        (Target(Side(BULLMQ, jobs_on_record), 0.12),),
+    ),
+    Row(
+        "async-redis-server",
+        "the same, with what redis-server takes",
+        CPU,
+        Side(ON_REDIS, and_redis(batch_on_record)),
+        (Target(Side(BULLMQ, and_redis(jobs_on_record)), None),),
     ),
     row("memory", "resident, idle", "MiB", resident_idle, (Fixed("limit", 60.0), 1.0)),
     row("start", "exec until ready", "s", ready_after, (Fixed("limit", 0.7), 1.0)),

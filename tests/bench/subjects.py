@@ -2,8 +2,10 @@
 
 import json
 import re
+import shutil
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -14,6 +16,8 @@ from tests.bench.processes import LOAD_CORE, MEASURED_CORE, NotMeasuredError, Ru
 from tests.bench.workloads import ITEM_JSON, REFUSAL_JSON
 
 PEERS = Path(__file__).parent / "peers"
+INSTALL_S = 120.0
+NPM_OPTIONS = ("--ignore-scripts", "--prefer-offline", "--no-audit", "--no-fund")
 UPSTREAM = "upstream"
 GATEWAY = "gateway"
 PIPELINING = "gateway, pipelining 16"
@@ -24,11 +28,17 @@ AIOHTTP = "obvious aiohttp"
 FLOOR = "bare uvloop, no gateway"
 LEAST = "uvloop, llhttp and msgspec, no gateway"
 LEAST_PIPELINING = "the same with pipelining, no gateway"
+REDIS = "Redis, AOF everysec"
+ON_SQLITE = "gateway, ledger on SQLite"
+ON_REDIS = "gateway, ledger on Redis"
+BULLMQ = "BullMQ worker, 50 at once"
 LEAST_PROXY = "uvloop and llhttp, no gateway"
 SETTINGS: dict[str, dict[str, Any]] = {
     GATEWAY: {},
     PIPELINING: {"upstream": {"pipelining": 16}},
     ENLARGED: {"batch": {"sync_operations_max": 1000}},
+    ON_SQLITE: {"batch": {"operations_max": 10_000}},
+    ON_REDIS: {"batch": {"operations_max": 10_000}},
 }
 
 
@@ -65,6 +75,16 @@ class Stage:
         if subject == UPSTREAM:
             return start_nginx("upstream.conf", folder, LOAD_CORE, {"ITEM": ITEM_JSON, "REFUSAL": REFUSAL_JSON})
         upstream = self.running(UPSTREAM).url
+        if subject == REDIS:
+            return start_redis(folder)
+        if subject == ON_REDIS:
+            ledger = {
+                "ledger": f"redis://127.0.0.1:{port_of(self.running(REDIS))}/1",
+                "key": {"value": "a key of the bench"},
+            }
+            return start_gateway(folder, upstream, SETTINGS[subject] | {"async": ledger})
+        if subject == BULLMQ:
+            return start_bullmq(folder, port_of(self.running(REDIS)), upstream)
         if subject in SETTINGS:
             return start_gateway(folder, upstream, SETTINGS[subject])
         if subject == AIOHTTP:
@@ -94,6 +114,7 @@ def start_gateway(folder: Path, upstream: str, settings: dict[str, Any]) -> Runn
         "routes": [{"path": "/**"}],
         "limits": [{"name": "bench", "key": "global", "rate": "10000000/s", "burst": 10_000_000}],
         "batch": settings.get("batch", {}),
+        "async": settings.get("async", {}),
         "log": {"access": False},
     }
     file = folder / "gateway.yaml"
@@ -102,15 +123,40 @@ def start_gateway(folder: Path, upstream: str, settings: dict[str, Any]) -> Runn
     return start_python(folder, ["gateway", "serve", "--config", str(file), *ports])
 
 
+def start_redis(folder: Path) -> Running:
+    """A Redis beside the upstream that has every change on its disk within a second or two."""
+    require("redis-server")
+    port = free_port()
+    place = ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
+    durable = ["--save", "", "--appendonly", "yes", "--appendfsync", "everysec"]
+    return start(["redis-server", *place, *durable], folder / "log", LOAD_CORE, listening(port))
+
+
+def start_bullmq(folder: Path, redis_port: int, upstream: str) -> Running:
+    """A worker for the queue in that Redis; its packages come from the registry that npm knows."""
+    require("node", "npm")
+    shutil.copytree(PEERS / "bullmq", folder, dirs_exist_ok=True)
+    try:
+        run(["npm", "install", *NPM_OPTIONS, "--prefix", str(folder)], INSTALL_S)
+    except NotMeasuredError as error:
+        raise NotMeasuredError(f"BullMQ missing: {error}", broken=False) from None
+    return start_spoken(["node", str(folder / "worker.js"), str(redis_port), upstream], folder)
+
+
 def start_python(folder: Path, module: list[str]) -> Running:
     """A module of this tree that prints where it listens."""
+    return start_spoken([sys.executable, "-m", *module], folder)
+
+
+def start_spoken(arguments: list[str], folder: Path) -> Running:
+    """A program that prints that it is ready, and its address."""
     log = folder / "log"
 
     def ready() -> str | None:
         found = re.search(r"^ready traffic=(http://\S+)", log.read_text(), re.MULTILINE)
         return found and found[1]
 
-    return start([sys.executable, "-m", *module], log, MEASURED_CORE, ready)
+    return start(arguments, log, MEASURED_CORE, ready)
 
 
 def start_nginx(site: str, folder: Path, core: int, words: dict[str, str]) -> Running:
@@ -124,11 +170,17 @@ def start_nginx(site: str, folder: Path, core: int, words: dict[str, str]) -> Ru
     for directory in (folder, folder.parent):
         directory.chmod(0o711)  # the worker of an nginx started by root is nobody
 
+    return start(["nginx", "-p", f"{folder}/", "-c", "nginx.conf"], folder / "log", core, listening(port))
+
+
+def listening(port: int) -> Callable[[], str | None]:
+    """Tells the address once somebody listens at `port`."""
+
     def ready() -> str | None:
         with socket.socket() as probe:
             return None if probe.connect_ex(("127.0.0.1", port)) else f"http://127.0.0.1:{port}"
 
-    return start(["nginx", "-p", f"{folder}/", "-c", "nginx.conf"], folder / "log", core, ready)
+    return ready
 
 
 def modules_folder() -> str:
@@ -144,6 +196,11 @@ def cjson_folder() -> str:
     if found := next(Path("/usr/lib").glob("*/lua/5.1/cjson.so"), None):
         return str(found.parent)
     raise NotMeasuredError("lua-cjson missing", broken=False)
+
+
+def port_of(running: Running) -> int:
+    """The port in its address."""
+    return int(running.url.rpartition(":")[2])
 
 
 def free_port() -> int:

@@ -1,12 +1,15 @@
 """Transactions by the group: one thread owns a connection, and whatever waits is committed together.
 
 Each piece of work stands in a savepoint of its own, so that a refusal spares the rest of the group. Nobody hears of an
-effect before COMMIT has returned; a COMMIT that fails fails the whole group.
+effect before COMMIT has returned; a COMMIT that fails fails the whole group. A COMMIT costs more than what is in it, so
+work that nobody is waiting for says how long it can wait for company.
 """
 
 import asyncio
+import math
 import sqlite3
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
@@ -44,14 +47,19 @@ class Committer:
         self._begin = begin
         self._waiting_max = waiting_max
         self._waiting: deque[_Waiting] = deque()
+        self._due_s = math.inf  # when the first of what waits must begin
         self._news = threading.Condition()
         self._closing = False
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    async def do(self, work: Work[Result]) -> Result:
-        """What `work` returned, once it is committed. Raises what it raised, or `LedgerUnavailableError`."""
+    async def do(self, work: Work[Result], patience_s: float = 0.0) -> Result:
+        """What `work` returned, once it is committed. Raises what it raised, or `LedgerUnavailableError`.
+
+        It begins at once, or with the next piece that does, within `patience_s` at the latest.
+        """
+        due_s = time.monotonic() + patience_s
         answer: asyncio.Future[Result] = self._loop.create_future()
         with self._news:
             if self._closing:
@@ -59,7 +67,9 @@ class Committer:
             if len(self._waiting) >= self._waiting_max:
                 raise LedgerUnavailableError(f"{self._waiting_max} calls of the ledger are waiting already")
             self._waiting.append(_Waiting(work, answer))
-            self._news.notify()
+            if due_s < self._due_s:
+                self._due_s = due_s
+                self._news.notify()
         return await answer
 
     async def close(self) -> None:
@@ -75,12 +85,13 @@ class Committer:
             self._loop.call_soon_threadsafe(_answer, group, answered)
 
     def _take(self) -> list[_Waiting]:
-        """All that waits, at least one piece; nothing when there will be no more."""
+        """All that waits, once the first of it is due; nothing when there will be no more."""
         with self._news:
-            while not self._waiting and not self._closing:
-                self._news.wait()
+            while not self._closing and (left_s := self._due_s - time.monotonic()) > 0:
+                self._news.wait(left_s if self._waiting else None)
             group = list(self._waiting)
             self._waiting.clear()
+            self._due_s = math.inf
         return group
 
     def _committed(self, group: list[_Waiting]) -> list[object]:

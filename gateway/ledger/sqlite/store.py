@@ -17,6 +17,7 @@ from gateway.ledger.state_folder import StateFolderError
 _BITES = 20  # transactions in which one sweep removes large bytes, so that others get between them
 _BITE_ROWS = 50
 _CLOCK_EVERY_MS = 10_000
+_LEASE_PATIENCE_S, _RECORD_PATIENCE_S = 0.002, 0.005  # so that slices that end one after the other share a COMMIT
 
 
 async def open_store(
@@ -93,7 +94,9 @@ class SqliteStore:
     # The workers' face.
 
     async def lease(self, worker: str, *, most: int, lasts_ms: int) -> Sequence[Lease]:
-        leases, rescued = await self._writer.do(lambda db: work.lease(db, self._now_ms(), most, lasts_ms))
+        leases, rescued = await self._writer.do(
+            lambda db: work.lease(db, self._now_ms(), most, lasts_ms), _LEASE_PATIENCE_S
+        )
         self._rescued += rescued
         return leases
 
@@ -114,7 +117,7 @@ class SqliteStore:
         tries: int | None = None,
     ) -> None:
         outcome = work.Recording(lease, part, ends, again_after_ms, retracts, tries)
-        await self._writer.do(lambda db: work.record(db, self._now_ms(), outcome))
+        await self._writer.do(lambda db: work.record(db, self._now_ms(), outcome), _RECORD_PATIENCE_S)
         if ends:
             self._erased = True
             self._news.set()

@@ -176,3 +176,34 @@ async def test_what_waits_is_finished_before_the_end_and_nothing_comes_after(com
     assert sorted(await asyncio.gather(*waiting)) == ["0", "1", "2"]
     with pytest.raises(LedgerUnavailableError, match="closed"):
         await committer.do(says("late"))
+
+
+async def test_work_that_can_wait_shares_the_commit_of_what_cannot(committer: Committer) -> None:
+    commits: list[str] = []
+    await committer.do(lambda db: db.set_trace_callback(commits.append))
+
+    patient = asyncio.create_task(committer.do(says("patient"), 60.0))
+    await asyncio.sleep(0)
+    await committer.do(says("hurried"))
+
+    async with asyncio.timeout(10):
+        assert await patient == "patient"
+    assert commits.count("BEGIN IMMEDIATE") == 1
+    assert commits.count("COMMIT") <= 2  # that of the callback's own group may be seen
+
+
+async def test_work_that_can_wait_begins_by_itself_in_the_end(committer: Committer, file: Path) -> None:
+    began_s = asyncio.get_running_loop().time()
+    await committer.do(says("patient"), 0.04)
+
+    assert asyncio.get_running_loop().time() - began_s >= 0.035
+    assert words(file) == {"patient"}
+
+
+async def test_work_that_can_wait_is_done_before_the_end(committer: Committer, file: Path) -> None:
+    patient = asyncio.create_task(committer.do(says("patient"), 60.0))
+    await asyncio.sleep(0)
+
+    await committer.close()
+
+    assert (await patient, words(file)) == ("patient", {"patient"})

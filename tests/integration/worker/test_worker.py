@@ -101,6 +101,20 @@ async def test_tokens_are_waited_for_whatever_the_limit_does_to_others() -> None
     assert took_s >= 0.25  # 10 at once, the other 30 at 100 a second
 
 
+async def test_rounds_grow_while_tokens_last_and_shrink_when_they_do_not() -> None:
+    bucket = Bucket("all", 100, 1_000_000, 30, "reject")
+    async with ScriptedUpstream() as upstream, desk(upstream.address) as at:
+        batch = await at.submit(operations(60), slice_size=60)
+        at.worker(dataclasses.replace(QUICK, slices=1, concurrency=2), limits=[Limit(bucket, "global")])
+        began_s = asyncio.get_running_loop().time()
+        view = await at.ended(batch)
+        took_s = asyncio.get_running_loop().time() - began_s
+
+    assert (view.succeeded, view.failed) == (60, 0)
+    assert len(upstream.requests) == 60
+    assert took_s >= 0.25  # 30 at once, the other 30 at 100 a second
+
+
 async def test_an_operation_that_costs_more_than_any_burst_fails_alone() -> None:
     limits = [Limit(Bucket("all", 100, 1_000_000, 10, "reject"), "global")]
     async with ScriptedUpstream() as upstream, desk(upstream.address) as at:

@@ -10,6 +10,7 @@ from gateway.worker.decision import (
     begin,
     is_suspected,
     judge,
+    surely_sent,
 )
 
 UNSAFE, SAFE = False, True
@@ -166,3 +167,13 @@ def test_an_open_breaker_pauses_the_upstream_and_burns_no_try(repeatable: bool) 
     said = judge(outcome, repeatable=repeatable, rejections=TOO_EARLY, tries_left=False, now_s=NOW_S)
 
     assert said == Pause(4.0, True)
+
+
+@pytest.mark.parametrize(
+    ("count", "took_s", "left_s", "expected"),
+    [(2, 0.1, 1.0, 10), (2, 1.0, 0.5, 0), (10, 0.001, 1.0, 5000), (0, 0.0, 1.0, 0), (5, 0.0, -1.0, -2_500_000)],
+)
+def test_of_a_turn_half_of_what_the_last_round_promises_is_surely_sent(
+    count: int, took_s: float, left_s: float, expected: int
+) -> None:
+    assert surely_sent(count, took_s, left_s) == expected
