@@ -15,6 +15,7 @@ from anthropic.types.messages.batch_create_params import Request
 from tests.integration.asynchronous.calls import Hold, keeping
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
+from tests.sdk.dying import Dying, Stops
 
 _ON = "dialects: {anthropic: {}}"
 _FEW_S = 60.0  # 5000 requests on a busy machine
@@ -356,3 +357,29 @@ async def test_words_that_look_like_a_reference_stay_words(client: AsyncAnthropi
 
     await _ended(client, id_)
     assert (await _lines(client, id_))["b"].message.content[0].text == text
+
+
+async def test_a_batch_survives_the_death_of_its_gateway_and_nothing_is_sent_twice(api: Api, tmp_path: Path) -> None:
+    api.on("/v1/messages", stops := Stops(25, _answering("once")))
+    gateways = Dying(tmp_path, api.url, f"{_ON}\nasync: {{slice: 10, slices: 1}}")
+    async with AsyncAnthropic(base_url=f"http://127.0.0.1:{gateways.port}", api_key="alice") as client:
+        await gateways.start()
+        try:
+            id_ = await _created(client, _requests(100))
+            await api.until(26)
+            await gateways.kill()
+            with pytest.raises(anthropic.APIConnectionError):
+                await client.with_options(max_retries=0).messages.batches.retrieve(id_)
+            stops.goes_on.set()
+            await gateways.start()
+
+            counts = (await _ended(client, id_)).request_counts
+            lines = await _lines(client, id_)
+        finally:
+            await gateways.kill()
+
+    assert counts.succeeded + counts.errored == len(lines) == 100
+    assert 60 < counts.succeeded <= len(stops.bodies) == len(set(stops.bodies))
+    unknown = [line.error.error for line in lines.values() if line.type == "errored"]
+    assert len(unknown) == counts.errored > 0
+    assert {error.to_dict()["details"]["error_code"] for error in unknown} == {"outcome-unknown"}
