@@ -199,6 +199,8 @@ def rules(config: Config, *, may_bring_credentials: bool) -> Rules:
     """What operations are judged by."""
     credentials = frozenset[bytes]() if may_bring_credentials else CREDENTIALS | identity_names(config)
     mounted = [getattr(section, "path", None) for section in spoken(config).values()]
+    if config.dialects.openai is not None:
+        mounted += [f"{config.dialects.openai.base}/{kind}" for kind in ("files", "batches")]
     return Rules(
         own_paths=tuple(dict.fromkeys([config.batch.path, *filter(None, mounted)])),
         body_bytes_max=config.batch.operation_body_max,

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, Field, PlainSerializer
 
 from gateway.config.redis_url import SCHEMES_SHOWN, is_redis, redis_url, shown
 from gateway.config.secret import Secret
-from gateway.config.section import Section, Text, Timeout
+from gateway.config.section import Section, Size, Text, Timeout
 
 _KEY_CHARACTERS_MIN = 16  # 32 random bytes in any spelling are longer
 _LEDGER = re.compile(r"none|sqlite(?::.+)?")
@@ -72,6 +72,9 @@ class Asynchronous(Section):
     )
     lease: Timeout = Field(default=15.0, description="Until a silent worker's slice goes to another.")
     poll: Timeout = Field(default=1.0, description="How often a worker without work looks for some.")
+    files_room: Size = Field(
+        default=10 * 1024**3, description="What callers' files may take beside the embedded ledger; read at the start."
+    )
     retry: Retry = Field(default=Retry(), description="Trying again what failed for now.")
 
     @property

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, Strict, WithJsonSchema
 
 from gateway.config.batch import Prefix
-from gateway.config.section import Section, Size
+from gateway.config.section import Section, Size, Timeout
 
 ORIGIN_PATTERN = r"^https?://[A-Za-z0-9._~-]+(:[0-9]{1,5})?$"
 
@@ -76,6 +76,18 @@ class Anthropic(Section):
     body_max: Size = Field(default=32 * 1024**2, description="Largest body that makes a batch.")
 
 
+class OpenAI(Section):
+    """OpenAI's files, and batches that are made of them."""
+
+    base: Prefix = Field(
+        default="/v1", description="What clients have as base URL; files and batches below it are the gateway's."
+    )
+    lines_max: int = Field(default=50_000, ge=1, le=100_000, description="Most requests of one batch.")
+    file_max: Size = Field(default=200 * 1024**2, description="Largest file.")
+    files_max: int = Field(default=1000, ge=1, le=10_000, description="Most files of one caller.")
+    file_life: Timeout = Field(default=30 * 86400.0, description="How long an uploaded file is kept.")
+
+
 class Dialects(Section):
     """The vendors' formats that are spoken; what is absent is not."""
 
@@ -90,4 +102,9 @@ class Dialects(Section):
     )
     graph: Graph | None = Field(
         default=None, description="Microsoft Graph's JSON batches.", examples=[{"path": "/$batch"}]
+    )
+    openai: OpenAI | None = Field(
+        default=None,
+        description="OpenAI's files and batches; they need an embedded ledger.",
+        examples=[{"base": "/v1"}],
     )

@@ -12,6 +12,13 @@ multistatus   the same outcomes as RFC 4918 XML
 multipart     bodies of several parts, and header lines
 anthropic     WIRE 3: Message Batches: what is asked, and requests into a batch
 anthropic_answer  the same as batches, lines and errors of the vendor's
+openai        WIRE 4: batches that are made of uploaded files: what is asked
+openai_create what a call that creates one says
+openai_lines  the lines of its file into operations, every line that is none told
+openai_answer the same as batches, lists and errors of the vendor's
+openai_results  its outcomes as lines of the output and the error file
+openai_files  the files themselves
+form          multipart/form-data, read as it comes
 google        WIRE 5: requests as the parts of one multipart/mixed, and their answers
 google_parts  the HTTP request inside such a part
 google_answer what became of them, as Google writes it

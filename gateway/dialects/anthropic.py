@@ -16,7 +16,7 @@ from gateway.batch.model import Batch, Fields, Operation, Outcome
 from gateway.batch.validation import Rules, violations
 from gateway.dialects import anthropic_answer
 from gateway.dialects.native import too_many
-from gateway.dialects.port import Ask, Call, EnvelopeError, EnvelopeLimits, Page, Record, Verb, Window
+from gateway.dialects.port import Ask, Call, EnvelopeError, EnvelopeLimits, Order, Page, Part, Record, Verb, Window
 from gateway.dialects.strictness import check_members_once, check_structure, check_syntax, check_text
 from gateway.errors import GatewayError, quoted
 
@@ -52,6 +52,7 @@ class Anthropic:
     name = "anthropic"
     request_id_field = b"request-id"
     lines_type = b"application/x-jsonl"
+    files = None
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class Anthropic:
             return Ask(verb, window=_window(call.query))
         return Ask(verb, anthropic_answer.own_id(unquote(named)))
 
-    def parse(self, call: Call) -> Batch:
+    def parse(self, call: Call) -> Order:
         entries = self._entries(call.body)
         if len(entries) > self._limits.operations_max:
             raise too_many(len(entries), self._limits.operations_max)
@@ -99,7 +100,7 @@ class Anthropic:
         judged = violations(operations, self._rules)
         if judged:
             raise _invalid([f"requests.{each.position}.params: {each.detail}" for each in judged])
-        return Batch(operations, pointer="/requests")
+        return Order(Batch(operations, pointer="/requests"))
 
     def shown(self, record: Record, origin: str) -> Page:
         return anthropic_answer.page(anthropic_answer.batch(record, origin + self._batches))
@@ -110,10 +111,10 @@ class Anthropic:
         document = {"data": shown, "has_more": has_more, "first_id": ids[0], "last_id": ids[-1]}
         return anthropic_answer.page(document)
 
-    def deleted(self, batch_id: str) -> Page:
-        return anthropic_answer.page({"id": anthropic_answer.shown_id(batch_id), "type": "message_batch_deleted"})
+    def deleted(self, ask: Ask) -> Page:
+        return anthropic_answer.page({"id": anthropic_answer.shown_id(ask.id), "type": "message_batch_deleted"})
 
-    def line(self, id_: str, outcome: Outcome) -> bytes:
+    def line(self, batch_id: str, id_: str, outcome: Outcome, part: Part) -> bytes:
         return anthropic_answer.line(id_, outcome)
 
     def refusal(self, error: GatewayError, request_id: str) -> Page:

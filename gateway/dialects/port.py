@@ -1,6 +1,7 @@
 """What every dialect shares: the error that an envelope ends in, its limits, and what writes an answer."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, Protocol
 
@@ -77,7 +78,8 @@ class Dialect(Protocol):
         """An error before anything ran, in the vendor's own shape. Fields that every refusal has are added to it."""
 
 
-Verb = Literal["create", "list", "view", "results", "cancel", "delete"]
+Verb = Literal["create", "list", "view", "results", "cancel", "delete", "upload", "files", "file", "content", "unfile"]
+Part = Literal["", "output", "errors"]
 
 
 class Window(NamedTuple):
@@ -89,17 +91,34 @@ class Window(NamedTuple):
 
 
 class Ask(NamedTuple):
-    """What a call asks of batches on record. `batch_id` is the gateway's own; "" where the vendor's is none of its."""
+    """What a call asks of batches on record, or of files. `id` is the gateway's own, of a batch or an uploaded file; ""
+    where the vendor's is none of its. `part` names one of the two result files of a batch, whose `id` it then is.
+    """
 
     verb: Verb
-    batch_id: str = ""
+    id: str = ""
     window: Window = Window(0)
+    part: Part = ""
+
+
+class Order(NamedTuple):
+    """What a `create` asks for: a batch; or the lines of a file of the caller's; or, where those are no batch, `why`.
+
+    `memo` is what the dialect wants to know again, kept sealed. `lives_s` is how long the batch lives at most.
+    """
+
+    batch: Batch | None = None
+    file_id: str | None = None
+    why: bytes = b""
+    memo: bytes = b""
+    lives_s: float = math.inf
 
 
 class Record(NamedTuple):
     """A batch on record as it stands; times in milliseconds since 1970.
 
     `never_ran` of a batch that has ended are in its state's own words. By `cancelled_ms` the caller had cancelled.
+    `memo` and `why` are those of its order.
     """
 
     id: str
@@ -109,9 +128,59 @@ class Record(NamedTuple):
     failed: int
     never_ran: int
     accepted_ms: int
+    started_ms: int | None
     expires_ms: int
     ended_ms: int | None
+    kept_until_ms: int | None
     cancelled_ms: int | None
+    memo: bytes = b""
+    why: bytes = b""
+
+
+class File(NamedTuple):
+    """A caller's file. Times in whole seconds since 1970. `part` of a batch's result file: `id` is the batch's."""
+
+    id: str
+    name: str
+    size: int
+    created_s: int
+    expires_s: int
+    part: Part = ""
+
+
+class Lines(Protocol):
+    """Reads an order's file as it comes."""
+
+    is_over: bool
+    """Nothing further is read."""
+
+    def feed(self, data: bytes) -> None:
+        """More of the file."""
+
+    def end(self, complaint: str = "") -> Order:
+        """The order, now with a batch or with `why` there is none; `complaint` where the file cannot be read on."""
+
+
+class FileDialect(Protocol):
+    """What a dialect has to say of files. A file holds at most `bytes_max`, a caller has at most `files_max`."""
+
+    bytes_max: int
+    files_max: int
+
+    def life_s(self, fields: Mapping[str, str]) -> float:
+        """How long an upload is kept, by the fields of its form. Raises `EnvelopeError`."""
+
+    def lines(self, order: Order) -> Lines:
+        """Reads the file of an order."""
+
+    def shown(self, file: File) -> Page:
+        """The answer to `upload` and `file`."""
+
+    def listed(self, files: Sequence[File], query: str) -> Page:
+        """The answer to `files`: of all uploads, newest first, those that were asked for. Raises `EnvelopeError`."""
+
+    def result(self, record: Record, part: Part) -> File | None:
+        """A result file of a batch but for its size; None where it has none."""
 
 
 class LaterDialect(Protocol):
@@ -127,13 +196,17 @@ class LaterDialect(Protocol):
     request_id_field: bytes
     lines_type: bytes
 
+    @property
+    def files(self) -> FileDialect | None:
+        """None where batches are not made of files."""
+
     def reads(self, call: Call) -> bool:
-        """Whether the call is about this dialect's batches; what is not passes through. Looks at no body."""
+        """Whether the call is about this dialect's batches or files; what is not passes through. Looks at no body."""
 
     def ask(self, call: Call) -> Ask:
         """Which of the calls it is. Raises `GatewayError` where the vendor has none such. Looks at no body."""
 
-    def parse(self, call: Call) -> Batch:
+    def parse(self, call: Call) -> Order:
         """The body of a `create`. Raises `EnvelopeError` and nothing else, whatever the bytes."""
 
     def shown(self, record: Record, origin: str) -> Page:
@@ -142,11 +215,11 @@ class LaterDialect(Protocol):
     def listed(self, records: Sequence[Record], origin: str, *, has_more: bool) -> Page:
         """The answer to `list`, newest first."""
 
-    def deleted(self, batch_id: str) -> Page:
-        """The answer to `delete`."""
+    def deleted(self, ask: Ask) -> Page:
+        """The answer to `delete` and `unfile`."""
 
-    def line(self, id_: str, outcome: Outcome) -> bytes:
-        """One line of the results, its end included."""
+    def line(self, batch_id: str, id_: str, outcome: Outcome, part: Part) -> bytes:
+        """One line of the results, its end included; nothing where it does not belong to this part."""
 
     def refusal(self, error: GatewayError, request_id: str) -> Page:
         """Every refusal, in the vendor's own shape."""

@@ -9,6 +9,7 @@ from gateway.dialects.anthropic import Anthropic
 from gateway.dialects.facebook import Facebook
 from gateway.dialects.google import Google
 from gateway.dialects.graph import MicrosoftGraph
+from gateway.dialects.openai import OpenAI
 from gateway.dialects.port import Dialect, LaterDialect
 
 DIALECTS: Mapping[str, Callable[..., Dialect]] = {
@@ -19,4 +20,5 @@ DIALECTS: Mapping[str, Callable[..., Dialect]] = {
 
 LATER: Mapping[str, Callable[..., LaterDialect]] = {
     "anthropic": Anthropic,
+    "openai": OpenAI,
 }

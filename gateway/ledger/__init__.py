@@ -2,6 +2,7 @@
 
 port        what a store promises to callers and to workers
 metered     its calls timed
+files       callers' files beside the embedded ledger, sealed
 names       who owns a batch, and what it is called
 segments    operations and outcomes as bytes (pure)
 seal        compressed and encrypted at rest

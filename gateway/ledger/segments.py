@@ -62,7 +62,13 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
 
 
 CONTEXT = "context"
-"""What a sealed context is for. The three purposes below are what callers' and workers' sides agree on."""
+"""What a sealed context is for. The purposes below are what callers' and workers' sides agree on."""
+
+MEMO = "memo"
+"""What its dialect wants to know again of a batch; it stands sealed in the label under this name, in base64."""
+
+WHY = "why"
+"""Why a batch is refused: in place of its only slice, so that it cannot be run; the label tells."""
 
 
 def of_operations(slice_: int) -> str:

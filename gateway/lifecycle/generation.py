@@ -5,7 +5,7 @@ Upstreams whose settings are the same are handed on, and with them their connect
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -99,7 +99,10 @@ class Generation:
         batches = Batches(batch_settings, in_place, admission, access, once, asynchronous)
         rules = wiring.rules(config, may_bring_credentials=True)
         at_once = [Vendor(dialect, rules, run, in_place, access) for dialect in wiring.dialects(config, rules)]
-        later = _later(wiring.later_dialects(config, rules), asynchronous, in_place, admission, access, run.origins)
+        later = [
+            _later(dialect, keeping, asynchronous, in_place, admission, access, run.origins)
+            for dialect in wiring.later_dialects(config, rules)
+        ]
         vendors = Vendors([*at_once, *later], run.origins)
         self.admission, self.executor = admission, executor
         # ... and for everything else the same admission, and the same upstream as a stream.
@@ -189,20 +192,26 @@ class Generations:
 
 
 def _later(
-    dialects: Sequence[LaterDialect],
+    dialect: LaterDialect,
+    keeping: "Keeping | None",
     asynchronous: "Asynchronous | None",
     in_place: InPlace,
     admission: Admission,
     access: Access,
     origins: Origins,
-) -> list[Mounted]:
-    """The calls of vendors' batches that are answered later."""
-    if asynchronous is None:
-        return [Unkept(dialect) for dialect in dialects]
-    from gateway.server.vendor_batches import VendorBatches  # it brings cryptography with it
+) -> Mounted:
+    """The calls of a vendor's batches that are answered later."""
+    if keeping is None or asynchronous is None:
+        return Unkept(dialect, "these batches need a ledger, and this gateway has none")
+    from gateway.server.vendor_batches import VendorBatches  # they bring cryptography with them
+    from gateway.server.vendor_files import VendorFiles
 
-    custody = asynchronous.custody
-    return [VendorBatches(dialect, custody, in_place, admission, access, origins) for dialect in dialects]
+    custody, files = asynchronous.custody, None
+    if dialect.files is not None:
+        if keeping.files is None:
+            return Unkept(dialect, "these batches are made of files, which need an embedded ledger (sqlite)")
+        files = VendorFiles(dialect, dialect.files, keeping.files, custody)
+    return VendorBatches(dialect, custody, in_place, admission, access, origins, files)
 
 
 def _once(

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
+from tempfile import gettempdir
 from typing import NamedTuple
 
 import structlog
@@ -15,6 +16,7 @@ from gateway.batch.states import STATES
 from gateway.config import Config
 from gateway.errors import GatewayError
 from gateway.ledger.clock import steady_clock
+from gateway.ledger.files import Files
 from gateway.ledger.metered import Metered
 from gateway.ledger.names import Names
 from gateway.ledger.port import Ledger, Queue
@@ -38,16 +40,19 @@ Logger = structlog.typing.FilteringBoundLogger
 _LOOK_S = 2.0  # how old the ledger's gauges may be
 _WATCHERS_MAX = 1000
 _POLL_AGE_S = 0.1  # many pollers of one batch are one question to the ledger
+_SWEEP_S = 600.0  # files whose time is up are shown to nobody before they are removed
 
 
 class Opened(NamedTuple):
-    """Both faces of a ledger, the key that its payloads are sealed under (32 bytes), its clock, and where it is."""
+    """Both faces of a ledger, the key that its payloads are sealed under (32 bytes), its clock, where it is, and
+    callers' files beside it."""
 
     ledger: Ledger
     queue: Queue
     master: bytes
     clock: Clock
     name: str
+    files: Files | None = None
 
 
 class Keeping:
@@ -55,6 +60,7 @@ class Keeping:
 
     def __init__(self, opened: Opened, config: Config, metrics: Metrics) -> None:
         self.name = opened.name
+        self.files = opened.files
         self._queue = opened.queue
         self._ledger = Metered(opened.ledger, metrics.ledger_seconds)
         self._sealer, self._names, self._clock = Sealer(opened.master), Names(opened.master), opened.clock
@@ -113,10 +119,16 @@ class Keeping:
             self._looking.cancel()
             await asyncio.wait([self._looking])
         await self._ledger.close()
+        if self.files is not None:
+            await asyncio.to_thread(self.files.close)
 
     async def _look(self) -> None:
-        """Keep the gauges true; until cancelled."""
+        """Keep the gauges true, and callers' files within their time; until cancelled."""
+        swept_s = -_SWEEP_S
         while True:
+            if self.files is not None and self._clock.monotonic_s() - swept_s >= _SWEEP_S:
+                swept_s = self._clock.monotonic_s()
+                await asyncio.to_thread(self.files.sweep, self._clock.now_s(), self._config.async_.retention)
             with suppress(GatewayError):  # `ledger_up` tells; the last counts stay
                 self._health = await self._ledger.health()
             await asyncio.sleep(_LOOK_S)
@@ -171,9 +183,18 @@ async def _embedded(place: LedgerPlace, config: Config) -> Opened:
         if secret is None:
             secret = os.urandom(KEY_BYTES) if file is None else await asyncio.to_thread(master_key, file)
         store = await open_store(file, now_ms=now_ms)
-    except StateFolderError as error:
+        files = await asyncio.to_thread(_files, file, secret, config.async_.files_room)
+    except (StateFolderError, OSError) as error:
         raise LedgerClosedError(str(error)) from None
-    return Opened(store, store, secret, Clock(lambda: now_ms() / 1000), f"sqlite:{file or ':memory:'}")
+    return Opened(store, store, secret, Clock(lambda: now_ms() / 1000), f"sqlite:{file or ':memory:'}", files)
+
+
+def _files(ledger: Path | None, master: bytes, bytes_max: int) -> Files:
+    """Callers' files beside the ledger; beside one in memory, for as long as it is there."""
+    if ledger is None:
+        folder = Path(gettempdir(), f"batch-gateway-{token_hex(8)}")
+        return Files(folder, Sealer(master), bytes_max=bytes_max, lasts=False)
+    return Files(ledger.with_name(f"{ledger.name}.files"), Sealer(master), bytes_max=bytes_max)
 
 
 def first_that_can_be_made(files: tuple[Path, ...]) -> Path | None:

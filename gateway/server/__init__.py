@@ -20,6 +20,9 @@ batches      POST /batch and what stands under it
 once         envelopes that are answered once, however often they are sent
 vendors      vendors' batches, wherever their dialects are mounted
 vendor_batches those that are answered later, kept in the same custody
+vendor_files the files that such batches are made of, and their results as files
+vendor_record a batch on record as dialects are told of it
+form_file    a file in a form, written as it comes
 deadline     a batch whose time is up (pure)
 dry_run      what would become of a batch (pure)
 limits_page  every limit of a caller (pure)

@@ -10,6 +10,7 @@ from aiohttp.web import BaseRequest
 from gateway.batch.model import Batch
 from gateway.batch.states import FINAL
 from gateway.batch.validation import order_of
+from gateway.dialects.port import Order
 from gateway.errors import GatewayError, quoted
 from gateway.ledger.port import View
 from gateway.server.answer import Answer
@@ -134,7 +135,7 @@ class Asynchronous:
             raise GatewayError("batch-terminal", "nothing of the batch is left to retry")
         on_failure: Literal["halt", "continue"] = "halt" if first.label.get("onFailure") == "halt" else "continue"
         batch = Batch(operations, on_failure, graph=order_of(operations)[0] if first.dialect == _NATIVE else None)
-        view = await self.custody.accept(batch, request, caller, dialect=first.dialect, retry_of=first.id)
+        view = await self.custody.accept(Order(batch), request, caller, dialect=first.dialect, retry_of=first.id)
         return self.accepted(request, view)
 
 

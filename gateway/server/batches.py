@@ -14,7 +14,7 @@ from gateway.batch.model import Batch, Outcome, Summary, summarize
 from gateway.batch.validation import Rules
 from gateway.dialects import native
 from gateway.dialects.multistatus import XmlWriter
-from gateway.dialects.port import EnvelopeLimits, Writer
+from gateway.dialects.port import EnvelopeLimits, Order, Writer
 from gateway.errors import GatewayError, quoted
 from gateway.plan import Plan
 from gateway.server import problem
@@ -188,7 +188,7 @@ class Batches:
         _check_accepting(is_draining)
         self._in_place.check_keys(batch)
         self._admission.check(batch.operations, batch.pointer, ordered=batch.graph is not None)
-        view = await asynchronous.custody.accept(batch, request, caller, dialect=served.dialect, fence=fence)
+        view = await asynchronous.custody.accept(Order(batch), request, caller, dialect=served.dialect, fence=fence)
         served.batch_id = view.id
         self._access.accepted(served, view.total)
         return asynchronous.accepted(request, view, [_RESPOND_ASYNC] if envelope.preferences.respond_async else ())
@@ -210,7 +210,13 @@ class Batches:
         finished = tuple(outcome for outcome in outcomes if outcome.index not in left)
         try:
             view = await there.custody.accept(
-                plan.batch, request, served.caller, dialect=served.dialect, finished=finished, fence=fence, paid=True
+                Order(plan.batch),
+                request,
+                served.caller,
+                dialect=served.dialect,
+                finished=finished,
+                fence=fence,
+                paid=True,
             )
         except GatewayError:
             return None  # some of it ran: the answer that tells what became of each is worth more than a 503

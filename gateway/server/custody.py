@@ -11,6 +11,7 @@ from aiohttp.web import BaseRequest
 from gateway.admission import Caller
 from gateway.batch.model import Batch, Outcome
 from gateway.batch.states import FINAL
+from gateway.dialects.port import Order
 from gateway.errors import GatewayError, quoted
 from gateway.ledger.names import Names, is_id
 from gateway.ledger.port import Command, Ledger, View
@@ -55,7 +56,7 @@ class Custody:
 
     async def accept(
         self,
-        batch: Batch,
+        order: Order,
         request: BaseRequest,
         caller: Caller,
         *,
@@ -66,11 +67,12 @@ class Custody:
         fence: bytes = b"",
         paid: bool = False,
     ) -> View:
-        """The batch once it is durable. Under one `fence` it is accepted once, and `found`. With `data`, the envelope
-        that it was read from, `sent_before` finds it. `paid`: the tokens of its operations were taken."""
+        """The order's batch once it is durable; one that is refused has failed. Under one `fence` it is accepted once,
+        and `found`. With `data`, the envelope that it was read from, `sent_before` finds it. `paid`: the tokens of its
+        operations were taken."""
         label = {} if data is None else {_ENVELOPE: self._names.digest_of(data)}
         view = await self._submission.accept(
-            batch,
+            order,
             request,
             caller,
             dialect=dialect,
@@ -80,6 +82,8 @@ class Custody:
             fence=fence,
             paid=paid,
         )
+        if order.why:
+            view = await self._ledger.command(view.id, "break") or view
         self.records.keep(view)
         return view
 
@@ -96,14 +100,24 @@ class Custody:
             return None
         digest = self._names.digest_of(data)
         since_ms = (self.clock.now_s() - _SENT_BEFORE_S) * 1000
-        for view in await self._ledger.browse(self._owner(request), limit=_BROWSE, after=None, state=None):
+        for view in await self._ledger.browse(self.owner_of(request), limit=_BROWSE, after=None, state=None):
             if view.accepted_ms >= since_ms and view.dialect == dialect and view.label.get(_ENVELOPE) == digest:
                 return view
         return None
 
-    async def find(self, request: BaseRequest, batch_id: str, *, age_max_s: float = 0.0) -> View:
-        """The caller's own batch. Raises 404, the same for a foreign, a deleted and an invented id, and 410."""
-        return await self.records.find(batch_id, self._owner(request), age_max_s=age_max_s)
+    async def find(
+        self, request: BaseRequest, batch_id: str, *, dialect: str | None = None, age_max_s: float = 0.0
+    ) -> View:
+        """The caller's own batch, one that came in `dialect` where that is given. Raises 404, the same for a foreign, a
+        deleted and an invented id, and 410."""
+        view = await self.records.find(batch_id, self.owner_of(request), age_max_s=age_max_s)
+        if dialect not in (None, view.dialect):
+            raise GatewayError("batch-not-found")
+        return view
+
+    def new_id(self, owner: str) -> str:
+        """For something else of an owner's than a batch."""
+        return self._names.new_id(owner, self.clock.now_s())
 
     async def command(self, request: BaseRequest, batch_id: str, command: Command) -> View:
         """Do it to the caller's batch; the batch afterwards. Raises 409 `batch-terminal` where it has ended before."""
@@ -170,10 +184,11 @@ class Custody:
 
     def _checked(self, request: BaseRequest, cursor: str | None) -> str:
         """The owner, whose id the cursor is. Raises 400 `bad-cursor`."""
-        owner = self._owner(request)
+        owner = self.owner_of(request)
         if cursor is not None and (not is_id(cursor) or self._names.made_s(cursor, owner) is None):
             raise GatewayError("bad-cursor", "the cursor is not one that an earlier answer gave")
         return owner
 
-    def _owner(self, request: BaseRequest) -> str:
+    def owner_of(self, request: BaseRequest) -> str:
+        """Whose batches and files the request is about."""
         return self._names.owner_of(self.caller_of(request).identity)

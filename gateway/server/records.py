@@ -1,6 +1,7 @@
 """Batches on record, read for their callers: found by their owner only, and opened slice by slice."""
 
 import asyncio
+from base64 import b64decode
 from collections.abc import AsyncIterator, Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,8 @@ from gateway.ledger.names import Names, is_id
 from gateway.ledger.port import Ledger, Part, View
 from gateway.ledger.seal import BatchKey, PayloadCorruptError, Sealer
 from gateway.ledger.segments import (
+    MEMO,
+    WHY,
     Recorded,
     of_operations,
     of_outcomes,
@@ -80,7 +83,7 @@ class Records:
                 read_to = max((part.slice for part in parts), default=last)
                 for part in parts:
                     waiting.setdefault(part.slice, []).append(part)
-            recorded = _opened(key, waiting.pop(slice_, []))
+            recorded = _recorded(key, waiting.pop(slice_, []))
             if view.state in FINAL:
                 recorded = await self._completed(view, key, slice_, recorded)
             yield [each for each in recorded if first <= each.index <= last]
@@ -94,6 +97,22 @@ class Records:
             return operations_from_bytes(self._key(view).open(sealed, of_operations(slice_)))
         except (PayloadCorruptError, msgspec.DecodeError):
             return None
+
+    def memo(self, view: View) -> bytes:
+        """What the batch's dialect wanted to know again."""
+        said = view.label.get(MEMO)
+        return b"" if said is None else self._opened(view, b64decode(said), MEMO)
+
+    async def why(self, view: View) -> bytes:
+        """Why the batch is refused, in its dialect's words; nothing for one that is not."""
+        sealed = await self._ledger.operations(view.id, 0) if WHY in view.label else None
+        return b"" if sealed is None else self._opened(view, sealed, WHY)
+
+    def _opened(self, view: View, sealed: bytes, purpose: str) -> bytes:
+        try:
+            return self._key(view).open(sealed, purpose)
+        except PayloadCorruptError:
+            raise GatewayError("payload-corrupt", "the record of the batch is damaged") from None
 
     async def _completed(self, view: View, key: BatchKey, slice_: int, recorded: list[Recorded]) -> list[Recorded]:
         """The slice's outcomes, and the state's words for every operation that has none."""
@@ -140,7 +159,7 @@ class Records:
             done.exception()  # everybody who asked may be gone
 
 
-def _opened(key: BatchKey, parts: Sequence[Part]) -> list[Recorded]:
+def _recorded(key: BatchKey, parts: Sequence[Part]) -> list[Recorded]:
     """The outcomes of a slice's parts, in order. A part that does not open keeps its places."""
     found: list[Recorded] = []
     for part in parts:

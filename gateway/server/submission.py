@@ -1,6 +1,9 @@
 """Putting a batch on record: sealed, cut into slices, durable before anybody is told that it was accepted."""
 
+import asyncio
+import math
 import secrets
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -8,13 +11,15 @@ from aiohttp.web import BaseRequest
 
 from gateway.admission import Caller
 from gateway.batch.model import Batch, Operation, Outcome, summarize
-from gateway.dialects.port import EnvelopeError
+from gateway.dialects.port import EnvelopeError, Order
 from gateway.errors import GatewayError
 from gateway.ledger.names import Names
 from gateway.ledger.port import Ledger, NewBatch, Part, View
 from gateway.ledger.seal import BatchKey, Sealer
 from gateway.ledger.segments import (
     CONTEXT,
+    MEMO,
+    WHY,
     Context,
     Recorded,
     context_to_bytes,
@@ -27,6 +32,7 @@ from gateway.replay.envelopes import made_s
 from gateway.server.clock import Clock
 
 _TRACE_SEED_BYTES = 24  # of RequestWriter
+_AT_ONCE_MAX, _AT_ONCE_BYTES_MAX = 1000, 1 << 20  # more is sealed in a thread: the loop has others to serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,16 +57,17 @@ class Submission:
         self._names = names
         self._clock = clock
 
-    def begins_after_s(self, batch: Batch) -> float:
+    def begins_after_s(self, batch: Batch, lives_s: float = math.inf) -> float:
         """Seconds from now until the batch may begin. Raises 422 where its time would be up before."""
         begins_after_s = max(0.0, batch.schedule.delay_s, batch.schedule.not_before_s - self._clock.now_s())
-        if begins_after_s >= self._settings.expiry_s:
-            raise _begins_too_late(self._settings.expiry_s)
+        expiry_s = min(lives_s, self._settings.expiry_s)
+        if begins_after_s >= expiry_s:
+            raise _begins_too_late(expiry_s)
         return begins_after_s
 
     async def accept(
         self,
-        batch: Batch,
+        order: Order,
         request: BaseRequest,
         caller: Caller,
         *,
@@ -71,36 +78,36 @@ class Submission:
         fence: bytes = b"",
         paid: bool = False,
     ) -> View:
-        """The batch, once it is durable. `finished` are outcomes that it has already; under one `fence` it is the same
-        batch however often it is accepted. `paid`: the tokens of its operations were taken. Raises 429
-        `too-many-batches`, 503 `ledger-unavailable`, and 422 where its time would be up before it may begin."""
-        settings = self._settings
-        begins_after_s = self.begins_after_s(batch)
+        """The order's batch, once it is durable; one that is refused never begins. `finished` are outcomes that it has
+        already; under one `fence` it is the same batch however often it is accepted. `paid`: the tokens of its
+        operations were taken. Raises 429 `too-many-batches`, 503 `ledger-unavailable`, and 422 where its time would be
+        up before it may begin."""
+        settings, batch = self._settings, order.batch or Batch(())
         owner = self._names.owner_of(caller.identity)
         batch_id = self.id_under(fence, owner) if fence else self._names.new_id(owner, self._clock.now_s())
         key, wrapped = self._sealer.new_key(batch_id)
         size = _slice_size(batch, settings.slice_size)
-        operations = batch.operations
+        lives_s = min(order.lives_s, settings.expiry_s)
         return await self._ledger.accept(
             NewBatch(
                 id=batch_id,
                 owner=owner,
                 dialect=dialect,
-                total=len(operations),
+                total=max(1, len(batch.operations)),
                 slice_size=size,
-                slices=_sealed(operations, size, key),
+                slices=[key.seal(order.why, WHY)] if order.why else await _sealed(batch.operations, size, key),
                 context=self._sealer.seal_apart(
                     batch_id, context_to_bytes(_context(batch, caller, paid=paid)), CONTEXT
                 ),
                 key=wrapped,
-                lives_ms=int(settings.expiry_s * 1000),
+                lives_ms=int(lives_s * 1000),
                 kept_ms=int(settings.retention_s * 1000),
                 unfinished_max=settings.unfinished_max,
-                begins_after_ms=int(begins_after_s * 1000),
+                begins_after_ms=int((lives_s if order.why else self.begins_after_s(batch, lives_s)) * 1000),
                 priority=batch.schedule.priority,
                 retry_of=retry_of,
-                label={**_label(batch), **(label or {})},
-                parts=_parts(finished, operations, size, key),
+                label={**_label(order, batch, key), **(label or {})},
+                parts=_parts(finished, batch.operations, size, key),
             )
         )
 
@@ -114,9 +121,14 @@ def _slice_size(batch: Batch, usual: int) -> int:
     return len(batch.operations) if batch.on_failure == "halt" or batch.graph is not None else usual
 
 
-def _label(batch: Batch) -> Mapping[str, str]:
-    """What a retry has to know when the context is erased."""
-    return {"onFailure": "halt"} if batch.on_failure == "halt" else {}
+def _label(order: Order, batch: Batch, key: BatchKey) -> Mapping[str, str]:
+    """What a retry has to know when the context is erased, and what the dialect wants to know again."""
+    label = {"onFailure": "halt"} if batch.on_failure == "halt" else {}
+    if order.memo:
+        label[MEMO] = b64encode(key.seal(order.memo, MEMO)).decode()
+    if order.why:
+        label[WHY] = ""
+    return label
 
 
 def _context(batch: Batch, caller: Caller, *, paid: bool) -> Context:
@@ -131,7 +143,13 @@ def _context(batch: Batch, caller: Caller, *, paid: bool) -> Context:
     )
 
 
-def _sealed(operations: Sequence[Operation], size: int, key: BatchKey) -> list[bytes]:
+async def _sealed(operations: Sequence[Operation], size: int, key: BatchKey) -> list[bytes]:
+    if len(operations) < _AT_ONCE_MAX and sum(len(each.body) for each in operations) < _AT_ONCE_BYTES_MAX:
+        return _slices(operations, size, key)
+    return await asyncio.to_thread(_slices, operations, size, key)
+
+
+def _slices(operations: Sequence[Operation], size: int, key: BatchKey) -> list[bytes]:
     starts = range(0, len(operations), size)
     return [
         key.seal(operations_to_bytes(operations[start : start + size]), of_operations(slice_))

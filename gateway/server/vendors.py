@@ -46,7 +46,7 @@ class Vendor:
 
     def refuse(self, error: GatewayError, request_id: str) -> Answer:
         """The error in the vendor's shape; `X-Gateway-Error` tells it from an upstream's."""
-        return refused(self._dialect.refusal(error, request_id), error, (b"X-Request-Id", request_id.encode()))
+        return refused(self._dialect.refusal(error, request_id), error, (b"X-BaseRequest-Id", request_id.encode()))
 
     async def _read(self, request: BaseRequest, served: Served) -> Read | None:
         body_bytes_max = self._settings.body_bytes_max
@@ -83,16 +83,17 @@ class Vendor:
 
 
 class Unkept:
-    """A dialect of batches that are answered later, where there is no ledger to keep them: its calls are refused."""
+    """A dialect of batches that are answered later, where nothing is there to keep them: its calls are refused."""
 
-    def __init__(self, dialect: LaterDialect) -> None:
+    def __init__(self, dialect: LaterDialect, why: str) -> None:
         self._dialect = dialect
+        self._why = why
 
     def may_read(self, call: Call) -> bool:
         return self._dialect.reads(call)
 
     async def __call__(self, request: BaseRequest, path: str, _is_last: Callable[[], bool]) -> Answer:
-        raise GatewayError("async-disabled", "these batches need a ledger, and this gateway has none")
+        raise GatewayError("async-disabled", self._why)
 
     def refuse(self, error: GatewayError, request_id: str) -> Answer:
         page = self._dialect.refusal(error, request_id)

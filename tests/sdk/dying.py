@@ -5,7 +5,6 @@ from pathlib import Path
 
 from tests.integration.cli.process import Process
 from tests.integration.ledger.servers import free_port
-from tests.integration.server.api import Talk
 
 
 class Dying:
@@ -14,9 +13,10 @@ class Dying:
     def __init__(self, folder: Path, upstream: str, settings: str) -> None:
         self.port = free_port()
         self._folder = folder
-        self._arguments = ("serve", "--upstream", upstream, "--listen", f"127.0.0.1:{self.port}")
-        self._arguments += ("--admin", "127.0.0.1:0", "--ledger", f"sqlite:{folder}/ledger.db")
-        self._arguments += ("--config", str(folder / "gateway.yaml"))
+        self._arguments = [
+            *("serve", "--config", str(folder / "gateway.yaml"), "--upstream", upstream),
+            *("--listen", f"127.0.0.1:{self.port}", "--admin", "127.0.0.1:0", "--ledger", f"sqlite:{folder}/ledger.db"),
+        ]
         (folder / "gateway.yaml").write_text(f"version: 1\n{settings}\n")
         self._process: Process | None = None
 
@@ -24,23 +24,14 @@ class Dying:
         self._process = await asyncio.to_thread(Process.command, self._folder, *self._arguments)
         await asyncio.to_thread(self._process.ports)
 
+    @property
+    def most_bytes(self) -> int:
+        """What it has held in memory at most."""
+        assert self._process is not None
+        status = Path(f"/proc/{self._process.process.pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
     async def kill(self) -> None:
         """SIGKILL; what it had in memory is gone."""
         if self._process is not None:
             await asyncio.to_thread(self._process.kill)
-
-
-class Stops:
-    """An API that answers `first` requests by `answer`, and then nothing until it is told to go on."""
-
-    def __init__(self, first: int, answer: bytes) -> None:
-        self.bodies: list[bytes] = []
-        self.goes_on = asyncio.Event()
-        self._first = first
-        self._answer = answer
-
-    async def __call__(self, talk: Talk) -> None:
-        self.bodies.append(await talk.request.read())
-        if len(self.bodies) > self._first:
-            await self.goes_on.wait()
-        await talk.send(self._answer)

@@ -15,7 +15,8 @@ from anthropic.types.messages.batch_create_params import Request
 from tests.integration.asynchronous.calls import Hold, keeping
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
-from tests.sdk.dying import Dying, Stops
+from tests.sdk.apis import Stops, Turnstile
+from tests.sdk.dying import Dying
 
 _ON = "dialects: {anthropic: {}}"
 _FEW_S = 60.0  # 5000 requests on a busy machine
@@ -35,22 +36,6 @@ class Messages:
             await talk.send(_failing(int(text.removeprefix("fail "))))
         else:
             await talk.send(_answering(text))
-
-
-class Turnstile:
-    """An API that answers one request each time that a client has looked at its batch: 200 take ten seconds, far longer
-    than a cancel does (2 s)."""
-
-    def __init__(self) -> None:
-        self._passes = asyncio.Semaphore(0)
-
-    def turn(self) -> None:
-        self._passes.release()
-
-    async def __call__(self, talk: Talk) -> None:
-        await talk.request.read()
-        await self._passes.acquire()
-        await talk.send(_answering("late"))
 
 
 def _one_by_one(api: Api, folder: Path, turnstile: Turnstile, **flags: object) -> AbstractAsyncContextManager[Gateway]:
@@ -183,7 +168,7 @@ async def test_a_stream_passes_through(client: AsyncAnthropic, api: Api) -> None
 
 
 async def test_a_cancelled_batch_ends_and_what_never_ran_is_canceled(api: Api, tmp_path: Path) -> None:
-    turnstile = Turnstile()
+    turnstile = Turnstile(_answering("late"))
     async with _one_by_one(api, tmp_path, turnstile) as running, _client(running) as client:
         id_ = await _created(client, _requests(200))
         await api.until(1)
@@ -202,7 +187,7 @@ async def test_a_cancelled_batch_ends_and_what_never_ran_is_canceled(api: Api, t
 
 
 async def test_what_is_not_sent_in_time_expires(api: Api, tmp_path: Path) -> None:
-    turnstile = Turnstile()
+    turnstile = Turnstile(_answering("late"))
     async with _one_by_one(api, tmp_path, turnstile, async__expiry="1s") as running, _client(running) as client:
         id_ = await _created(client, _requests(200))
 

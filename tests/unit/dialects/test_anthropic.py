@@ -38,7 +38,7 @@ def _call(method: str, rest: str = "", query: str = "", body: bytes = b"") -> Ca
 
 
 def _parsed(body: bytes | object) -> Any:
-    return SPOKEN.parse(_call("POST", body=body if isinstance(body, bytes) else json.dumps(body).encode()))
+    return SPOKEN.parse(_call("POST", body=body if isinstance(body, bytes) else json.dumps(body).encode())).batch
 
 
 def _refused(body: bytes | object) -> EnvelopeError:

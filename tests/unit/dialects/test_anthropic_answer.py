@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.batch.model import Failure, Outcome
 from gateway.batch.states import STATES
-from gateway.dialects.port import Record
+from gateway.dialects.port import Ask, Record
 from gateway.errors import PROBLEMS, GatewayError
 from tests.unit.dialects.test_anthropic import SPOKEN
 
@@ -17,7 +17,16 @@ _JSON = {"Content-Type": "application/json"}
 
 
 def _record(state: Any = "processing", **more: Any) -> Record:
-    given = {"total": 9, "succeeded": 4, "failed": 2, "never_ran": 0, "ended_ms": None, "cancelled_ms": None} | more
+    given = {
+        "total": 9,
+        "succeeded": 4,
+        "failed": 2,
+        "never_ran": 0,
+        "ended_ms": None,
+        "cancelled_ms": None,
+        "started_ms": None,
+        "kept_until_ms": None,
+    } | more
     return Record("id", state, accepted_ms=0, expires_ms=86_400_000, **given)
 
 
@@ -27,7 +36,7 @@ def _shown(record: Record) -> dict[str, Any]:
 
 
 def _result(outcome: Outcome) -> dict[str, Any]:
-    line = SPOKEN.line("a", outcome)
+    line = SPOKEN.line("b", "a", outcome, "")
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
     document: dict[str, Any] = json.loads(line)
@@ -105,7 +114,7 @@ def test_an_empty_list_has_neither() -> None:
 
 
 def test_a_deleted_batch_is_named() -> None:
-    assert json.loads(SPOKEN.deleted("x").body) == {"id": "msgbatch_x", "type": "message_batch_deleted"}
+    assert json.loads(SPOKEN.deleted(Ask("delete", "x")).body) == {"id": "msgbatch_x", "type": "message_batch_deleted"}
 
 
 @pytest.mark.parametrize(
