@@ -276,9 +276,10 @@ class _Run:
         self._finished.append(outcome)
         if self._agenda.is_ordered:
             self._finished += self._agenda.finished(outcome)
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        if self._waiter is not None:
+            waiter, self._waiter = self._waiter, None
+            if not waiter.done():
+                waiter.set_result(None)
 
     def _send_no_more(self, refusal: Failure) -> None:
         """Every operation that was not sent yet ends with `refusal`."""

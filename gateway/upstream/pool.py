@@ -95,11 +95,14 @@ class Pool:
             and now_s - self._idle[-1].idle_since_s < ASK_AFTER_IDLE_S
             and (exchange.streamed or len(self._batched) < self._line.batched_max)
         ):
-            self._put(self._idle.pop(), exchange, now_s)  # just used, so surely alive
+            connection = self._idle.pop()  # just used, so surely alive
+            if not exchange.streamed:
+                self._batched.add(connection)
+            connection.send(exchange, now_s)
             return
-        connection = self._connection_for(exchange, now_s)
-        if connection is not None:
-            self._put(connection, exchange, now_s)
+        found = self._connection_for(exchange, now_s)
+        if found is not None:
+            self._put(found, exchange, now_s)
         elif not self._closed and self._line.join(exchange):
             if exchange.streamed:
                 self._end_stalled(now_s)
