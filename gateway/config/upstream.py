@@ -88,7 +88,10 @@ class Upstream(Section):
         description="Most of them for uploads still to come, and for answers that nobody reads, in percent.",
     )
     waiting_max: int = Field(
-        default=10_000, ge=1, le=1_000_000, description="Most operations, and most forwarded requests, in line for one."
+        default=10_000, ge=1, le=1_000_000, description="Most operations of batches in line for one; more are 503."
+    )
+    requests_waiting_max: int = Field(
+        default=1000, ge=1, le=1_000_000, description="Most forwarded requests in line for one; more are 503 at once."
     )
     pipelining: int = Field(
         default=1, ge=1, le=64, description="Safe requests in flight on one connection; 1 is no pipelining."

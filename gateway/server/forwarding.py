@@ -109,6 +109,8 @@ class Forwarding:
         """
         target = request.raw_path
         own = self._admission.route_of(request.method, target)
+        if self._upstreams[own.upstream].pool.line.is_full:
+            raise GatewayError("overloaded", "too many requests wait; come back", headers={"Retry-After": "1"})
         if not self._settings.counts:
             return own, {}
         identity, callers = ANONYMOUS, self._settings.callers

@@ -23,13 +23,15 @@ class PoolLimits:
     """How much of everything one upstream gets; times in seconds.
 
     `batched_max`: connections that batches may take. `streams_max`: those that uploads still to come may take, and that
-    answers which nobody reads may keep.
+    answers which nobody reads may keep. `lone_waiting_max`, `batched_waiting_max`: forwarded requests, and operations,
+    in line for one.
     """
 
     connections_max: int = 100
     batched_max: int = 10_000
     streams_max: int = 10_000
-    waiting_max: int = 10_000
+    lone_waiting_max: int = 1000
+    batched_waiting_max: int = 10_000
     pipelining_max: int = 1
     connect_timeout_s: float = 2.0
     idle_timeout_s: float = 4.0

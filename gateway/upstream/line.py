@@ -5,19 +5,21 @@ As many are sure to batches: above that, forwarded requests go first.
 """
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from itertools import chain
 
+from gateway.upstream.address import PoolLimits
 from gateway.upstream.exchange import Exchange
 
 
 class Line:
-    """Exchanges that wait, the first of each kind first, in `lone` and `batched`. Each may be `waiting_max` long."""
+    """Exchanges that wait, the first of each kind first, in `lone` and `batched`. `opening`: connections to be."""
 
-    def __init__(self, connections_max: int, batched_max: int, waiting_max: int) -> None:
-        self.batched_max = batched_max
-        self._sure = max(0, connections_max - batched_max)
-        self._waiting_max = waiting_max
+    def __init__(self, limits: PoolLimits, opening: Sized) -> None:
+        self._opening = opening
+        self.batched_max = limits.batched_max
+        self._sure = max(0, limits.connections_max - limits.batched_max)
+        self._lone_waiting_max, self._batched_waiting_max = limits.lone_waiting_max, limits.batched_waiting_max
         self.batched: deque[Exchange] = deque()
         self.lone: deque[Exchange] = deque()
 
@@ -27,12 +29,16 @@ class Line:
     def __iter__(self) -> Iterator[Exchange]:
         return chain(self.lone, self.batched)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further forwarded request may wait; those for whom a connection opens do not count."""
+        return len(self.lone) - len(self._opening) >= self._lone_waiting_max
+
     def join(self, exchange: Exchange) -> bool:
         """False: the line is full."""
-        own = self.lone if exchange.streamed else self.batched
-        if len(own) >= self._waiting_max:
+        if self.is_full if exchange.streamed else len(self.batched) >= self._batched_waiting_max:
             return False
-        own.append(exchange)
+        (self.lone if exchange.streamed else self.batched).append(exchange)
         return True
 
     def leave(self, exchange: Exchange) -> None:

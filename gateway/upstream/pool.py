@@ -44,19 +44,17 @@ class Pool:
         refused: Callable[[], None] = lambda: None,
         cut: Callable[[], None] = lambda: None,
     ) -> None:
-        self.address = address
-        self.heads = Heads()
-        self._limits = limits
-        self._loop = loop
+        self.address, self.heads = address, Heads()
+        self._limits, self._loop = limits, loop
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []
         self._batched: set[Connection] = set()  # those that carry operations of batches
-        self._line = Line(limits.connections_max, limits.batched_max, limits.waiting_max)
         self._connecting: set[asyncio.Task[None]] = set()
+        self.line = Line(limits, self._connecting)
         self._filling: Connection | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._freshness = Freshness(limits.idle_timeout_s)
-        self.uploads = Share(limits.streams_max, limits.waiting_max)
+        self.uploads = Share(limits.streams_max, limits.lone_waiting_max)
         self._cut = cut
         self._budget = RetryBudget(limits.retries_percent, limits.retries_per_s)
         self._repeats = Repeats(self.submit, self._budget, refused, loop)
@@ -69,7 +67,7 @@ class Pool:
     def __repr__(self) -> str:
         return (
             f"<Pool {self.address} connections={len(self._connections)} idle={len(self._idle)} "
-            f"connecting={len(self._connecting)} waiting={len(self._line)} in_flight={self.in_flight}>"
+            f"connecting={len(self._connecting)} waiting={len(self.line)} in_flight={self.in_flight}>"
         )
 
     @property
@@ -79,7 +77,7 @@ class Pool:
 
     @property
     def waiting(self) -> int:
-        return len(self._line)
+        return len(self.line)
 
     def submit(self, exchange: Exchange) -> None:
         """Send `exchange` as soon as a connection is free; its `done` is called in every case, never from in here."""
@@ -93,7 +91,7 @@ class Pool:
             and self._idle
             and not exchange.attempt
             and now_s - self._idle[-1].idle_since_s < ASK_AFTER_IDLE_S
-            and (exchange.streamed or len(self._batched) < self._line.batched_max)
+            and (exchange.streamed or len(self._batched) < self.line.batched_max)
         ):
             connection = self._idle.pop()  # just used, so surely alive
             if not exchange.streamed:
@@ -103,7 +101,7 @@ class Pool:
         found = self._connection_for(exchange, now_s)
         if found is not None:
             self._put(found, exchange, now_s)
-        elif not self._closed and self._line.join(exchange):
+        elif not self._closed and self.line.join(exchange):
             if exchange.streamed:
                 self._end_stalled(now_s)
             self._connect()
@@ -115,7 +113,7 @@ class Pool:
         exchange.deadline_s = 0.0  # nor send it again
         if exchange.connection is not None:
             exchange.connection.close()
-        self._line.leave(exchange)
+        self.line.leave(exchange)
         self._repeats.withdraw(exchange)
 
     def withdraw_waiting(self, done: Callable[[Exchange], None]) -> list[Exchange]:
@@ -127,9 +125,9 @@ class Pool:
         alone = [c for c in self._connections if c.exchanges and all(_may_be_left(e, done) for e in c.exchanges)]
         for connection in alone:  # what has no effect need not hold a connection until its answer comes
             connection.close()
-        withdrawn = [exchange for exchange in (*self._line, *self._repeats.waiting) if exchange.done == done]
+        withdrawn = [exchange for exchange in (*self.line, *self._repeats.waiting) if exchange.done == done]
         for exchange in withdrawn:
-            self._line.leave(exchange)
+            self.line.leave(exchange)
             exchange.retries_max = 0
             self._repeats.withdraw(exchange)
             if exchange.sent_s:
@@ -144,9 +142,9 @@ class Pool:
         await asyncio.gather(*self._connecting, return_exceptions=True)
         for connection in list(self._connections):
             connection.close()
-        for exchange in [*self._line, *self._repeats.waiting]:
+        for exchange in [*self.line, *self._repeats.waiting]:
             self.lost(exchange, Loss.NO_ROOM)
-        self._line.clear()
+        self.line.clear()
         self._repeats.waiting.clear()
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -155,7 +153,7 @@ class Pool:
         """`connection` has nothing to do: it takes what waits, else it is idle."""
         now_s = connection.idle_since_s = self._loop.time()
         self._batched.discard(connection)
-        line = self._line
+        line = self.line
         if not line.lone and not line.batched:  # nearly always
             self._idle.append(connection)
             return
@@ -172,7 +170,7 @@ class Pool:
             self._idle.remove(connection)
         if self._filling is connection:
             self._filling = None
-        if self._line:
+        if self.line:
             self._connect()
             if self._idle:  # a share that was full may have let them lie idle
                 self._loop.call_soon(self._serve)
@@ -187,7 +185,7 @@ class Pool:
     def _serve(self) -> None:
         """Idle connections to those that wait."""
         now_s = self._loop.time()
-        while self._idle and (waiting := self._line.first(len(self._batched))):
+        while self._idle and (waiting := self.line.first(len(self._batched))):
             exchange = waiting.popleft()
             connection = self._connection_for(exchange, now_s)
             if connection is None:
@@ -199,7 +197,7 @@ class Pool:
         filling = self._filling
         if filling is not None and exchange.may_share and filling.exchanges and self._has_room(filling, exchange):
             return filling  # one without exchanges is in `_idle`
-        if not exchange.streamed and len(self._batched) >= self._line.batched_max:
+        if not exchange.streamed and len(self._batched) >= self.line.batched_max:
             return None
         if exchange.sent_s:  # lost once: idle connections may share that fate, a new one cannot
             if self._idle and len(self._connections) + len(self._connecting) >= self._limits.connections_max:
@@ -231,7 +229,7 @@ class Pool:
         if self._closed:
             return
         if (
-            opening < self._line.wanted(len(self._batched))
+            opening < self.line.wanted(len(self._batched))
             and len(self._connections) + opening < self._limits.connections_max
         ):
             task = self._loop.create_task(self._open())
@@ -247,7 +245,7 @@ class Pool:
             self._connections.add(connection)
             self.release(connection)
             return
-        if waiting := self._line.first(len(self._batched)):
+        if waiting := self.line.first(len(self._batched)):
             exchange = waiting.popleft()
             exchange.attempt += 1
             self.lost(exchange, loss)
@@ -277,11 +275,11 @@ class Pool:
             elif now_s - connection.idle_since_s > self._freshness.idle_max_s(connection):
                 connection.close()
         self._end_stalled(now_s)
-        late = [exchange for exchange in self._line if exchange.deadline_s <= now_s]
+        late = [exchange for exchange in self.line if exchange.deadline_s <= now_s]
         for exchange in late:
-            self._line.leave(exchange)
+            self.line.leave(exchange)
             self.lost(exchange, Loss.NO_ROOM)
-        busy = self._connections or self._line or self._connecting
+        busy = self._connections or self.line or self._connecting
         self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if busy else None
 
     def _end_stalled(self, now_s: float) -> None:

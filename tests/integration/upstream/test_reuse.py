@@ -51,7 +51,7 @@ async def test_never_more_connections_than_allowed_and_the_rest_wait_in_order() 
 
 async def test_who_finds_the_line_full_is_refused_and_not_sent() -> None:
     held = asyncio.Event()
-    limits = PoolLimits(connections_max=1, waiting_max=2)
+    limits = PoolLimits(connections_max=1, batched_waiting_max=2)
     script = in_turn(Answer([plain()], after=held))
     async with ScriptedUpstream(script) as upstream, Asking(upstream.address, limits) as client:
         first = asyncio.create_task(client.ask("POST", "/0"))
