@@ -1,11 +1,11 @@
-"""The callers' face of a ledger with its calls timed, and whether the last one was answered."""
+"""Both faces of a ledger with their calls timed, and whether the last call of a caller's was answered."""
 
 from collections.abc import Awaitable, Mapping, Sequence
 from time import perf_counter
 from typing import TypeVar
 
 from gateway.batch.states import State
-from gateway.ledger.port import Command, Ledger, LedgerUnavailableError, NewBatch, Part, View
+from gateway.ledger.port import Command, Lease, Ledger, LedgerUnavailableError, NewBatch, Part, Queue, Swept, View
 from gateway.telemetry.metrics import Histogram
 
 T = TypeVar("T")
@@ -59,3 +59,46 @@ class Metered:
             self._seconds.observe((call,), perf_counter() - began_s)
         self.trouble = ""
         return answer
+
+
+class MeteredQueue:
+    """A `Queue` around another one. Waiting is not timed."""
+
+    def __init__(self, queue: Queue, seconds: Histogram) -> None:
+        self._queue = queue
+        self._seconds = seconds
+        self.wait = queue.wait
+
+    async def lease(self, worker: str, *, most: int, lasts_ms: int) -> Sequence[Lease]:
+        return await self._timed("lease", self._queue.lease(worker, most=most, lasts_ms=lasts_ms))
+
+    async def renew(self, leases: Sequence[Lease], *, lasts_ms: int) -> Sequence[bool]:
+        return await self._timed("renew", self._queue.renew(leases, lasts_ms=lasts_ms))
+
+    async def intend(self, lease: Lease, indexes: Sequence[int]) -> None:
+        await self._timed("intend", self._queue.intend(lease, indexes))
+
+    async def record(
+        self,
+        lease: Lease,
+        part: Part | None,
+        *,
+        ends: bool,
+        again_after_ms: int | None = None,
+        retracts: Sequence[int] = (),
+        tries: int | None = None,
+    ) -> None:
+        recording = self._queue.record(
+            lease, part, ends=ends, again_after_ms=again_after_ms, retracts=retracts, tries=tries
+        )
+        await self._timed("record", recording)
+
+    async def sweep(self) -> Swept:
+        return await self._timed("sweep", self._queue.sweep())
+
+    async def _timed(self, call: str, asked: Awaitable[T]) -> T:
+        began_s = perf_counter()
+        try:
+            return await asked
+        finally:
+            self._seconds.observe((call,), perf_counter() - began_s)

@@ -9,7 +9,7 @@ same call again, after an answer that was lost, has no further effect. What is c
 from the slices and parts on record.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
 import msgspec
@@ -18,6 +18,13 @@ from gateway.batch.states import State
 from gateway.errors import GatewayError
 
 Command = Literal["cancel", "pause", "resume", "break", "delete"]
+
+OnEnd = Callable[[str, float], None]
+"""Told the dialect of a batch and its age in seconds, once, by the store through which it ended."""
+
+
+def on_end_ignored(dialect: str, age_s: float) -> None:
+    """For who does not want to know."""
 
 
 class LedgerUnavailableError(GatewayError):

@@ -8,11 +8,23 @@ batch again that the index does not know.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from gateway.batch.states import STATES, State
 from gateway.errors import GatewayError
 from gateway.ledger import keys, redis_records
-from gateway.ledger.port import Command, Lease, LedgerUnavailableError, LostLeaseError, NewBatch, Part, Swept, View
+from gateway.ledger.port import (
+    Command,
+    Lease,
+    LedgerUnavailableError,
+    LostLeaseError,
+    NewBatch,
+    OnEnd,
+    Part,
+    Swept,
+    View,
+    on_end_ignored,
+)
 from gateway.ledger.redis_store import Store
 from gateway.redis_client import connect
 
@@ -35,9 +47,11 @@ class RedisLedger:
         timeout_s: float = 5.0,
         connections_max: int = 32,
         require_durable: bool = True,
+        on_end: OnEnd = on_end_ignored,
     ) -> None:
         client = connect(url, timeout_s=timeout_s, connections_max=connections_max)
         self._store = Store(client, timeout_s=timeout_s, require_durable=require_durable, went_back=went_back)
+        self._on_end = on_end
         self._bell = asyncio.Event()
         self._scan = (0, 0)
         self._rescued = 0  # by leases, to be told by the next sweep
@@ -55,7 +69,7 @@ class RedisLedger:
             )
         answer = await self._store.batch(batch.id, "accept", *redis_records.accepted(batch))
         if answer[0] == b"ok":
-            await self._store.note(batch.id, redis_records.hint(answer[1]))
+            await self._store.note(batch.id, self._hint(answer[1]))
             self._bell.set()
         view = await self.view(batch.id)
         if view is None:
@@ -86,7 +100,7 @@ class RedisLedger:
         if answer[0] == b"gone":
             await self._store.forget(batch_id)
             return None
-        await self._store.note(batch_id, redis_records.hint(answer[1]))
+        await self._store.note(batch_id, self._hint(answer[1]))
         return await self.view(batch_id)
 
     async def health(self) -> Mapping[str, float]:
@@ -165,7 +179,7 @@ class RedisLedger:
         self._store.memory.saw(lease.batch, answer[1])
         self._store.memory.retracted(lease.batch, retracts)
         if len(answer) > 2:
-            await self._store.note(lease.batch, redis_records.hint(answer[2]))
+            await self._store.note(lease.batch, self._hint(answer[2]))
             self._bell.set()
 
     async def sweep(self) -> Swept:
@@ -176,7 +190,7 @@ class RedisLedger:
             if answer[0] == b"ok":
                 await self._found_lost(answer[2])
                 rescued, expired = rescued + len(answer[2]), expired + answer[3]
-                hint = redis_records.hint(answer[1])
+                hint = self._hint(answer[1])
                 if not hint.is_final:
                     await self._store.note(batch_id, hint)
                     continue
@@ -185,7 +199,7 @@ class RedisLedger:
             if answer[0] == b"gone":
                 await self._store.forget(batch_id)
             else:
-                await self._store.note(batch_id, redis_records.hint(answer[1]))
+                await self._store.note(batch_id, self._hint(answer[1]))
         return Swept(expired, rescued, forgotten)
 
     async def wait(self, timeout_s: float) -> None:
@@ -230,7 +244,7 @@ class RedisLedger:
         if answer[0] != b"ok":
             await self._store.forget(batch_id)
             return []
-        hint = redis_records.hint(answer[1])
+        hint = self._hint(answer[1])
         taken = answer[5:]
         self._rescued += len(answer[3])
         await self._found_lost(answer[3])
@@ -239,6 +253,12 @@ class RedisLedger:
             await self._store.note(batch_id, hint, (slices - len(taken)) * operations)
         last_lost = await self._store.index("lost", "") if redis_records.any_lost(taken) else [b""]
         return redis_records.leases(batch_id, hint, answer[4], taken, last_lost[0])
+
+    def _hint(self, answer: Sequence[Any]) -> redis_records.Hint:
+        hint = redis_records.hint(answer)
+        if hint.ended_age_ms >= 0:
+            self._on_end(hint.dialect.decode(), hint.ended_age_ms / 1000)
+        return hint
 
     async def _found_lost(self, workers: Sequence[bytes]) -> None:
         if workers:

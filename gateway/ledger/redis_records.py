@@ -18,7 +18,7 @@ _label = msgspec.json.Decoder(dict[str, str])
 
 
 class Hint(msgspec.Struct, frozen=True, gc=False):
-    """What the index is to know of a batch (lua/index_note.lua)."""
+    """What the index is to know of a batch (lua/index_note.lua), and whether it has ended just now."""
 
     seq: int
     owner: bytes
@@ -29,6 +29,8 @@ class Hint(msgspec.Struct, frozen=True, gc=False):
     ready_ms: int
     due_ms: int
     gone_ms: int
+    ended_age_ms: int  # of a batch that ended in this very step, else -1
+    dialect: bytes
 
     def as_arguments(self) -> list[bytes | int]:
         return [

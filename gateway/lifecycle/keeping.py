@@ -17,9 +17,9 @@ from gateway.config import Config
 from gateway.errors import GatewayError
 from gateway.ledger.clock import steady_clock
 from gateway.ledger.files import Files
-from gateway.ledger.metered import Metered
+from gateway.ledger.metered import Metered, MeteredQueue
 from gateway.ledger.names import Names
-from gateway.ledger.port import Ledger, Queue
+from gateway.ledger.port import Ledger, OnEnd, Queue
 from gateway.ledger.seal import KEY_BYTES, Sealer
 from gateway.ledger.sqlite.store import open_store
 from gateway.ledger.state_folder import StateFolderError, master_key
@@ -61,7 +61,7 @@ class Keeping:
     def __init__(self, opened: Opened, config: Config, metrics: Metrics) -> None:
         self.name = opened.name
         self.files = opened.files
-        self._queue = opened.queue
+        self._queue = MeteredQueue(opened.queue, metrics.ledger_seconds)
         self._ledger = Metered(opened.ledger, metrics.ledger_seconds)
         self._sealer, self._names, self._clock = Sealer(opened.master), Names(opened.master), opened.clock
         self._config = config
@@ -150,39 +150,44 @@ class Keeping:
 
 async def open_ledger(place: LedgerPlace, config: Config, metrics: Metrics, logger: Callable[[], Logger]) -> Keeping:
     """Open the ledger at `place`. Raises `LedgerClosedError`; a Redis that is away is no reason: it may come."""
+
+    def on_end(dialect: str, age_s: float) -> None:
+        metrics.batch_age_seconds.observe((dialect,), age_s)
+
     if place.url is None:
-        return Keeping(await _embedded(place, config), config, metrics)
+        return Keeping(await _embedded(place, config, on_end), config, metrics)
 
     def went_back(batch_id: str) -> None:
         metrics.ledger_losses.add(())
         cure = "look whether the server failed over or lost its append-only file"
         logger().error("the ledger has lost acknowledged changes", batch_id=batch_id, cure=cure)
 
-    return Keeping(_shared(place.url, config, went_back), config, metrics)
+    return Keeping(_shared(place.url, config, went_back, on_end), config, metrics)
 
 
-def _shared(url: str, config: Config, went_back: Callable[[str], None]) -> Opened:
+def _shared(url: str, config: Config, went_back: Callable[[str], None], on_end: OnEnd) -> Opened:
     from gateway.ledger.redis import RedisLedger  # redis-py: only for who has one
 
     secret = wiring.master_secret(config.async_)
     if secret is None:
         raise LedgerClosedError("a ledger in Redis needs async.key, the same for all replicas")
     try:
-        ledger = RedisLedger(url, went_back=went_back, require_durable=config.async_.require_durable)
+        durable = config.async_.require_durable
+        ledger = RedisLedger(url, went_back=went_back, require_durable=durable, on_end=on_end)
     except ValueError as error:
         raise LedgerClosedError(str(error)) from None
     now_ms = steady_clock()
     return Opened(ledger, ledger, secret, Clock(lambda: now_ms() / 1000), wiring.shown_ledger(config.async_))
 
 
-async def _embedded(place: LedgerPlace, config: Config) -> Opened:
+async def _embedded(place: LedgerPlace, config: Config, on_end: OnEnd) -> Opened:
     now_ms = steady_clock()
     file = first_that_can_be_made(place.files)
     secret = wiring.master_secret(config.async_)
     try:
         if secret is None:
             secret = os.urandom(KEY_BYTES) if file is None else await asyncio.to_thread(master_key, file)
-        store = await open_store(file, now_ms=now_ms)
+        store = await open_store(file, now_ms=now_ms, on_end=on_end)
         files = await asyncio.to_thread(_files, file, secret, config.async_.files_room)
     except (StateFolderError, OSError) as error:
         raise LedgerClosedError(str(error)) from None

@@ -23,6 +23,7 @@ _SERIES_OF_ONE_MAX = SERIES_MAX // 8
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 OVERHEAD_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+AGES_SECONDS = (1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14400.0, 43200.0, 86400.0)
 SIZES = (1.0, 2.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0)
 
 Labels = tuple[str, ...]
@@ -33,7 +34,7 @@ class Counter(Collector):
 
     def __init__(self, name: str, help_: str, labels: Labels) -> None:
         self._family = (f"batch_gateway_{name}", help_, labels)
-        self._counts: dict[Labels, float] = {}
+        self._counts: dict[Labels, float] = {} if labels else {(): 0}  # so that its first increase is seen as one
 
     def add(self, labels: Labels, amount: float = 1) -> None:
         counts = self._counts
@@ -165,6 +166,9 @@ class Metrics:
         self.loop_lag_seconds = self._histogram("event_loop_lag_seconds", "How late a timer fires.", OVERHEAD_SECONDS)
         self.ledger_seconds = self._histogram(
             "ledger_call_duration_seconds", "Time of a call to the ledger.", SECONDS, "call"
+        )
+        self.batch_age_seconds = self._histogram(
+            "batch_age_seconds", "Of batches on record, from acceptance to end.", AGES_SECONDS, "dialect"
         )
         info = GaugeMetricFamily("batch_gateway_build_info", "Facts of the build.", labels=("version", "python"))
         info.add_metric((version, platform.python_version()), 1)

@@ -87,6 +87,7 @@ local function erase()
 end
 
 local function finish()
+  batch.ended_age = math.max(0, now - batch.accepted)
   batch['until'] = now + batch.kept
   batch.gone = batch['until'] + TOMBSTONE_MS
   redis.call('HSET', META, 'ended', now, 'until', batch['until'], 'gone', batch.gone)
@@ -185,11 +186,12 @@ local function due_at()
   return math.min(batch.expires, tonumber(first[2] or batch.expires))
 end
 
--- What the index of work is to know (lua/index_note.lua, ARGV 2 to 10).
+-- What the index of work is to know (lua/index_note.lua, ARGV 2 to 10); then the age of a batch that ended in this step,
+-- -1 otherwise, and its dialect.
 local function hint()
   return {
     batch.seq, batch.owner, batch.accepted, batch.priority, math.min(batch.slice_size, batch.total), batch.state,
-    ready_at(), due_at(), batch.gone,
+    ready_at(), due_at(), batch.gone, batch.ended_age or -1, batch.ended_age and redis.call('HGET', META, 'dialect') or '',
   }
 end
 

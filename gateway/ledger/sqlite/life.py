@@ -74,6 +74,9 @@ def happen(db: sqlite3.Connection, now_ms: int, number: int, state: State, event
             "UPDATE batches SET paused = 0, ended_ms = :now, kept_until_ms = :now + kept_ms WHERE number = :number",
             {"now": now_ms, "number": number},
         )
+        db.execute(
+            "INSERT INTO temp.ended SELECT dialect, ended_ms - accepted_ms FROM batches WHERE number = ?", (number,)
+        )
         _delete(db, number, "contexts", "intents", "queue")
     return after
 

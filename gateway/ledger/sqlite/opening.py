@@ -19,6 +19,8 @@ _UPGRADES = {  # from the version before; what is asked of a file is asked of th
     1: "ALTER TABLE slices ADD COLUMN lost_ms INTEGER NOT NULL DEFAULT 0;"
     " INSERT INTO marks (name, value) VALUES ('lost_ms', 0);",
 }
+# Batches that this process has ended and not told of; of the transaction in which they did.
+_ENDED = "CREATE TEMP TABLE ended (dialect TEXT NOT NULL, age_ms INTEGER NOT NULL)"
 _BUSY_S = 1.0  # how long a connection waits for a lock: a caller shall hear of trouble within 2 s (PROMISES D10)
 
 
@@ -40,6 +42,7 @@ def open_file(file: Path, now_ms: Callable[[], int]) -> Opened:
         writer = connect(str(file))
         _refuse_foreign(file, writer)
         _make_tables(writer)
+        writer.execute(_ENDED)
         epoch = _next_epoch(writer, folder)
         reader = connect(str(file))
         reader.execute("PRAGMA query_only = ON")
@@ -55,6 +58,7 @@ def open_file(file: Path, now_ms: Callable[[], int]) -> Opened:
 def open_memory(now_ms: Callable[[], int]) -> Opened:
     writer = connect(":memory:")
     _make_tables(writer)
+    writer.execute(_ENDED)
     return Opened(writer, None, None, 1, now_ms)
 
 
@@ -63,7 +67,13 @@ def connect(place: str) -> sqlite3.Connection:
     connection = sqlite3.connect(
         place, isolation_level=None, check_same_thread=False, timeout=_BUSY_S, cached_statements=256
     )
-    for pragma in ("journal_mode = WAL", "synchronous = FULL", "secure_delete = ON", "cache_size = -4096"):
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "secure_delete = ON",
+        "cache_size = -4096",
+        "temp_store = MEMORY",
+    ):
         connection.execute(f"PRAGMA {pragma}")
     return connection
 

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from gateway.batch.states import State
-from gateway.ledger.port import Command, Lease, NewBatch, Part, Swept, View
+from gateway.ledger.port import Command, Lease, NewBatch, OnEnd, Part, Swept, View, on_end_ignored
 from gateway.ledger.sqlite import life, reading, work
 from gateway.ledger.sqlite.committer import Committer
 from gateway.ledger.sqlite.opening import Opened, connect, open_file, open_memory, raise_epoch
@@ -21,7 +21,12 @@ _LEASE_PATIENCE_S, _RECORD_PATIENCE_S = 0.002, 0.005  # so that slices that end 
 
 
 async def open_store(
-    file: Path | None, *, now_ms: Callable[[], int], waiting_max: int = 10_000, scrub_every_ms: int = 10_000
+    file: Path | None,
+    *,
+    now_ms: Callable[[], int],
+    waiting_max: int = 10_000,
+    scrub_every_ms: int = 10_000,
+    on_end: OnEnd = on_end_ignored,
 ) -> "SqliteStore":
     """Open the ledger in `file`, in memory where that is None. Raises `StateFolderError`.
 
@@ -29,14 +34,15 @@ async def open_store(
     `waiting_max` waiting calls, further ones are refused. What was erased is gone from the disk `scrub_every_ms` later.
     """
     opened = open_memory(now_ms) if file is None else await asyncio.to_thread(open_file, file, now_ms)
-    return SqliteStore(opened, waiting_max, scrub_every_ms)
+    return SqliteStore(opened, waiting_max, scrub_every_ms, on_end)
 
 
 class SqliteStore:
     """A `Ledger` and a `Queue`. Use `open_store`."""
 
-    def __init__(self, opened: Opened, waiting_max: int, scrub_every_ms: int) -> None:
+    def __init__(self, opened: Opened, waiting_max: int, scrub_every_ms: int, on_end: OnEnd) -> None:
         self._opened = opened
+        self._on_end = on_end
         self._now_ms = opened.now_ms
         self._scrub_every_ms = scrub_every_ms
         self._scrubbed_ms = opened.now_ms()
@@ -123,7 +129,9 @@ class SqliteStore:
             self._news.set()
 
     async def sweep(self) -> Swept:
-        swept = await self._writer.do(lambda db: self._swept(db))
+        swept, ended = await self._writer.do(lambda db: self._swept(db))
+        for dialect, age_ms in ended:
+            self._on_end(dialect, age_ms / 1000)
         rescued, self._rescued = self._rescued, 0
         removed = 0
         while removed < _BITES and await self._writer.do(lambda db: life.remove_rubbish(db, _BITE_ROWS)):
@@ -134,14 +142,15 @@ class SqliteStore:
         await self._scrub()
         return Swept(swept.expired, swept.rescued + rescued, swept.forgotten)
 
-    def _swept(self, db: sqlite3.Connection) -> Swept:
+    def _swept(self, db: sqlite3.Connection) -> tuple[Swept, Sequence[tuple[str, int]]]:
         now_ms = self._now_ms()
         db.execute(
             "UPDATE marks SET value = ? WHERE name = 'clock_ms' AND value <= ?"
             " AND EXISTS (SELECT 1 FROM batches WHERE ended_ms IS NULL)",
             (now_ms, now_ms - _CLOCK_EVERY_MS),
         )
-        return work.sweep(db, now_ms)
+        swept = work.sweep(db, now_ms)
+        return swept, db.execute("DELETE FROM temp.ended RETURNING dialect, age_ms").fetchall()
 
     async def wait(self, timeout_s: float) -> None:
         """News that came since the last wait count; those of another process cannot be."""

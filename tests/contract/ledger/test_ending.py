@@ -242,3 +242,27 @@ async def test_what_was_sent_before_a_break_is_recorded_after_it(store: Store) -
 
     view = await seen(store, batch.id)
     assert (view.state, view.succeeded) == ("failed", 2)
+
+
+@pytest.mark.parametrize("state", sorted(FINAL))
+async def test_an_end_is_told_once_with_its_dialect_and_age(world: World, state: State) -> None:
+    batch = await batch_in(world, state)
+    for _ in range(2):
+        await world.store.sweep()
+        await world.store.command(batch.id, "cancel")
+
+    ((dialect, age_s),) = world.ends
+
+    view = await seen(world.store, batch.id)
+    assert view.ended_ms is not None
+    assert (dialect, age_s) == ("native", (view.ended_ms - view.accepted_ms) / 1000)
+
+
+async def test_an_end_that_is_said_twice_is_told_once(store: Store, world: World) -> None:
+    await store.accept(new_batch(total=2))
+    lease = await take_one(store)
+    for _ in range(2):
+        await store.record(lease, part(0, [0, 1]), ends=True)
+    await store.sweep()
+
+    assert [dialect for dialect, _ in world.ends] == ["native"]

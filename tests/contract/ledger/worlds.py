@@ -25,6 +25,8 @@ class World(Protocol):
     """A store and its time. Tests use short times, because some stores have a clock of their own to wait for."""
 
     store: Store
+    ends: list[tuple[str, float]]
+    """What the store told of batches that ended: dialect and age in seconds."""
 
     async def later(self, ms: int) -> None:
         """Let so much time pass for the store."""
@@ -44,9 +46,10 @@ class Clock:
 class SqliteWorld:
     """SQLite under a clock of the test's; `file` is None for a store in memory."""
 
-    def __init__(self, store: SqliteStore, clock: Clock) -> None:
+    def __init__(self, store: SqliteStore, clock: Clock, ends: list[tuple[str, float]]) -> None:
         self.store: Store = store
         self.clock = clock
+        self.ends = ends
 
     async def later(self, ms: int) -> None:
         self.clock.ms += ms
@@ -55,8 +58,9 @@ class SqliteWorld:
 @asynccontextmanager
 async def sqlite_world(file: Path | None) -> AsyncIterator[SqliteWorld]:
     clock = Clock()
-    store = await open_store(file, now_ms=clock, scrub_every_ms=0)
-    yield SqliteWorld(store, clock)
+    ends: list[tuple[str, float]] = []
+    store = await open_store(file, now_ms=clock, scrub_every_ms=0, on_end=lambda *told: ends.append(told))
+    yield SqliteWorld(store, clock, ends)
     await store.close()
 
 
@@ -71,8 +75,9 @@ def _sqlite_memory(folder: Path) -> AbstractAsyncContextManager[World]:
 class RedisWorld:
     """Redis or Valkey, whose clock is its own: time passes by waiting."""
 
-    def __init__(self, ledger: RedisLedger, client: "redis.Redis") -> None:
+    def __init__(self, ledger: RedisLedger, client: "redis.Redis", ends: list[tuple[str, float]]) -> None:
         self.store: Store = ledger
+        self.ends = ends
         self._client = client
 
     async def later(self, ms: int) -> None:
@@ -89,9 +94,10 @@ class RedisWorld:
 async def redis_world(store: str) -> AsyncIterator[RedisWorld]:
     with tempfile.TemporaryDirectory() as folder, running(store, Path(folder)) as (_, url):
         lost: list[str] = []
-        ledger = RedisLedger(url, went_back=lost.append)
+        ends: list[tuple[str, float]] = []
+        ledger = RedisLedger(url, went_back=lost.append, on_end=lambda *told: ends.append(told))
         with redis.Redis.from_url(url) as client:
-            yield RedisWorld(ledger, client)
+            yield RedisWorld(ledger, client, ends)
         await ledger.close()
         assert lost == []
 
