@@ -47,6 +47,11 @@
 {{- if and (not .Values.existingConfigMap) (regexMatch "^(sqlite:.*)?$" $ledger) }}yes{{ end }}
 {{- end }}
 
+{{/* Whether the Pod has a volume for state; a worker's ledger is never its own. */}}
+{{- define "batch-gateway.keepsState" -}}
+{{- if and .Values.state.enabled (ne .Values.mode "worker") }}yes{{ end }}
+{{- end }}
+
 {{/* What the schema cannot say, since it takes two values or the cluster's version. */}}
 {{- define "batch-gateway.check" -}}
 {{- if and .Values.config.upstream .Values.config.upstreams }}
@@ -56,7 +61,10 @@
 {{- if lt (int64 .Values.terminationGracePeriodSeconds) $least }}
 {{- fail (printf "terminationGracePeriodSeconds: %d is shorter than a drain; config.drain.delay + config.drain.timeout + 2 = %d, so set it to %d or more, or shorten the drain" (int64 .Values.terminationGracePeriodSeconds) $least $least) }}
 {{- end }}
-{{- if .Values.state.enabled }}
+{{- if and (eq .Values.mode "worker") (include "batch-gateway.keepsAlone" .) }}
+{{- fail "mode: a worker runs the batches that gateways put into a Redis; set config.async.ledger and config.async.key as theirs are, or the environment by extraEnv" }}
+{{- end }}
+{{- if include "batch-gateway.keepsState" . }}
 {{- range .Values.extraVolumeMounts }}
 {{- if eq (trimSuffix "/" .mountPath) "/var/lib/batch-gateway" }}
 {{- fail "extraVolumeMounts: /var/lib/batch-gateway is the mount of state; set state.enabled to false, or state.claim to your volume's claim" }}

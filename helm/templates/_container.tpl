@@ -26,7 +26,7 @@ because the Pod around a sidecar is somebody else's.
 - name: batch-gateway-tmp
   emptyDir:
     sizeLimit: 64Mi
-{{- if .Values.state.enabled }}
+{{- if include "batch-gateway.keepsState" . }}
 - name: batch-gateway-state
   {{- with .Values.state.claim }}
   persistentVolumeClaim:
@@ -50,7 +50,7 @@ because the Pod around a sidecar is somebody else's.
 name: batch-gateway
 image: {{ include "batch-gateway.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
-args: [serve, --config, /etc/batch-gateway/gateway.yaml]
+args: [{{ ternary "work" "serve" (eq .Values.mode "worker") }}, --config, /etc/batch-gateway/gateway.yaml]
 env:
   # Probes and Prometheus come from outside the Pod; the file's default is loopback.
   - name: BATCH_GATEWAY__ADMIN__HOST
@@ -59,9 +59,11 @@ env:
   {{- toYaml . | nindent 2 }}
   {{- end }}
 ports:
+  {{- if ne .Values.mode "worker" }}
   - name: batch
     containerPort: {{ include "batch-gateway.listenPort" . }}
     protocol: TCP
+  {{- end }}
   - name: batch-admin
     containerPort: {{ include "batch-gateway.adminPort" . }}
     protocol: TCP
@@ -112,7 +114,7 @@ volumeMounts:
     readOnly: true
   - name: batch-gateway-tmp
     mountPath: /tmp
-  {{- if .Values.state.enabled }}
+  {{- if include "batch-gateway.keepsState" . }}
   - name: batch-gateway-state
     mountPath: /var/lib/batch-gateway
   {{- end }}

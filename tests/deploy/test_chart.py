@@ -13,7 +13,7 @@ import yaml
 from gateway.config.model import Config
 from gateway.version import VERSION
 from tests.deploy.helm import CHART, Helm, Tree
-from tests.deploy.value_sets import STANDALONE, VALUE_SETS, every_value_set
+from tests.deploy.value_sets import STANDALONE, VALUE_SETS, WORKER, every_value_set
 
 KUBERNETES = ["1.29", "1.30", "1.33", "1.37"]
 RECOMMENDED_LABELS = {
@@ -148,6 +148,20 @@ def test_sidecar_mode_renders_nothing_that_runs(helm: Helm) -> None:
 
 def test_standalone_mode_renders_what_runs(helm: Helm) -> None:
     assert helm.template(STANDALONE).kinds() == ["ConfigMap", "Deployment", "Service", "ServiceAccount"]
+
+
+def test_a_worker_runs_batches_and_serves_nobody(helm: Helm) -> None:
+    rendered = helm.template(WORKER)
+
+    gateway = rendered.gateway()
+    assert rendered.kinds() == ["ConfigMap", "Deployment", "ServiceAccount"]
+    assert gateway["args"] == ["work", "--config", "/etc/batch-gateway/gateway.yaml"]
+    assert [port["name"] for port in gateway["ports"]] == ["batch-admin"]
+    assert {volume["name"] for volume in rendered.pod()["volumes"]} == {"batch-gateway-config", "batch-gateway-tmp"}
+    assert gateway["readinessProbe"]["httpGet"] == {"path": "/readyz", "port": 9207}
+    assert "0 chart(s) failed" in helm.lint(WORKER)
+    for version in KUBERNETES:
+        assert {known(version, json.dumps(o)) for o in rendered.objects} == {version}
 
 
 @pytest.mark.parametrize(

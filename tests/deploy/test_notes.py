@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from tests.deploy.helm import Helm, Tree
-from tests.deploy.value_sets import STANDALONE, VALUE_SETS, every_value_set
+from tests.deploy.value_sets import STANDALONE, VALUE_SETS, WORKER, every_value_set
 
 
 @pytest.mark.parametrize("native", [True, False])
@@ -66,3 +66,11 @@ def test_the_notes_say_where_replicas_keep_batches_each_for_itself(
     assert ("is on record in the Pod that took it" in sidecar) is alone
     assert ("WARNING: 3 replicas keep batches on record each for itself" in three) is alone
     assert "on record" not in one
+
+
+def test_the_notes_of_a_worker_name_no_service(helm: Helm) -> None:
+    notes = helm.umbrella(WORKER).one("ConfigMap", "notes")["data"]["notes"]
+
+    assert "works on batches for http://shop:8080" in notes
+    assert "rollout status deployment/rel-batch-gateway\n\n2. Let gateways leave batches to it" in notes
+    assert "service/" not in notes

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.deploy.helm import Helm, Tree
-from tests.deploy.value_sets import STANDALONE
+from tests.deploy.value_sets import STANDALONE, WORKER
 
 
 @pytest.mark.parametrize("mode", ["sidecar", "standalone"])
@@ -60,6 +60,15 @@ def test_replicas_that_would_share_one_ledger_file_are_refused(helm: Helm) -> No
     assert "state.claim: 2 replicas cannot share one ledger file; let them share a Redis" in message
     helm.template({**STANDALONE, "replicas": 2, "state": {"claim": "batches", "enabled": False}})
     helm.template({"replicas": 2, "state": {"claim": "batches"}})
+
+
+@pytest.mark.parametrize("ledger", [{}, {"ledger": "sqlite:/data/ledger.db"}])
+def test_a_worker_whose_ledger_nobody_shares_is_refused(helm: Helm, ledger: Tree) -> None:
+    alone: Tree = {**WORKER, "config": {**WORKER["config"], "async": ledger}}
+    told: Tree = {"extraEnv": [{"name": "BATCH_GATEWAY__ASYNC__LEDGER", "value": "redis://redis:6379"}]}
+
+    assert "mode: a worker runs the batches that gateways put into a Redis" in helm.refusal(alone)
+    helm.template({**alone, **told})
 
 
 @pytest.mark.parametrize("path", ["/var/lib/batch-gateway", "/var/lib/batch-gateway/"])

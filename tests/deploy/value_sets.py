@@ -6,6 +6,15 @@ from tests.deploy.helm import Tree
 
 STANDALONE: Tree = {"mode": "standalone", "config": {"upstream": {"url": "http://shop:8080"}}}
 
+# In a release of its own, beside one whose gateways put batches into the same Redis.
+WORKER: Tree = {
+    "mode": "worker",
+    "config": {
+        "upstream": {"url": "http://shop:8080"},
+        "async": {"ledger": "redis://redis:6379/0", "key": {"fromEnv": "BATCH_KEY"}},
+    },
+}
+
 VALUE_SETS: dict[str, Tree] = {
     "nothing set": {},
     "sidecar of a named app": {"target": {"name": "shop", "selector": {"app": "shop", "tier": "web"}}},
