@@ -1,8 +1,8 @@
 """Many submit the same at once, over three gateways on one Redis that are killed meanwhile: one effect a key (X6).
 
 Each key is submitted by many at once, at whichever gateway, again and again until it has an answer. A while after all
-gateways are there one is killed, with what it holds, and started again. `KEYS_UNDER_KILLS=200x100x2` is the full size: keys,
-submissions of each, seconds between kills.
+gateways are there one is killed, with what it holds, and started again. `KEYS_UNDER_KILLS=200x100x2` is the full size:
+keys, submissions of each, seconds between kills.
 """
 
 import asyncio
@@ -167,8 +167,8 @@ async def test_of_many_submissions_at_gateways_that_are_killed_each_key_has_one_
         took_s = time.monotonic() - began_s
 
     print(
-        f"{len(keys)} keys x {_SUBMISSIONS:g}: {took_s:.0f} s, {fleet.kills} kills, {seen.cut_off} cut off, {seen.busy} busy,"
-        f" {seen.replayed} replayed, {len(seen.unknown)} unknown"
+        f"{len(keys)} keys x {_SUBMISSIONS:g}: {took_s:.0f} s, {fleet.kills} kills, {seen.cut_off} cut off,"
+        f" {seen.busy} busy, {seen.replayed} replayed, {len(seen.unknown)} unknown"
     )
     assert fleet.kills >= 1
     assert {key: count for key, count in upstream.effects.items() if count != 1} == {}
