@@ -12,11 +12,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.errors import GatewayError
-from gateway.replay.port import HOLDER_BYTES, Claim, End, Settlement, Verdict, fence_of
+from gateway.replay.port import GROUP_BYTES, HOLDER_BYTES, Claim, End, Settlement, Verdict, fence_of
 from gateway.replay.replay import Replay, Store
 
 _REPEATED_S = 600.0  # CONTRACT 3
-_MADE_BYTES = 4
 _AT_ONCE_BYTES = 65_536  # more is sealed in a thread: the loop has others to serve
 _REFUSALS = {
     Verdict.BUSY: ("idempotency-in-progress", "this envelope is on its way; come back for its answer", "1"),
@@ -96,8 +95,7 @@ class Envelopes:
         owner = names.of_owner(identity if asked.key else f"repeated\n{identity}")
         digest = names.of_envelope(asked.parts)
         name = names.of_key(owner, asked.key or digest.hex(), of_envelope=True)
-        made = int(time.time()).to_bytes(_MADE_BYTES, "big")
-        fence = fence_of(os.urandom(HOLDER_BYTES - _MADE_BYTES) + made)
+        fence = fence_of(os.urandom(GROUP_BYTES), int(time.time()))
         claim = Claim(name, digest, fence, asked.repeatable, asked.anew)
         keeps_s = self._replay.keeps_s if asked.key else min(_REPEATED_S, self._replay.keeps_s)
         (found,) = await self._replay.claimed(store, owner, [claim], lasts_s, keeps_s)
@@ -118,4 +116,4 @@ class Envelopes:
 
 def made_s(fence: bytes) -> int:
     """When an envelope's key was claimed under `fence`, in seconds since 1970."""
-    return int.from_bytes(fence[HOLDER_BYTES - _MADE_BYTES : HOLDER_BYTES], "big")
+    return int.from_bytes(fence[GROUP_BYTES:HOLDER_BYTES], "big")

@@ -1,33 +1,57 @@
-"""Outcomes and whole answers as the bytes that a key keeps: compressed, AES-256-GCM (see gateway.ledger.seal)."""
+"""Outcomes and whole answers as the bytes that a key keeps: AES-256-GCM, compressed where that is worth its time.
+
+Keys that were claimed together are sealed under one key, which no others are, each with a random nonce (NIST SP
+800-38D) and bound to its name and fence. The fence stands in front: with it the seal is opened again.
+"""
+
+import os
+import zlib
 
 import msgspec
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.batch.model import Failure, Outcome
 from gateway.errors import GatewayError
-from gateway.ledger.seal import BatchKey, PayloadCorruptError
+from gateway.ledger.seal import PayloadCorruptError
 from gateway.replay.names import Names
-from gateway.replay.port import EPOCH_BYTES, HOLDER_BYTES, Claim
+from gateway.replay.port import FENCE_BYTES, GROUP_BYTES, HOLDER_BYTES, Claim
 
-_FENCE_BYTES = HOLDER_BYTES + EPOCH_BYTES
-_PURPOSE = "replay"
+_NONCE_BYTES = 12
+_PLAIN, _PACKED = b"\x00", b"\x01"
+_LEVEL = 1  # of zlib
+_PACKED_FROM_BYTES = 1024  # less takes longer to compress than all the rest
+_ANSWER_PACKED_FROM_BYTES = 65_536  # from here on it is done in a thread
+_CIPHERS_MAX = 1024
+
 _encode = msgspec.msgpack.Encoder().encode
 _outcome = msgspec.msgpack.Decoder(Outcome)
 
 
 class Vault:
-    """Seals what is kept, each under a key of its own. What is above `bytes_max` is not kept, only that it was."""
+    """Seals what is kept. What is above `bytes_max` is not, only that it was."""
 
     def __init__(self, names: Names, bytes_max: int) -> None:
         self._names = names
         self._bytes_max = bytes_max
+        self._ciphers: dict[bytes, AESGCM] = {}
 
-    def seal(self, name: bytes, fence: bytes, content: bytes) -> bytes:
-        """The fence goes in front: with it the seal is opened again."""
-        return fence + self._key(name, fence).seal(content, _PURPOSE)
+    def seal(self, name: bytes, fence: bytes, content: bytes, packed_from_bytes: int = _PACKED_FROM_BYTES) -> bytes:
+        if len(content) < packed_from_bytes:
+            content = _PLAIN + content
+        else:
+            content = _PACKED + zlib.compress(content, _LEVEL)
+        nonce = os.urandom(_NONCE_BYTES)
+        return fence + nonce + self._cipher(fence).encrypt(nonce, content, name + fence)
 
     def open(self, name: bytes, kept: bytes) -> bytes:
         """Raises `PayloadCorruptError`."""
-        return self._key(name, kept[:_FENCE_BYTES]).open(kept[_FENCE_BYTES:], _PURPOSE)
+        fence, start = kept[:FENCE_BYTES], FENCE_BYTES + _NONCE_BYTES
+        try:
+            content = self._cipher(fence).decrypt(kept[FENCE_BYTES:start], kept[start:], name + fence)
+        except (InvalidTag, ValueError):
+            raise PayloadCorruptError("the seal does not match") from None
+        return zlib.decompress(content[1:]) if content[:1] == _PACKED else content[1:]
 
     def seal_outcome(self, name: bytes, fence: bytes, outcome: Outcome) -> bytes:
         if len(outcome.body) > self._bytes_max:
@@ -50,7 +74,7 @@ class Vault:
 
     def seal_answer(self, name: bytes, fence: bytes, answer: bytes | None) -> bytes:
         """None: it was too large to be kept."""
-        return self.seal(name, fence, b"" if answer is None else b"\x01" + answer)
+        return self.seal(name, fence, b"" if answer is None else b"\x01" + answer, _ANSWER_PACKED_FROM_BYTES)
 
     def open_answer(self, name: bytes, kept: bytes) -> bytes | None:
         """Raises 500 `payload-corrupt` where the record is damaged."""
@@ -61,5 +85,11 @@ class Vault:
             raise GatewayError("payload-corrupt", detail) from None
         return content[1:] if content else None
 
-    def _key(self, name: bytes, fence: bytes) -> BatchKey:
-        return BatchKey(name.hex(), self._names.seal_key(name, fence))
+    def _cipher(self, fence: bytes) -> AESGCM:
+        group = fence[:GROUP_BYTES]
+        cipher = self._ciphers.get(group)
+        if cipher is None:
+            if len(self._ciphers) >= _CIPHERS_MAX:
+                self._ciphers.clear()
+            cipher = self._ciphers[group] = AESGCM(self._names.seal_key(group))
+        return cipher

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from time import monotonic
 from typing import NamedTuple
 
 from gateway.batch.model import Batch, Failure, Operation, Outcome
@@ -30,6 +31,8 @@ _FULL = Failure(
 )
 _FAILURES = {Verdict.BUSY: IN_PROGRESS, Verdict.REUSED: _REUSED, Verdict.LOST: _LOST, Verdict.FULL: _FULL}
 
+_TOGETHER, _TOGETHER_S = 50, 0.1  # what is put on record in one step, of a batch that is answered whole
+
 Seal = Callable[[bytes, bytes, Outcome], bytes]
 Settle = Callable[[Sequence[Settlement]], "asyncio.Future[None]"]
 
@@ -43,39 +46,34 @@ class Asked(NamedTuple):
     repeatable: bool
 
 
-class Wish(NamedTuple):
-    """A claim for the operation at `place`."""
-
-    place: int
-    claim: Claim
-
-
 def refused(index: int, failure: Failure) -> Outcome:
     return Outcome(index, PROBLEMS[failure.slug].status, failure=failure)
 
 
 def answered(
-    wishes: Sequence[Wish], found: Sequence[Found], opened: Callable[[Claim, bytes, int], Outcome]
+    asked: Sequence[Asked],
+    claims: Sequence[Claim],
+    found: Sequence[Found],
+    opened: Callable[[Claim, bytes, int], Outcome],
 ) -> dict[int, Outcome]:
     """The outcomes of those that are not to be sent."""
     earlier = {}
-    for wish, (verdict, kept) in zip(wishes, found, strict=True):
-        index = wish.place
+    for each, claim, (verdict, kept) in zip(asked, claims, found, strict=True):
         if verdict is Verdict.KEPT:
-            earlier[index] = opened(wish.claim, kept, index)
+            earlier[each.place] = opened(claim, kept, each.place)
         elif verdict is not Verdict.HELD:
-            earlier[index] = refused(index, _FAILURES[verdict])
+            earlier[each.place] = refused(each.place, _FAILURES[verdict])
     return earlier
 
 
-def asked_of(batch: Batch, routes: Sequence[Route | Failure], holder: bytes) -> list[Asked]:
-    """The operations of a batch in place that have a key and may run. Of `holder` all but the last four bytes count;
-    these are an operation's own, so that a key that stands twice is held once."""
+def asked_of(batch: Batch, routes: Sequence[Route | Failure], group: bytes) -> list[Asked]:
+    """The operations of a batch in place that have a key and may run. Each is a holder of its own, so that a key that
+    stands twice is held once."""
     return [
         Asked(
             index,
             operation,
-            fence_of(holder[:-4] + index.to_bytes(4, "big")),
+            fence_of(group, index),
             is_repeatable(operation.method, route_idempotent=route.idempotent),
         )
         for index, (operation, route) in enumerate(zip(batch.operations, routes, strict=True))
@@ -94,17 +92,26 @@ class Keyed:
         self._held = dict(held)
         self._seal = seal
         self._settle_soon = settle_soon
-        self._is_begun = False
+        self._is_begun = self._is_told_whole = False
+        self._waiting: list[Settlement] = []
+        self._told_s = 0.0
 
-    def begin(self) -> None:
-        """From now on what becomes of every operation is told."""
-        self._is_begun = True
+    def begin(self, *, is_told_whole: bool) -> None:
+        """From now on what becomes of every operation is told. `is_told_whole`: nobody hears of it before `finish`."""
+        self._is_begun, self._is_told_whole = True, is_told_whole
+        self._told_s = monotonic()
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
-        """Put them on record; whoever hears of them afterwards may ask for them again."""
-        settlements = [self._settlement(outcome) for outcome in outcomes if outcome.index in self._held]
-        if settlements:
-            await asyncio.shield(self._settle_soon(settlements))
+        """Put them on record, at once or with others; whoever hears of them afterwards may ask for them again."""
+        self._waiting += [self._settlement(outcome) for outcome in outcomes if outcome.index in self._held]
+        may_wait = len(self._waiting) < _TOGETHER and monotonic() < self._told_s + _TOGETHER_S
+        if not (self._is_told_whole and may_wait):
+            await self.finish()
+
+    async def finish(self) -> None:
+        """All that was settled is on record."""
+        if self._waiting:
+            await asyncio.shield(self._tell())
 
     def stray(self, then: Callable[[Outcome], None], outcome: Outcome) -> None:
         """An outcome that nobody waits for any more; `then` hears of it where it was sent."""
@@ -119,10 +126,17 @@ class Keyed:
         if claims:
             self._settle_soon([Settlement(claim.name, claim.fence, End.FORGET) for claim in claims])
 
-    def abandon(self) -> None:
-        """Nothing will be sent, unless it was begun before."""
+    def leave(self) -> None:
+        """Nobody waits for it any more; where it was not begun, nothing will be sent."""
+        if self._waiting:
+            self._tell()
         if not self._is_begun:
             self.unsent(list(self._held))
+
+    def _tell(self) -> "asyncio.Future[None]":
+        waiting, self._waiting = self._waiting, []
+        self._told_s = monotonic()
+        return self._settle_soon(waiting)
 
     def _settlement(self, outcome: Outcome) -> Settlement:
         claim = self._held.pop(outcome.index)

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from hashlib import blake2b
 
 from gateway.batch.model import Operation
+from gateway.replay.port import DIGEST_BYTES
 
-_BYTES = 24  # of a digest: 192 bits
+_PURPOSES = (b"owner", b"operation", b"envelope", b"request", b"whole")
+_TYPE = "content-type"
 
 
 class Names:
@@ -17,30 +19,34 @@ class Names:
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
+        self._begun = {each: blake2b(digest_size=DIGEST_BYTES, key=secret, person=each) for each in _PURPOSES}
 
     def of_owner(self, identity: str) -> bytes:
-        return self._digest(b"owner", [identity.encode("utf-8", "surrogateescape")])
+        return self._digest(b"owner", identity.encode("utf-8", "surrogateescape"))
 
     def of_key(self, owner: bytes, key: str, *, of_envelope: bool = False) -> bytes:
         """An envelope's key and an operation's are two even where they are spelled the same."""
-        return self._digest(b"envelope" if of_envelope else b"operation", [owner, key.encode()])
+        return self._digest(b"envelope" if of_envelope else b"operation", owner + key.encode())
 
     def of_request(self, operation: Operation) -> bytes:
         """References to other operations count as they are written."""
-        said = [value.encode() for name, value in operation.fields if name.lower() == "content-type"]
-        parts = [operation.method.encode(), operation.target.encode(), b"\n".join(said)]
-        return self._digest(b"request", [*parts, b"1" if operation.has_body else b"0", operation.body])
+        said = "\n".join([value for name, value in operation.fields if len(name) == 12 and name.lower() == _TYPE])
+        method, target = operation.method, operation.target
+        told = f"{method} {len(target)} {len(said)} {operation.has_body:d}\n{target}{said}"
+        return self._digest(b"request", told.encode() + operation.body)
 
     def of_envelope(self, parts: Iterable[bytes]) -> bytes:
-        return self._digest(b"whole", parts)
-
-    def seal_key(self, name: bytes, fence: bytes) -> bytes:
-        """The key, 32 bytes, that seals what one hold of `name` leaves."""
-        return blake2b(name + fence, digest_size=32, key=self._secret, person=b"seal").digest()
-
-    def _digest(self, purpose: bytes, parts: Iterable[bytes]) -> bytes:
-        digest = blake2b(digest_size=_BYTES, key=self._secret, person=purpose)
+        digest = self._begun[b"whole"].copy()
         for part in parts:
             digest.update(len(part).to_bytes(8, "big"))
             digest.update(part)  # apart: an envelope is large
+        return digest.digest()
+
+    def seal_key(self, group: bytes) -> bytes:
+        """The key, 32 bytes, that seals what a group of holders leaves."""
+        return blake2b(group, digest_size=32, key=self._secret, person=b"seal").digest()
+
+    def _digest(self, purpose: bytes, data: bytes) -> bytes:
+        digest = self._begun[purpose].copy()
+        digest.update(data)
         return digest.digest()

@@ -2,23 +2,27 @@
 
 A key is free, held (its operation is on its way), kept (its outcome is on record), failed (it ran and failed: the same
 request may hold the key again) or lost (its holder is gone, and nobody knows whether its operation ran). A lost key
-stays so until its end. Who holds a key proves it by a fence of its own, which is never used for another hold.
+stays so until its end. Who holds a key proves it by a fence: the holder, and the epoch of its hold. The same holder may go
+on under a later epoch, as a batch does whose worker died; from then on the fence of the earlier one proves nothing.
 """
 
 import enum
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-HOLDER_BYTES, EPOCH_BYTES = 12, 6  # an epoch may be a time in milliseconds (gateway.ledger.redis)
+NAME_BYTES = DIGEST_BYTES = 24
+GROUP_BYTES, HOLDER_BYTES = 8, 12  # holders that claim together begin alike
+EPOCH_BYTES = 6  # an epoch may be a time in milliseconds (gateway.ledger.redis)
+FENCE_BYTES = HOLDER_BYTES + EPOCH_BYTES
 
 
-def fence_of(holder: bytes, epoch: int = 0) -> bytes:
-    """`holder` is `HOLDER_BYTES` that nobody else has."""
-    return holder + epoch.to_bytes(EPOCH_BYTES, "big")
+def fence_of(group: bytes, place: int, epoch: int = 0) -> bytes:
+    """Of the holder at `place` of a `group`: `GROUP_BYTES` that nobody else has."""
+    return group + (place << 8 * EPOCH_BYTES | epoch).to_bytes(FENCE_BYTES - GROUP_BYTES, "big")
 
 
 class Claim(NamedTuple):
-    """A wish to hold a key. `name` and `digest` are keyed digests of the key and of the request.
+    """A wish to hold a key. `name` and `digest` are keyed digests of the key and of the request, in the lengths above.
 
     `repeatable`: the request may be sent again after its holder is lost (the retry law, PROMISES 2.1). `anew`: whatever
     the key stood for, it stands for this claim from now on.

@@ -1,7 +1,8 @@
 """Idempotency keys shared by replicas, in Redis or Valkey: one script a transition, the server's clock.
 
 All keys of an owner live in one slot, so that a cluster serves them; each ends by itself. A call whose answer is lost
-is made once more: the fences make the second one find what the first one did.
+is made once more: the fences make the second one find what the first one did. What a call says of many keys goes as one
+argument, fields of known lengths: to hand them over one by one costs more than all the rest.
 """
 
 import asyncio
@@ -18,6 +19,11 @@ from gateway.redis_client import Client, close, connect
 from gateway.replay.port import Claim, Found, Settlement, Times, Verdict
 
 _TRIES = 2
+_FLAGS = (b"0", b"1", b"2", b"3")
+_VERDICTS = {ord(str(verdict.value)): verdict for verdict in Verdict}
+_PLAIN = {said: Found(verdict) for said, verdict in _VERDICTS.items()}
+_TELLING = frozenset({ord("3"), ord("4")})  # kept and lost say more
+_TOOK = ord("1")
 
 
 class _Script:
@@ -41,18 +47,20 @@ class RedisKeys:
         self._claim, self._settle = _Script("claim"), _Script("settle")
 
     async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
-        arguments: list[bytes | int] = [times.holds_ms, times.keeps_ms, keys_max]
-        for each in claims:
-            arguments += [each.name, each.digest, each.fence, each.repeatable + 2 * each.anew]
-        answer = await self._run(self._claim, _keys(owner, [each.name for each in claims]), arguments)
-        return [Found(Verdict(verdict), kept) for verdict, kept in zip(answer[::2], answer[1::2], strict=True)]
+        packed = b"".join([
+            part for name, digest, fence, repeatable, anew in claims
+            for part in (name, digest, fence, _FLAGS[repeatable + 2 * anew])
+        ])  # fmt: skip
+        verdicts, *kept = await self._run(self._claim, owner, times.holds_ms, times.keeps_ms, keys_max, packed)
+        following = iter(kept)
+        return [Found(_VERDICTS[said], next(following)) if said in _TELLING else _PLAIN[said] for said in verdicts]
 
     async def settle(self, owner: bytes, settlements: Sequence[Settlement], keeps_ms: int) -> Sequence[bool]:
-        arguments: list[bytes | int] = [keeps_ms]
-        for each in settlements:
-            arguments += [each.name, each.fence, int(each.end), each.kept]
-        answer = await self._run(self._settle, _keys(owner, [each.name for each in settlements]), arguments)
-        return [took == 1 for took in answer]
+        packed = b"".join([
+            part for name, fence, end, kept in settlements
+            for part in (name, fence, _FLAGS[end], len(kept).to_bytes(4, "big"), kept)
+        ])  # fmt: skip
+        return [said == _TOOK for said in await self._run(self._settle, owner, keeps_ms, packed)]
 
     async def sweep(self) -> int:
         await self._durability.ensure()
@@ -61,10 +69,10 @@ class RedisKeys:
     async def close(self) -> None:
         await close(self._client)
 
-    async def _run(self, script: _Script, keys: Sequence[str], arguments: Sequence[bytes | int]) -> Any:
+    async def _run(self, script: _Script, owner: bytes, *arguments: bytes | int) -> Any:
         await self._durability.ensure()
         try:
-            return await self._within_deadline(self._evaluated(script, keys, arguments))
+            return await self._within_deadline(self._evaluated(script, f"{{bg:replay:{owner.hex()}}}", arguments))
         except LedgerUnavailableError:
             self._durability.doubt()
             raise
@@ -80,18 +88,13 @@ class RedisKeys:
         except (RedisError, OSError, TimeoutError) as error:
             raise LedgerUnavailableError(f"the store of idempotency keys: {type(error).__name__}") from error
 
-    async def _evaluated(self, script: _Script, keys: Sequence[str], arguments: Sequence[bytes | int]) -> Any:
+    async def _evaluated(self, script: _Script, key: str, arguments: Sequence[bytes | int]) -> Any:
         for left in reversed(range(_TRIES)):
             try:
-                return await self._client.execute_command("EVALSHA", script.digest, len(keys), *keys, *arguments)
+                return await self._client.execute_command("EVALSHA", script.digest, 1, key, *arguments)
             except NoScriptError:
-                return await self._client.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
+                return await self._client.execute_command("EVAL", script.text, 1, key, *arguments)
             except (RedisError, OSError):
                 if not left:
                     raise
         raise RedisError("unreachable")
-
-
-def _keys(owner: bytes, names: Sequence[bytes]) -> list[str]:
-    tag = f"{{bg:replay:{owner.hex()}}}"
-    return [f"{tag}:keys", *(f"{tag}:{name.hex()}" for name in names)]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from gateway.batch.model import Batch, Failure
 from gateway.batch.routes import Route
 from gateway.ledger.port import LedgerUnavailableError
-from gateway.replay.keyed import Asked, Keyed, Wish, answered, asked_of, refused
+from gateway.replay.keyed import Asked, Keyed, answered, asked_of, refused
 from gateway.replay.names import Names
-from gateway.replay.port import HOLDER_BYTES, Claim, End, Found, Keys, Settlement, Times
+from gateway.replay.port import GROUP_BYTES, Claim, End, Found, Keys, Settlement, Times
 
 if TYPE_CHECKING:  # it brings cryptography with it
     from gateway.replay.kept import Vault
@@ -67,7 +67,7 @@ class Replay:
         self, batch: Batch, routes: Sequence[Route | Failure], identity: str, lasts_s: float
     ) -> Keyed:
         """`claim` for a batch that is answered in place, which nobody resumes."""
-        return await self.claim(asked_of(batch, routes, os.urandom(HOLDER_BYTES)), identity, lasts_s)
+        return await self.claim(asked_of(batch, routes, os.urandom(GROUP_BYTES)), identity, lasts_s)
 
     async def claim(self, asked: Sequence[Asked], identity: str, lasts_s: float) -> Keyed:
         """Claim the keys of operations that are about to run, in one step. They end within `lasts_s`.
@@ -78,23 +78,22 @@ class Replay:
         try:
             store = await self.store()
             owner = store.names.of_owner(identity)
-            wishes = _wishes(asked, store.names, owner)
-            found = await self.claimed(store, owner, [wish.claim for wish in wishes], lasts_s)
+            claims = _claims(asked, store.names, owner)
+            found = await self.claimed(store, owner, claims, lasts_s)
         except LedgerUnavailableError as error:
             failure = Failure("ledger-unavailable", error.detail, retryable=True, members={"retryAfter": 5})
             earlier = {each.place: refused(each.place, failure) for each in asked}
             return Keyed(earlier, {}, lambda *_: b"", partial(self.settle_soon, b""))
-        return self._keyed(store, owner, wishes, found)
+        return self._keyed(store, owner, asked, claims, found)
 
     async def recall(self, asked: Sequence[Asked], identity: str, lasts_s: float) -> Keyed:
         """Claim the keys of operations that their batch has claimed before and perhaps sent. Whatever happens here, no
         key is freed. Raises `LedgerUnavailableError`."""
         store = await self.store()
         owner = store.names.of_owner(identity)
-        wishes = _wishes(asked, store.names, owner)
-        claims = [wish.claim for wish in wishes]
+        claims = _claims(asked, store.names, owner)
         found = await store.keys.claim(owner, claims, self._times(lasts_s), self._limits.keys_max)
-        return self._keyed(store, owner, wishes, found)
+        return self._keyed(store, owner, asked, claims, found)
 
     async def store(self) -> Store:
         """The store, opened now where it was not. Raises `LedgerUnavailableError`."""
@@ -139,10 +138,12 @@ class Replay:
             await self._tell_late()
             await self._store.keys.close()
 
-    def _keyed(self, store: Store, owner: bytes, wishes: Sequence[Wish], found: Sequence[Found]) -> Keyed:
-        earlier = answered(wishes, found, store.vault.open_outcome)
+    def _keyed(
+        self, store: Store, owner: bytes, asked: Sequence[Asked], claims: Sequence[Claim], found: Sequence[Found]
+    ) -> Keyed:
+        earlier = answered(asked, claims, found, store.vault.open_outcome)
         self.replayed(sum(outcome.replayed for outcome in earlier.values()))
-        held = {wish.place: wish.claim for wish in wishes if wish.place not in earlier}
+        held = {each.place: claim for each, claim in zip(asked, claims, strict=True) if each.place not in earlier}
         return Keyed(earlier, held, store.vault.seal_outcome, partial(self.settle_soon, owner))
 
     def _times(self, lasts_s: float, keeps_s: float | None = None) -> Times:
@@ -185,9 +186,9 @@ def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _wishes(asked: Sequence[Asked], names: Names, owner: bytes) -> list[Wish]:
+def _claims(asked: Sequence[Asked], names: Names, owner: bytes) -> list[Claim]:
     of_key, of_request = names.of_key, names.of_request
     return [
-        Wish(place, Claim(of_key(owner, operation.key), of_request(operation), fence, repeatable))
-        for place, operation, fence, repeatable in asked
+        Claim(of_key(owner, operation.key), of_request(operation), fence, repeatable)
+        for _, operation, fence, repeatable in asked
     ]

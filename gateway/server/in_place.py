@@ -165,20 +165,21 @@ class InPlace:
         keyed = await self._replay.claim_batch(plan.batch, plan.routes, served.caller.identity, lasts_s)
         try:
             yield plan._replace(keyed=keyed, earlier=keyed.earlier)
+            await keyed.finish()
         finally:
-            keyed.abandon()
+            keyed.leave()
 
-    def run(self, plan: Plan) -> AsyncGenerator[Sequence[Outcome]]:
+    def run(self, plan: Plan, *, is_told_whole: bool = False) -> AsyncGenerator[Sequence[Outcome]]:
         """Outcomes as they come, grouped by turn of the loop; none of those that the plan has already."""
         if plan.keyed is not None:
-            plan.keyed.begin()
+            plan.keyed.begin(is_told_whole=is_told_whole)
         return self._executor.run(plan)
 
     async def outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
         """All outcomes, in the order of the operations."""
         outcomes = begun(plan)
         began_s = perf_counter()
-        async for finished in self.run(plan):
+        async for finished in self.run(plan, is_told_whole=True):
             for outcome in finished:
                 outcomes[outcome.index] = outcome
         served.waited_s += perf_counter() - began_s

@@ -13,7 +13,7 @@ import msgspec
 from gateway.batch.model import Operation, Outcome
 from gateway.ledger.port import Lease
 from gateway.replay.keyed import Asked, Keyed
-from gateway.replay.port import HOLDER_BYTES, fence_of
+from gateway.replay.port import GROUP_BYTES, fence_of
 from gateway.replay.replay import Replay
 
 AT_ONCE = 100  # keys that one call to their store claims
@@ -27,6 +27,7 @@ class Claims:
     ) -> None:
         self._replay = replay
         self._lease = lease
+        self._group = blake2b(lease.batch.encode(), digest_size=GROUP_BYTES).digest()
         self._operations = operations
         self._identity = identity
         self._lasts_s = lasts_s
@@ -61,9 +62,7 @@ class Claims:
         ]
 
     def _fence(self, position: int) -> bytes:
-        lease = self._lease
-        whose = f"{lease.batch}/{lease.first + position}".encode()
-        return fence_of(blake2b(whose, digest_size=HOLDER_BYTES).digest(), lease.epoch)
+        return fence_of(self._group, self._lease.first + position, self._lease.epoch)
 
 
 def _at(index: int, outcome: Outcome) -> Outcome:

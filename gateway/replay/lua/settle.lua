@@ -1,7 +1,8 @@
 -- Ends holds of one owner by their fences; the same again changes nothing.
--- KEYS  1 the owner's keys  2.. a hash for each settlement (claim.lua)
--- ARGV  1 keep ms, then four for each settlement: name, fence, end (0 keep, 1 fail, 2 forget), the sealed outcome
--- answer  1 for each settlement that took effect now or had before, else 0
+-- KEYS  1 the owner's keys; behind its name a hash for each (claim.lua)
+-- ARGV  1 keep ms  2 the settlements: name 24 bytes, fence 18, end 1 (0 keep, 1 fail, 2 forget), the length of the sealed
+--         outcome 4, big-endian, and the outcome
+-- answer  a digit for each settlement: 1 where it took effect now or had before, else 0
 local time = redis.call('TIME')
 local ends = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]))
 local STATES = {['0'] = '1', ['1'] = '2'}
@@ -31,9 +32,13 @@ local function settled(key, name, fence, ending, kept)
   return 1
 end
 
-local answer = {}
-for i = 2, #KEYS do
-  local at = 2 + (i - 2) * 4
-  answer[#answer + 1] = settled(KEYS[i], ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3])
+local settlements, answer = ARGV[2], {}
+local at = 1
+while at <= #settlements do
+  local name = string.sub(settlements, at, at + 23)
+  local length = struct.unpack('>I4', settlements, at + 43)
+  answer[#answer + 1] = settled(KEYS[1] .. name, name, string.sub(settlements, at + 24, at + 41),
+    string.sub(settlements, at + 42, at + 42), string.sub(settlements, at + 47, at + 46 + length))
+  at = at + 47 + length
 end
-return answer
+return table.concat(answer)

@@ -5,7 +5,19 @@ import os
 
 import pytest
 
-from gateway.replay.port import HOLDER_BYTES, Claim, End, Found, Keys, Settlement, Times, Verdict, fence_of
+from gateway.replay.port import (
+    DIGEST_BYTES,
+    GROUP_BYTES,
+    NAME_BYTES,
+    Claim,
+    End,
+    Found,
+    Keys,
+    Settlement,
+    Times,
+    Verdict,
+    fence_of,
+)
 from tests.contract.replay.conftest import World
 
 OWNER, OTHER = b"o" * 24, b"p" * 24
@@ -14,7 +26,7 @@ SHORT = Times(100, 3_600_000)
 
 
 def a_claim(name: bytes = b"k", digest: bytes = b"d", *, repeatable: bool = False) -> Claim:
-    return Claim(name, digest, fence_of(os.urandom(HOLDER_BYTES)), repeatable)
+    return Claim(name.ljust(NAME_BYTES), digest.ljust(DIGEST_BYTES), fence_of(os.urandom(GROUP_BYTES), 1), repeatable)
 
 
 async def one(keys: Keys, claim: Claim, times: Times = TIMES, keys_max: int = 100, owner: bytes = OWNER) -> Found:
@@ -62,7 +74,7 @@ async def test_another_request_is_told_so_whatever_state_the_key_is_in(keys: Key
         if how is not None:
             await end(keys, mine, how, b"x")
 
-        assert (await one(keys, mine._replace(digest=b"other", fence=os.urandom(16)))).verdict is Verdict.REUSED
+        assert (await one(keys, a_claim(str(how).encode(), b"other"))).verdict is Verdict.REUSED
 
 
 async def test_a_failed_key_is_held_again_by_the_same_request(keys: Keys) -> None:
@@ -140,7 +152,7 @@ async def test_a_late_outcome_resolves_a_lost_key(world: World) -> None:
 
 def later(claim: Claim, epoch: int = 1) -> Claim:
     """The same holder's claim under another epoch, as the ledger in Redis counts them: by the clock, in ms."""
-    return claim._replace(fence=fence_of(claim.fence[:HOLDER_BYTES], 1_800_000_000_000 + epoch))
+    return claim._replace(fence=fence_of(claim.fence[:GROUP_BYTES], 1, 1_800_000_000_000 + epoch))
 
 
 async def test_a_holder_goes_on_under_a_later_epoch_and_the_earlier_one_proves_nothing(keys: Keys) -> None:

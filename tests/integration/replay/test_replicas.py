@@ -47,13 +47,13 @@ async def test_of_many_identical_batches_at_three_gateways_on_one_redis_each_key
 
 async def test_what_a_process_held_when_it_ended_is_lost_at_the_next_start_unless_repeatable(tmp_path: Path) -> None:
     times = Times(3_600_000, 3_600_000)
-    held = [Claim(b"post", b"d", b"1" * 16, False), Claim(b"get", b"d", b"2" * 16, True)]
+    held = [Claim(b"post", b"d", b"1" * 18, False), Claim(b"get", b"d", b"2" * 18, True)]
     before = await open_keys(tmp_path / "replay.db", lambda: 1_800_000_000_000)
     await before.claim(b"o", held, times, 10)
     await before.close()
 
     after = await open_keys(tmp_path / "replay.db", lambda: 1_800_000_001_000)
-    found = await after.claim(b"o", [each._replace(fence=b"3" * 16) for each in held], times, 10)
+    found = await after.claim(b"o", [each._replace(fence=b"3" * 18) for each in held], times, 10)
     await after.close()
 
     assert [each.verdict for each in found] == [Verdict.LOST, Verdict.HELD]
