@@ -137,7 +137,7 @@ def _decoded(body: msgspec.Raw) -> dict[str, Any]:
 def refusal(error: GatewayError, request_id: str) -> Page:
     slug = error.problem.slug
     status = _STATUSES.get(slug, error.status)
-    words = "true" if status in _SENT_AGAIN else "false"
+    words = "true" if status in _SENT_AGAIN or slug == "idempotency-in-progress" else "false"
     written = page(_error(status, error.detail, request_id, slug), status)
     return written._replace(fields=[*written.fields, (b"x-should-retry", words.encode())])
 

@@ -28,10 +28,6 @@ class Names:
         """The keyed digest of a caller's identity."""
         return hmac.digest(self._key, b"owner\n" + identity.encode(), hashlib.sha256)[:_OWNER_BYTES].hex()
 
-    def digest_of(self, data: bytes) -> str:
-        """The keyed digest of an envelope: equal for equal bytes, and nothing else can be told from it."""
-        return hmac.digest(self._key, b"envelope\n" + data, hashlib.sha256).hex()
-
     def new_id(self, owner: str, now_s: float) -> str:
         return self._id(token_bytes(_RANDOM_BYTES) + int(now_s).to_bytes(_TIME_BYTES, "big"), owner)
 

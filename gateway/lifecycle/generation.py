@@ -100,7 +100,7 @@ class Generation:
         rules = wiring.rules(config, may_bring_credentials=True)
         at_once = [Vendor(dialect, rules, run, in_place, access) for dialect in wiring.dialects(config, rules)]
         later = [
-            _later(dialect, keeping, asynchronous, in_place, admission, access, run.origins)
+            _later(dialect, keeping, asynchronous, in_place, admission, access, once, run.origins)
             for dialect in wiring.later_dialects(config, rules)
         ]
         vendors = Vendors([*at_once, *later], run.origins)
@@ -198,6 +198,7 @@ def _later(
     in_place: InPlace,
     admission: Admission,
     access: Access,
+    once: Once,
     origins: Origins,
 ) -> Mounted:
     """The calls of a vendor's batches that are answered later."""
@@ -211,7 +212,7 @@ def _later(
         if keeping.files is None:
             return Unkept(dialect, "these batches are made of files, which need an embedded ledger (sqlite)")
         files = VendorFiles(dialect, dialect.files, keeping.files, custody)
-    return VendorBatches(dialect, custody, in_place, admission, access, origins, files)
+    return VendorBatches(dialect, custody, in_place, admission, access, once, origins, files)
 
 
 def _once(

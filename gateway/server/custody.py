@@ -21,8 +21,6 @@ from gateway.server.submission import Submission
 
 _BROWSE, _BROWSED_MAX = 100, 2000  # views looked through for one page of a list
 _BROWSED_BACK_MAX = 10_000
-_SENT_BEFORE_S = 600.0  # CONTRACT 3
-_ENVELOPE = "envelope"  # a label: the digest of the bytes that a batch was read from
 
 
 class Custody:
@@ -63,14 +61,11 @@ class Custody:
         dialect: str,
         finished: tuple[Outcome, ...] = (),
         retry_of: str | None = None,
-        data: bytes | None = None,
         fence: bytes = b"",
         paid: bool = False,
     ) -> View:
         """The order's batch once it is durable; one that is refused has failed. Under one `fence` it is accepted once,
-        and `found`. With `data`, the envelope that it was read from, `sent_before` finds it. `paid`: the tokens of its
-        operations were taken."""
-        label = {} if data is None else {_ENVELOPE: self._names.digest_of(data)}
+        and `found`. `paid`: the tokens of its operations were taken."""
         view = await self._submission.accept(
             order,
             request,
@@ -78,7 +73,6 @@ class Custody:
             dialect=dialect,
             retry_of=retry_of,
             finished=finished,
-            label=label,
             fence=fence,
             paid=paid,
         )
@@ -91,19 +85,6 @@ class Custody:
         """The caller's batch that was accepted under `fence`."""
         owner = self._names.owner_of(caller.identity)
         return await self._ledger.view(self._submission.id_under(fence, owner))
-
-    async def sent_before(self, request: BaseRequest, data: bytes, *, dialect: str) -> View | None:
-        """The batch that the caller made of the same bytes a short while ago, where its client says that it sends them
-        again. For clients that repeat blindly after a lost answer, without an idempotency key (WIRE 1.3)."""
-        said = request.headers.get("x-stainless-retry-count", "0")
-        if said == "0":
-            return None
-        digest = self._names.digest_of(data)
-        since_ms = (self.clock.now_s() - _SENT_BEFORE_S) * 1000
-        for view in await self._ledger.browse(self.owner_of(request), limit=_BROWSE, after=None, state=None):
-            if view.accepted_ms >= since_ms and view.dialect == dialect and view.label.get(_ENVELOPE) == digest:
-                return view
-        return None
 
     async def find(
         self, request: BaseRequest, batch_id: str, *, dialect: str | None = None, age_max_s: float = 0.0

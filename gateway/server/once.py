@@ -9,8 +9,8 @@
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
 from aiohttp.web import BaseRequest
@@ -19,6 +19,7 @@ from gateway.admission import Admission
 from gateway.batch.idempotency import CURE, FIELD, key_of
 from gateway.batch.model import SAFE_METHODS, Batch
 from gateway.errors import GatewayError
+from gateway.ledger.port import View
 from gateway.replay.envelopes import Asked, Envelopes, Hold, Kept, Lost
 from gateway.server import problem
 from gateway.server.access import Access, Served
@@ -29,9 +30,13 @@ from gateway.server.preferences import Preferences
 
 if TYPE_CHECKING:
     from gateway.server.asynchronous import Asynchronous
+    from gateway.server.custody import Custody
 
+T = TypeVar("T")
 Work = Callable[[bytes], Awaitable[Answer]]
 """Answers the envelope; given the fence under which it may be put on record, empty without a key."""
+Make = Callable[[bytes], Awaitable[View]]
+"""Puts the envelope on record, likewise."""
 
 _REPEATS = "x-stainless-retry-count"
 _REPLAYED = (b"Idempotent-Replayed", b"true")
@@ -81,38 +86,60 @@ class Once:
 
     async def answer(self, request: BaseRequest, envelope: Envelope, served: Served, work: Work) -> Answer:
         """What `work` answers, or what was answered before. Raises 400, 409, 422, 429 and 503."""
-        asked = self._asked(request, envelope)
-        if asked is None or self._envelopes is None:
-            return await work(b"")
-        try:
-            found = await self._envelopes.claim(asked, served.caller.identity, self._lasts_s)
-        except GatewayError as error:
-            if asked.key or error.problem.slug not in ("ledger-unavailable", "rate-limited"):
-                raise
-            return await work(b"")  # nobody has asked for it
-        match found:
-            case Hold():
-                return await _outlasting(self._held(request, found, served, work))
+        may_repeat = not envelope.goes_on_record and all(
+            operation.key or operation.method in SAFE_METHODS for operation in envelope.batch.operations
+        )
+        parts = (envelope.form.encode(), envelope.data)
+        asked = self._asked(request, parts, may_repeat=may_repeat, goes_on_record=envelope.goes_on_record)
+        match await self._found(asked, served):
+            case None:
+                return await work(b"")
+            case Hold() as hold:
+                return await _outlasting(self._held(request, hold, served, work))
             case Kept(content):
                 return await self._replayed(request, content, envelope, served)
             case Lost(fence):
                 return await self._resumed(request, fence, envelope, served, work)
 
-    def _asked(self, request: BaseRequest, envelope: Envelope) -> Asked | None:
+    async def view(self, request: BaseRequest, data: bytes, served: Served, custody: "Custody", make: Make) -> View:
+        """The batch that `make` puts on record of `data`, or that it has become before. Raises as `answer` does."""
+        match await self._found(self._asked(request, (data,), may_repeat=False, goes_on_record=True), served):
+            case None:
+                return await make(b"")
+            case Hold() as hold:
+                return await _outlasting(_made(hold, make))
+            case Kept(content):
+                view = await custody.find(request, (content or b"").decode())
+                self._access.accepted(served, view.total, mode="replayed", status=200)
+                return view
+            case Lost(fence):
+                return await custody.found(fence, served.caller) or await make(fence)
+
+    async def _found(self, asked: Asked | None, served: Served) -> Hold | Kept | Lost | None:
+        """None: there is nothing to look for, or nowhere."""
+        if asked is None or self._envelopes is None:
+            return None
+        try:
+            return await self._envelopes.claim(asked, served.caller.identity, self._lasts_s)
+        except GatewayError as error:
+            if asked.key or error.problem.slug not in ("ledger-unavailable", "rate-limited"):
+                raise
+            return None  # nobody has asked for it
+
+    def _asked(
+        self, request: BaseRequest, parts: Sequence[bytes], *, may_repeat: bool, goes_on_record: bool
+    ) -> Asked | None:
         said = request.headers.getall(FIELD, ())
-        parts = (request.raw_path.encode("utf-8", "surrogateescape"), envelope.form.encode(), envelope.data)
+        parts = (request.raw_path.encode("utf-8", "surrogateescape"), *parts)
         if said:
             key = key_of(said[0]) if len(said) == 1 else None
             if key is None:
                 raise GatewayError("idempotency-key-invalid", CURE)
             if self._envelopes is None:
                 raise _off()
-            may_repeat = not envelope.goes_on_record and all(
-                operation.key or operation.method in SAFE_METHODS for operation in envelope.batch.operations
-            )
             return Asked(key, parts, may_repeat)
         repeats = request.headers.get(_REPEATS)
-        if repeats is None and not envelope.goes_on_record:
+        if repeats is None and not goes_on_record:
             return None
         return Asked("", parts, anew=repeats is None or repeats.strip() in ("", "0"))
 
@@ -158,7 +185,17 @@ class Once:
         return Answer(said.status, [*said.fields, *fresh, _REPLAYED], said.body)
 
 
-async def _outlasting(work: Coroutine[None, None, Answer]) -> Answer:
+async def _made(hold: Hold, make: Make) -> View:
+    try:
+        view = await make(hold.fence)
+    except GatewayError:
+        hold.forget()
+        raise
+    await hold.keep(view.id.encode())
+    return view
+
+
+async def _outlasting(work: Coroutine[None, None, T]) -> T:
     """The answer of `work`, which goes on when the caller has gone; that is over once the work is."""
     task = asyncio.ensure_future(work)
     try:

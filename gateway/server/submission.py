@@ -74,7 +74,6 @@ class Submission:
         dialect: str,
         retry_of: str | None = None,
         finished: Sequence[Outcome] = (),
-        label: Mapping[str, str] | None = None,
         fence: bytes = b"",
         paid: bool = False,
     ) -> View:
@@ -106,7 +105,7 @@ class Submission:
                 begins_after_ms=int((lives_s if order.why else self.begins_after_s(batch, lives_s)) * 1000),
                 priority=batch.schedule.priority,
                 retry_of=retry_of,
-                label={**_label(order, batch, key), **(label or {})},
+                label=_label(order, batch, key),
                 parts=_parts(finished, batch.operations, size, key),
             )
         )

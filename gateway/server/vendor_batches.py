@@ -5,6 +5,7 @@ A batch is shown to its owner, in the words of the vendor in which it came; the 
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from aiohttp.web import BaseRequest
 
@@ -13,11 +14,12 @@ from gateway.dialects.port import Ask, Call, LaterDialect, Order, Verb
 from gateway.errors import GatewayError
 from gateway.ledger.port import View
 from gateway.server import results
-from gateway.server.access import Access
+from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.custody import Custody
 from gateway.server.envelope import check_framing
 from gateway.server.in_place import InPlace
+from gateway.server.once import Once
 from gateway.server.origin import Origins
 from gateway.server.vendor_files import VendorFiles
 from gateway.server.vendor_record import ResultLines, answered, fields_of, record_of
@@ -36,6 +38,7 @@ class VendorBatches:
         in_place: InPlace,
         admission: Admission,
         access: Access,
+        once: Once,
         origins: Origins,
         files: VendorFiles | None = None,
     ) -> None:
@@ -44,6 +47,7 @@ class VendorBatches:
         self._in_place = in_place
         self._admission = admission
         self._access = access
+        self._once = once
         self._origins = origins
         self._files = files
         self._making = asyncio.Lock()  # one batch at a time: all its operations are in memory
@@ -70,20 +74,24 @@ class VendorBatches:
         return refused(page, error, (self._dialect.request_id_field, request_id.encode()))
 
     async def _create(self, request: BaseRequest, _: Ask, is_last: IsLast) -> Answer:
-        dialect, custody = self._dialect, self._custody
+        dialect = self._dialect
         with self._in_place.on_record(request, dialect.name) as served:
             if is_last():
                 raise GatewayError("draining", headers={"Retry-After": "5"})
             check_framing(request, dialect.body_bytes_max)
             body = await self._in_place.body(request, served, dialect.body_bytes_max)
-            view = await custody.sent_before(request, body, dialect=dialect.name)
-            if view is None:
-                async with self._making:
-                    order = await self._order(request, body)
-                    view = await custody.accept(order, request, served.caller, dialect=dialect.name, data=body)
-                served.batch_id = view.id
-                self._access.accepted(served, 0 if order.why else view.total)
+            make = partial(self._make, request, body, served)
+            view = await self._once.view(request, body, served, self._custody, make)
         return await self._shown(request, view)
+
+    async def _make(self, request: BaseRequest, body: bytes, served: Served, fence: bytes) -> View:
+        """The batch that the body asks for, once it is durable."""
+        async with self._making:
+            order = await self._order(request, body)
+            view = await self._custody.accept(order, request, served.caller, dialect=self._dialect.name, fence=fence)
+        served.batch_id = view.id
+        self._access.accepted(served, 0 if order.why else view.total)
+        return view
 
     async def _order(self, request: BaseRequest, body: bytes) -> Order:
         """What the body asks for, its operations checked. Read in a thread: it may be long, and others wait."""

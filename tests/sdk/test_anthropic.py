@@ -313,6 +313,17 @@ async def test_a_blind_repeat_finds_the_first_batch(client: AsyncAnthropic) -> N
     assert await _created(client, [_request("a")]) != first
 
 
+async def test_a_key_stands_for_one_batch(client: AsyncAnthropic) -> None:
+    key = {"Idempotency-Key": "k-1"}
+
+    first = await client.messages.batches.create(requests=[_request("a")], extra_headers=key)
+    again = await client.messages.batches.create(requests=[_request("a")], extra_headers=key)
+
+    assert again.id == first.id
+    with pytest.raises(anthropic.UnprocessableEntityError):
+        await client.messages.batches.create(requests=[_request("b")], extra_headers=key)
+
+
 async def test_without_a_ledger_batches_are_refused_and_the_rest_passes(api: Api) -> None:
     async with gateway(api.url, _ON) as running, _client(running) as client:
         with pytest.raises(anthropic.BadRequestError) as refused:
@@ -357,12 +368,16 @@ async def test_a_batch_survives_the_death_of_its_gateway_and_nothing_is_sent_twi
                 await client.with_options(max_retries=0).messages.batches.retrieve(id_)
             stops.goes_on.set()
             await gateways.start()
+            again = await client.messages.batches.create(
+                requests=_requests(100), extra_headers={"x-stainless-retry-count": "1"}
+            )
 
             counts = (await _ended(client, id_)).request_counts
             lines = await _lines(client, id_)
         finally:
             await gateways.kill()
 
+    assert again.id == id_
     assert counts.succeeded + counts.errored == len(lines) == 100
     assert 60 < counts.succeeded <= len(stops.bodies) == len(set(stops.bodies))
     unknown = [line.error.error for line in lines.values() if line.type == "errored"]
