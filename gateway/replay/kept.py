@@ -37,10 +37,8 @@ class Vault:
         self._ciphers: dict[bytes, AESGCM] = {}
 
     def seal(self, name: bytes, fence: bytes, content: bytes, packed_from_bytes: int = _PACKED_FROM_BYTES) -> bytes:
-        if len(content) < packed_from_bytes:
-            content = _PLAIN + content
-        else:
-            content = _PACKED + zlib.compress(content, _LEVEL)
+        is_plain = len(content) < packed_from_bytes
+        content = _PLAIN + content if is_plain else _PACKED + zlib.compress(content, _LEVEL)
         nonce = os.urandom(_NONCE_BYTES)
         return fence + nonce + self._cipher(fence).encrypt(nonce, content, name + fence)
 

@@ -2,8 +2,8 @@
 
 A key is free, held (its operation is on its way), kept (its outcome is on record), failed (it ran and failed: the same
 request may hold the key again) or lost (its holder is gone, and nobody knows whether its operation ran). A lost key
-stays so until its end. Who holds a key proves it by a fence: the holder, and the epoch of its hold. The same holder may go
-on under a later epoch, as a batch does whose worker died; from then on the fence of the earlier one proves nothing.
+stays so until its end. Who holds a key proves it by a fence: the holder, and the epoch of its hold. The same holder may
+go on under a later epoch, as a batch does whose worker died; from then on the fence of the earlier one proves nothing.
 """
 
 import enum
