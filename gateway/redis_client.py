@@ -15,8 +15,11 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.asyncio.sentinel import Sentinel, SentinelConnectionPool
 from redis.backoff import NoBackoff
+from redis.exceptions import RedisClusterException, RedisError
 
 Client = Redis | RedisCluster
+FAILURES = (RedisError, RedisClusterException, OSError)  # TimeoutError is an OSError
+"""What a call raises when the server cannot be used; a cluster that is not whole raises what is no RedisError."""
 
 _PORT = {"sentinel": 26379, "cluster": 6379}
 _PROTOCOL = 2  # RESP3 brings nothing here, and makes redis-py ask each server for maintenance notices

@@ -11,10 +11,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from gateway.ledger.port import LedgerUnavailableError
-from gateway.redis_client import Client
+from gateway.redis_client import FAILURES, Client
 
 
 class Script:
@@ -55,7 +55,7 @@ class Scripts:
                 return await call()
         except TimeoutError:
             raise LedgerUnavailableError(f"Redis did not answer within {self._timeout_s:g} s") from None
-        except (RedisError, OSError) as error:
+        except FAILURES as error:
             raise LedgerUnavailableError(f"Redis: {_reason(error)}") from error
 
 

@@ -12,11 +12,11 @@ from itertools import groupby
 from secrets import token_hex
 from typing import Any, cast
 
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError
 
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Level, Reading, in_lowest_terms, plan, read
 from gateway.limiter.port import LimiterUnavailableError
-from gateway.redis_client import Client, close
+from gateway.redis_client import FAILURES, Client, close
 
 _SLOT = "{batch-gateway:limits}"
 _MODES = {"reject": "0", "partial": "1", "wait": "2"}
@@ -57,14 +57,14 @@ class RedisLimiter:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return answered(charges, await self._evaluated(keys, arguments))
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             raise LimiterUnavailableError from error
 
     async def _evaluated(self, keys: Sequence[str], arguments: Sequence[str]) -> Sequence[Any]:
         for last in (False, True):
             try:
                 return await self._once(keys, arguments)
-            except (RedisError, OSError):
+            except FAILURES:
                 if last:
                     raise
         raise AssertionError("unreachable")

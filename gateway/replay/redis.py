@@ -15,7 +15,7 @@ from redis.exceptions import NoScriptError, RedisError
 
 from gateway.ledger.port import LedgerUnavailableError
 from gateway.ledger.redis_durability import Durability, Info, infos_of
-from gateway.redis_client import Client, close, connect
+from gateway.redis_client import FAILURES, Client, close, connect
 from gateway.replay.port import Claim, Found, Settlement, Times, Verdict
 
 _TRIES = 2
@@ -85,7 +85,7 @@ class RedisKeys:
         try:
             async with asyncio.timeout(self._timeout_s):
                 return await asking
-        except (RedisError, OSError, TimeoutError) as error:
+        except FAILURES as error:
             raise LedgerUnavailableError(f"the store of idempotency keys: {type(error).__name__}") from error
 
     async def _evaluated(self, script: _Script, key: str, arguments: Sequence[bytes | int]) -> Any:
@@ -94,7 +94,7 @@ class RedisKeys:
                 return await self._client.execute_command("EVALSHA", script.digest, 1, key, *arguments)
             except NoScriptError:
                 return await self._client.execute_command("EVAL", script.text, 1, key, *arguments)
-            except (RedisError, OSError):
+            except FAILURES:
                 if not left:
                     raise
         raise RedisError("unreachable")

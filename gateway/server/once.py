@@ -86,6 +86,9 @@ class Once:
 
     async def answer(self, request: BaseRequest, envelope: Envelope, served: Served, work: Work) -> Answer:
         """What `work` answers, or what was answered before. Raises 400, 409, 422, 429 and 503."""
+        headers = request.headers
+        if not envelope.goes_on_record and FIELD not in headers and _REPEATS not in headers:
+            return await work(b"")
         may_repeat = not envelope.goes_on_record and all(
             operation.key or operation.method in SAFE_METHODS for operation in envelope.batch.operations
         )

@@ -1,12 +1,14 @@
 """Idempotency keys in batches on record: the same promise as in place (CONTRACT 3)."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
+from tests.contract.stores import running
 from tests.integration.asynchronous.calls import ASYNC, Hold, ended, keeping, results
 from tests.integration.server.api import Api, answer
-from tests.integration.server.gateways import Gateway
+from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import post, post_batch
 
 CREATED = answer(201, b'{"n": 18446744073709551616}', ("Location", "/users/7"))
@@ -40,6 +42,17 @@ async def test_a_key_has_one_effect_whichever_way_its_batch_goes(api: Api, plain
     assert sorted(api.targets) == ["/users/a", "/users/b"]
     assert [each.get("replayed") for each in first] == [None, None]
     assert second == in_place == [{**each, "replayed": True} for each in first]
+
+
+async def test_on_a_ledger_in_redis_too(api: Api) -> None:
+    with tempfile.TemporaryDirectory() as folder, running("redis", Path(folder)) as (_, url):
+        async with gateway(api.url, async__ledger=url, async__key__value="one secret of all replicas") as shared:
+            first = await run(shared.port, creates("a", "b"))
+            second = await run(shared.port, creates("a", "b"))
+
+    assert [each["status"] for each in first] == [200, 200]
+    assert second == [{**each, "replayed": True} for each in first]
+    assert sorted(api.targets) == ["/users/a", "/users/b"]
 
 
 async def test_another_request_under_the_key_is_422_on_record_too(api: Api, plain: Gateway) -> None:

@@ -13,6 +13,11 @@ import redis
 
 from gateway.ledger.port import Lease, LedgerUnavailableError, View
 from gateway.ledger.redis import RedisLedger
+from gateway.limiter.bucket import Bucket
+from gateway.limiter.port import LimiterUnavailableError
+from gateway.limiter.redis import RedisLimiter
+from gateway.redis_client import connect
+from gateway.replay.redis import RedisKeys
 from tests.contract.stores import STORES, binary, spawn
 from tests.integration.ledger.servers import Server, batch, free_port, ledger_at, part, until_it_works
 
@@ -211,3 +216,24 @@ async def test_a_failover_that_lost_acknowledged_changes_is_noticed_and_its_inte
         assert again.epoch > lease.epoch
         await store.close()
         await at_new.close()
+
+
+async def test_a_cluster_that_is_not_whole_is_a_store_that_is_away() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        node = Server("redis", Path(folder))
+        node.start(*clustered(free_port()))
+        url = f"redis+cluster://127.0.0.1:{node.port}"
+        ledger, keys = ledger_at(url, timeout_s=2), RedisKeys(url)
+        limiter = RedisLimiter(connect(url, timeout_s=2, connections_max=2), timeout_s=2)
+        try:
+            with pytest.raises(LedgerUnavailableError):
+                await ledger.view("batch-0")
+            with pytest.raises(LedgerUnavailableError):
+                await keys.sweep()
+            with pytest.raises(LimiterUnavailableError):
+                await limiter.look([(Bucket("all", 1, 1_000_000, 1), "")])
+        finally:
+            await ledger.close()
+            await keys.close()
+            await limiter.close()
+            node.kill()

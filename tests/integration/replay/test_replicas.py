@@ -7,9 +7,12 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from gateway.replay.port import Claim, Times, Verdict
+from gateway.replay.port import Claim, End, Settlement, Times, Verdict, fence_of
+from gateway.replay.redis import RedisKeys
 from gateway.replay.sqlite import open_keys
 from tests.contract.stores import running
+from tests.integration.ledger.test_topologies import cluster, is_whole
+from tests.integration.ledger.test_topologies import until as formed
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import gateway
 from tests.integration.server.wire import post_batch
@@ -57,3 +60,26 @@ async def test_what_a_process_held_when_it_ended_is_lost_at_the_next_start_unles
     await after.close()
 
     assert [each.verdict for each in found] == [Verdict.LOST, Verdict.HELD]
+
+
+async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
+    times = Times(60_000, 60_000)
+    with cluster("redis") as nodes:
+        await formed(lambda: is_whole(nodes))
+        keys = RedisKeys(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=5)
+        for number in range(12):
+            owner = b"%024d" % number
+            claims = [Claim(b"%024d" % name, b"d" * 24, fence_of(b"%08d" % number, name), False) for name in range(20)]
+            held = await keys.claim(owner, claims, times, 100)
+            ends = [Settlement(claim.name, claim.fence, End.KEEP, b"kept %d" % number) for claim in claims]
+            took = await keys.settle(owner, ends, times.keeps_ms)
+            again = await keys.claim(owner, [claims[0]._replace(fence=fence_of(b"another.", 0))], times, 100)
+
+            assert {found.verdict for found in held} == {Verdict.HELD}
+            assert all(took)
+            assert again == [(Verdict.KEPT, b"kept %d" % number)]
+        sizes = [int(str(node.ask("DBSIZE"))) for node in nodes]
+        await keys.close()
+
+    assert all(sizes)
+    assert sum(sizes) == 12 * 21
