@@ -46,7 +46,7 @@ class Vendor:
 
     def refuse(self, error: GatewayError, request_id: str) -> Answer:
         """The error in the vendor's shape; `X-Gateway-Error` tells it from an upstream's."""
-        return refused(self._dialect.refusal(error, request_id), error, (b"X-BaseRequest-Id", request_id.encode()))
+        return refused(self._dialect.refusal(error, request_id), error, (b"X-Request-Id", request_id.encode()))
 
     async def _read(self, request: BaseRequest, served: Served) -> Read | None:
         body_bytes_max = self._settings.body_bytes_max
