@@ -51,8 +51,8 @@ def claim(file: Path, mounts: str | None = None) -> StateFolder:
 
     `mounts`: what is mounted where, in the words of `/proc/self/mountinfo`, which is read where it is None.
     """
+    _make_folder_of(file)
     try:
-        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         filesystem = filesystem_of(file.parent.resolve(), _mounts() if mounts is None else mounts)
         if filesystem in _NETWORK:
             raise StateFolderError(
@@ -75,8 +75,8 @@ def claim(file: Path, mounts: str | None = None) -> StateFolder:
 def master_key(ledger: Path) -> bytes:
     """The key beside the ledger's file, 32 bytes; made, once for all who ask, when there is neither key nor ledger."""
     path = _beside(ledger, "key")
+    _make_folder_of(ledger)
     try:
-        ledger.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not path.exists():
             if ledger.exists() and ledger.stat().st_size:
                 raise StateFolderError(f"{path}: the key of {ledger.name} is gone; put it back, or move both away")
@@ -87,6 +87,16 @@ def master_key(ledger: Path) -> bytes:
     if len(key) != KEY_BYTES:
         raise StateFolderError(f"{path}: {len(key)} bytes, but a key has {KEY_BYTES}; put the right one back")
     return key
+
+
+def _make_folder_of(file: Path) -> None:
+    if file.is_dir():
+        raise StateFolderError(f"{file}: a folder; name a file in it, such as {file / 'ledger.db'}")
+    try:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        why = "it is a file" if isinstance(error, FileExistsError) else error.strerror
+        raise StateFolderError(f"{file.parent}: cannot hold state: {why}; name another folder") from None
 
 
 def filesystem_of(path: Path, mounts: str) -> str:
