@@ -46,13 +46,13 @@ class Server:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = port or lasting_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
-        self._store = store
+        self.name = store
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str, awaited: bool = True) -> "Server":
         place = ("--port", str(self.port), "--bind", "127.0.0.1", "--appendfsync", "everysec")
-        self._process = start(self._store, self._folder, *place, *options)
+        self._process = start(self.name, self._folder, *place, *options)
         if awaited:
             self._await()
         return self
