@@ -12,9 +12,11 @@ from itertools import groupby
 from secrets import token_hex
 from typing import Any, cast
 
+from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Level, Reading, in_lowest_terms, plan, read
+from gateway.limiter.pipeline import Pipeline
 from gateway.limiter.port import LimiterUnavailableError
 from gateway.redis_client import FAILURES, Client, close
 
@@ -31,6 +33,7 @@ class RedisLimiter:
 
     def __init__(self, client: Client, timeout_s: float) -> None:
         self._client = client
+        self._pipeline = None if isinstance(client, RedisCluster) else Pipeline(client.connection_pool, timeout_s)
         self._timeout_s = timeout_s
         self._digest = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
@@ -49,6 +52,8 @@ class RedisLimiter:
         return [read(bucket, level) for (bucket, _), level in zip(keys, levels, strict=True)]
 
     async def close(self) -> None:
+        if self._pipeline is not None:
+            await self._pipeline.close()
         await close(self._client)
 
     async def _levels(self, charges: Sequence[Charge], wait_max_us: int, remembered_ms: str) -> Sequence[Level]:
@@ -70,10 +75,11 @@ class RedisLimiter:
         raise AssertionError("unreachable")
 
     async def _once(self, keys: Sequence[str], arguments: Sequence[str]) -> Sequence[Any]:
+        call = self._client.execute_command if self._pipeline is None else self._pipeline.call
         try:
-            return cast("Sequence[Any]", await self._client.evalsha(self._digest, len(keys), *keys, *arguments))
+            return cast("Sequence[Any]", await call("EVALSHA", self._digest, len(keys), *keys, *arguments))
         except NoScriptError:
-            return cast("Sequence[Any]", await self._client.eval(SCRIPT, len(keys), *keys, *arguments))
+            return cast("Sequence[Any]", await call("EVAL", SCRIPT, len(keys), *keys, *arguments))
 
 
 def _key(charge: Charge) -> str:
@@ -88,7 +94,11 @@ def asked(
     keys, arguments = [f"{_SLOT}:take:{token_hex(12)}"], [now, remembered_ms]
     for charge in charges:
         bucket, shared = charge.bucket, in_lowest_terms(charge.bucket)
-        runs = [(len(list(equal)), cost) for cost, equal in groupby(charge.costs)]
+        costs = charge.costs
+        if costs and costs.count(costs[0]) == len(costs):  # nearly always
+            runs = [(len(costs), costs[0])]
+        else:
+            runs = [(len(list(equal)), cost) for cost, equal in groupby(costs)]
         numbers = [bucket.tokens // shared, bucket.per_us // shared, bucket.burst]
         keys.append(_key(charge))
         arguments += [*map(str, numbers), _MODES[bucket.on_exhausted], str(wait_max_us), str(sum(charge.costs))]

@@ -53,7 +53,7 @@ def envelope(size: int, path: str = "/x") -> bytes:
 
 @asynccontextmanager
 async def losing_answers(port: int, chance: random.Random) -> AsyncIterator[tuple[int, list[bytes]]]:
-    """A relay that hands takes on, and of every tenth hangs up instead of handing the answer back; once for each."""
+    """A relay that hands takes on, and every third time hangs up instead of handing the answers back; once for each."""
     lost: list[bytes] = []
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -69,9 +69,9 @@ async def losing_answers(port: int, chance: random.Random) -> AsyncIterator[tupl
             async with asyncio.TaskGroup() as group:
                 backwards = group.create_task(back())
                 while not backwards.done() and (asked := await reader.read(1 << 20)):
-                    named = re.search(rb":take:(\w+)", asked)
-                    if named and named[1] not in lost and chance.random() < 0.1:
-                        lost.append(named[1])
+                    takes = re.findall(rb":take:(\w+)", asked)
+                    if takes and not {*takes} & {*lost} and chance.random() < 0.3:
+                        lost.extend(takes)
                         drops = True
                     back_writer.write(asked)
                 back_writer.close()

@@ -1,0 +1,125 @@
+"""Calls that share a connection: each has its own answer, whatever becomes of the others and of the connection."""
+
+import asyncio
+import signal
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import RedisError, ResponseError
+
+from gateway.limiter.pipeline import Pipeline
+from gateway.redis_client import connect
+from tests.contract.stores import STORES, running
+
+_TIMEOUT_S = 0.5
+
+
+class Store(NamedTuple):
+    process: subprocess.Popen[bytes]
+    url: str
+
+
+class Stage(NamedTuple):
+    """A pipeline, and a client beside it."""
+
+    pipeline: Pipeline
+    beside: Redis
+
+
+@pytest.fixture(params=STORES, scope="module")
+def store(request: pytest.FixtureRequest) -> Iterator[Store]:
+    with tempfile.TemporaryDirectory() as folder, running(request.param, Path(folder)) as found:
+        yield Store(*found)
+
+
+@pytest.fixture
+async def stage(store: Store) -> AsyncIterator[Stage]:
+    client, beside = (connect(store.url, timeout_s=_TIMEOUT_S, connections_max=4) for _ in range(2))
+    assert isinstance(client, Redis)
+    assert isinstance(beside, Redis)
+    pipeline = Pipeline(client.connection_pool, _TIMEOUT_S)
+    yield Stage(pipeline, beside)
+    await pipeline.close()
+    await client.aclose()
+    await beside.aclose()
+
+
+async def _echoed(pipeline: Pipeline, count: int) -> list[object]:
+    return list(await asyncio.gather(*(pipeline.call("ECHO", str(number)) for number in range(count))))
+
+
+def _numbers(count: int) -> list[object]:
+    return [str(number).encode() for number in range(count)]
+
+
+async def test_each_call_has_its_own_answer(stage: Stage) -> None:
+    assert await _echoed(stage.pipeline, 500) == _numbers(500)
+
+
+async def test_calls_that_come_together_go_out_together(stage: Stage) -> None:
+    await stage.pipeline.call("PING")
+    before = (await stage.beside.info("stats"))["total_reads_processed"]
+
+    await _echoed(stage.pipeline, 200)
+
+    assert (await stage.beside.info("stats"))["total_reads_processed"] - before <= 10
+
+
+async def test_a_refusal_is_the_answer_to_its_own_call_alone(stage: Stage) -> None:
+    said = await asyncio.gather(
+        stage.pipeline.call("ECHO", "a"), stage.pipeline.call("NOSUCH"), stage.pipeline.call("ECHO", "b"),
+        return_exceptions=True,
+    )  # fmt: skip
+
+    assert (said[0], said[2]) == (b"a", b"b")
+    assert isinstance(said[1], ResponseError)
+
+
+async def test_who_does_not_wait_any_more_takes_no_answer_from_others(stage: Stage) -> None:
+    calls = [asyncio.create_task(stage.pipeline.call("ECHO", str(number))) for number in range(50)]
+    await asyncio.sleep(0)
+    for call in calls[::3]:
+        call.cancel()
+
+    said = await asyncio.gather(*calls, return_exceptions=True)
+
+    assert [each for at, each in enumerate(said) if at % 3] == [each for at, each in enumerate(_numbers(50)) if at % 3]
+
+
+async def test_after_a_lost_connection_the_next_call_has_a_new_one(stage: Stage) -> None:
+    own = await stage.pipeline.call("CLIENT", "ID")
+    await stage.beside.client_kill_filter(_id=str(own))
+
+    with pytest.raises((RedisError, OSError)):
+        await stage.pipeline.call("PING")
+
+    assert await _echoed(stage.pipeline, 20) == _numbers(20)
+
+
+async def test_a_server_that_stands_still_is_waited_for_so_long_and_its_late_answers_are_nobodys(
+    stage: Stage, store: Store
+) -> None:
+    await stage.pipeline.call("PING")
+    store.process.send_signal(signal.SIGSTOP)
+    late = await asyncio.gather(*(stage.pipeline.call("ECHO", "late") for _ in range(5)), return_exceptions=True)
+    store.process.send_signal(signal.SIGCONT)
+
+    assert {type(each) for each in late} == {TimeoutError}
+    assert await _echoed(stage.pipeline, 20) == _numbers(20)
+
+
+async def test_without_a_server_every_call_fails_at_once(tmp_path: Path) -> None:
+    client = connect(f"unix://{tmp_path}/nobody", timeout_s=_TIMEOUT_S, connections_max=1)
+    assert isinstance(client, Redis)
+    pipeline = Pipeline(client.connection_pool, _TIMEOUT_S)
+
+    said = await asyncio.gather(*(pipeline.call("PING") for _ in range(5)), return_exceptions=True)
+    again = await asyncio.gather(pipeline.call("PING"), return_exceptions=True)
+
+    assert all(isinstance(each, (RedisError, OSError)) for each in [*said, *again])
+    await client.aclose()
