@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from time import monotonic
 from typing import NamedTuple
 
 from gateway.batch.model import Batch, Failure, Operation, Outcome
@@ -94,24 +93,26 @@ class Keyed:
         self._settle_soon = settle_soon
         self._is_begun = self._is_told_whole = False
         self._waiting: list[Settlement] = []
-        self._told_s = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._telling: set[asyncio.Future[None]] = set()
 
     def begin(self, *, is_told_whole: bool) -> None:
         """From now on what becomes of every operation is told. `is_told_whole`: nobody hears of it before `finish`."""
         self._is_begun, self._is_told_whole = True, is_told_whole
-        self._told_s = monotonic()
 
     async def settle(self, outcomes: Sequence[Outcome]) -> None:
         """Put them on record, at once or with others; whoever hears of them afterwards may ask for them again."""
         self._waiting += [self._settlement(outcome) for outcome in outcomes if outcome.index in self._held]
-        may_wait = len(self._waiting) < _TOGETHER and monotonic() < self._told_s + _TOGETHER_S
-        if not (self._is_told_whole and may_wait):
+        if len(self._waiting) >= _TOGETHER or not self._is_told_whole:
             await self.finish()
+        elif self._waiting and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_TOGETHER_S, self._tell)
 
     async def finish(self) -> None:
         """All that was settled is on record."""
-        if self._waiting:
-            await asyncio.shield(self._tell())
+        self._tell()
+        if self._telling:
+            await asyncio.wait(self._telling)
 
     def stray(self, then: Callable[[Outcome], None], outcome: Outcome) -> None:
         """An outcome that nobody waits for any more; `then` hears of it where it was sent."""
@@ -128,15 +129,19 @@ class Keyed:
 
     def leave(self) -> None:
         """Nobody waits for it any more; where it was not begun, nothing will be sent."""
-        if self._waiting:
-            self._tell()
+        self._tell()
         if not self._is_begun:
             self.unsent(list(self._held))
 
-    def _tell(self) -> "asyncio.Future[None]":
-        waiting, self._waiting = self._waiting, []
-        self._told_s = monotonic()
-        return self._settle_soon(waiting)
+    def _tell(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._waiting:
+            telling = self._settle_soon(self._waiting)
+            self._waiting = []
+            self._telling.add(telling)
+            telling.add_done_callback(self._telling.discard)
 
     def _settlement(self, outcome: Outcome) -> Settlement:
         claim = self._held.pop(outcome.index)

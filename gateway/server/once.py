@@ -39,6 +39,7 @@ Make = Callable[[bytes], Awaitable[View]]
 """Puts the envelope on record, likewise."""
 
 _REPEATS = "x-stainless-retry-count"
+_ACCEPT_S = 5.0  # the longest that a ledger takes to accept a batch, or to say that it is away
 _REPLAYED = (b"Idempotent-Replayed", b"true")
 _OF_EACH = frozenset({b"x-request-id", b"cache-control", b"x-content-type-options", b"ratelimit", b"ratelimit-policy"})
 """Fields of an answer that every request is given anew."""
@@ -94,7 +95,7 @@ class Once:
         )
         parts = (envelope.form.encode(), envelope.data)
         asked = self._asked(request, parts, may_repeat=may_repeat, goes_on_record=envelope.goes_on_record)
-        match await self._found(asked, served):
+        match await self._found(asked, served, goes_on_record=envelope.goes_on_record):
             case None:
                 return await work(b"")
             case Hold() as hold:
@@ -106,7 +107,8 @@ class Once:
 
     async def view(self, request: BaseRequest, data: bytes, served: Served, custody: "Custody", make: Make) -> View:
         """The batch that `make` puts on record of `data`, or that it has become before. Raises as `answer` does."""
-        match await self._found(self._asked(request, (data,), may_repeat=False, goes_on_record=True), served):
+        asked = self._asked(request, (data,), may_repeat=False, goes_on_record=True)
+        match await self._found(asked, served, goes_on_record=True):
             case None:
                 return await make(b"")
             case Hold() as hold:
@@ -118,12 +120,13 @@ class Once:
             case Lost(fence):
                 return await custody.found(fence, served.caller) or await make(fence)
 
-    async def _found(self, asked: Asked | None, served: Served) -> Hold | Kept | Lost | None:
+    async def _found(self, asked: Asked | None, served: Served, *, goes_on_record: bool) -> Hold | Kept | Lost | None:
         """None: there is nothing to look for, or nowhere."""
         if asked is None or self._envelopes is None:
             return None
         try:
-            return await self._envelopes.claim(asked, served.caller.identity, self._lasts_s)
+            lasts_s = _ACCEPT_S if goes_on_record else self._lasts_s
+            return await self._envelopes.claim(asked, served.caller.identity, lasts_s)
         except GatewayError as error:
             if asked.key or error.problem.slug not in ("ledger-unavailable", "rate-limited"):
                 raise
@@ -151,7 +154,7 @@ class Once:
             answer = await work(hold.fence)
         except GatewayError as refusal:
             if refusal.problem.slug != "batch-deadline":
-                hold.forget()
+                _let_go(hold, refusal)
                 raise
             refusal.request_id = request_id_of(request, served.batch_id)
             page = problem.answer_for(refusal, base=self._base, request_id=refusal.request_id)
@@ -191,11 +194,18 @@ class Once:
 async def _made(hold: Hold, make: Make) -> View:
     try:
         view = await make(hold.fence)
-    except GatewayError:
-        hold.forget()
+    except GatewayError as refusal:
+        _let_go(hold, refusal)
         raise
     await hold.keep(view.id.encode())
     return view
+
+
+def _let_go(hold: Hold, refusal: GatewayError) -> None:
+    """Nothing ran. Whether a ledger that did not answer has taken the batch nobody knows: that key stays, and who comes
+    back for it once the hold is over finds the batch, or puts it there under the same id."""
+    if refusal.problem.slug != "ledger-unavailable":
+        hold.forget()
 
 
 async def _outlasting(work: Coroutine[None, None, T]) -> T:

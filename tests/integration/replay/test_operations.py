@@ -229,6 +229,28 @@ async def test_a_caller_who_goes_away_leaves_the_true_outcome_and_frees_what_was
     assert api.targets == ["/users", "/elsewhere"]
 
 
+async def test_an_outcome_is_on_record_while_others_of_its_batch_still_run(api: Api, keeping: Gateway) -> None:
+    go = asyncio.Event()
+
+    async def slow(talk: Talk) -> None:
+        await talk.request.read()
+        await go.wait()
+        await talk.send(CREATED)
+
+    api.on("/slow", slow)
+    whole = asyncio.create_task(post_batch(keeping.port, [create(), create("k-2", id="b", path="/slow")]))
+    await api.until(2)
+
+    async def is_replayed() -> bool:
+        return (await one(keeping.port, create())).get("replayed") is True
+
+    await until(is_replayed)
+    go.set()
+
+    assert [each["status"] for each in (await whole).json()["results"]] == [200, 201]
+    assert len(api.received) == 2
+
+
 async def test_lines_show_what_was_replayed_too(api: Api, keeping: Gateway) -> None:
     await one(keeping.port, create())
 
