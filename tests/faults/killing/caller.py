@@ -23,7 +23,7 @@ class Caller:
 
     def __init__(self, plan: Plan, ports: Sequence[int], chance: random.Random) -> None:
         self._plan = plan
-        self._ports = ports
+        self.ports = ports
         self._chance = chance
         self._submits = False
         self.attempted = 0
@@ -117,7 +117,7 @@ class Caller:
         async with asyncio.timeout(_ANSWERS_WITHIN_S):
             while True:
                 try:
-                    return await ask(self._chance.choice(self._ports))
+                    return await ask(self._chance.choice(self.ports))
                 except ConnectionRefusedError:
                     await asyncio.sleep(_LOOK_EVERY_S)
 

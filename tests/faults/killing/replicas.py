@@ -5,7 +5,7 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -64,6 +64,9 @@ class Replica:
         (in_flight,) = re.findall(r"^batch_gateway_upstream_requests_in_flight (\S+)", page, re.MULTILINE)
         return float(in_flight) > 0
 
+    async def is_idle(self) -> bool:
+        return not await self.works()
+
     @property
     def told(self) -> list[dict[str, object]]:
         """Every line of log of all lives; the last of a life may be cut off."""
@@ -93,9 +96,9 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, server: Server, *, latency_ms: int, ledger: str = "", **settings: str
+    folder: Path, server: Server, *, latency_ms: int, ledgers: Sequence[str] = (), **settings: str
 ) -> AsyncIterator[Fleet]:
-    """Two replicas that are ready; `settings` are variables without their prefix, `ledger` is the server by default."""
+    """Two replicas that are ready, on `ledgers` or on the server; `settings` are variables without their prefix."""
     api = folder / "upstream"
     api.mkdir()
     upstream = Process.module(api, "tests.faults.killing.upstream", str(folder / "received"), str(latency_ms))
@@ -103,8 +106,8 @@ async def fleet(
     try:
         port = upstream.said("\n").strip()
         replicas += [
-            Replica(folder / f"replica{n}", f"http://127.0.0.1:{port}", ledger or server.url, settings)
-            for n in range(2)
+            Replica(folder / f"replica{n}", f"http://127.0.0.1:{port}", ledger, settings)
+            for n, ledger in enumerate(ledgers or [server.url] * 2)
         ]
         for replica in replicas:
             replica.start()

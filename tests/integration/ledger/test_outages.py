@@ -14,6 +14,7 @@ from gateway.ledger.port import Lease, LedgerUnavailableError
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.redis_durability import objection
 from tests.contract.stores import STORES
+from tests.integration.ledger.relay import Relay
 from tests.integration.ledger.servers import Server, batch, ledger_at, part, server, until_it_works
 
 OUTAGE_S = 1.0
@@ -21,54 +22,6 @@ DEADLINE_S = 1.0
 BACK_WITHIN_S = 10.0
 
 Fault = Callable[[Server], Awaitable[None]]
-
-
-class Relay:
-    """A TCP relay in front of a server, that can reset, swallow or refuse."""
-
-    def __init__(self, port: int) -> None:
-        self._to = port
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
-        self.swallows = False
-        self.port = 0
-
-    async def open(self) -> "Relay":
-        self._server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
-        far: asyncio.StreamWriter | None = None
-        try:
-            far_reader, far = await asyncio.open_connection("127.0.0.1", self._to)
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._pump(reader, far))
-                both.create_task(self._pump(far_reader, writer))
-        except* OSError:
-            pass
-        finally:
-            for end in (writer, far):
-                if end is not None:
-                    end.transport.abort()
-
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while data := await reader.read(65536):
-            if not self.swallows:
-                writer.write(data)
-                await writer.drain()
-        writer.close()
 
 
 @pytest.fixture(params=STORES)
