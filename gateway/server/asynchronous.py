@@ -19,11 +19,10 @@ from gateway.server.custody import Custody
 from gateway.server.edge import request_id_of
 from gateway.server.events import Events
 from gateway.server.results import number, send_results
-from gateway.server.retrying import operations_to_retry
+from gateway.server.retrying import NATIVE, operations_to_retry
 from gateway.upstream.headers import RawFields
 
 _PAGE, _PAGE_MAX = 20, 100
-_NATIVE = "native"  # a vendor's words refer to nothing, whatever they look like
 
 IsDraining = Callable[[], bool]
 
@@ -134,8 +133,9 @@ class Asynchronous:
         if not operations:
             raise GatewayError("batch-terminal", "nothing of the batch is left to retry")
         on_failure: Literal["halt", "continue"] = "halt" if first.label.get("onFailure") == "halt" else "continue"
-        batch = Batch(operations, on_failure, graph=order_of(operations)[0] if first.dialect == _NATIVE else None)
-        view = await self.custody.accept(Order(batch), request, caller, dialect=first.dialect, retry_of=first.id)
+        batch = Batch(operations, on_failure, graph=order_of(operations)[0] if first.dialect == NATIVE else None)
+        order = Order(batch, memo=self._records.memo(first))
+        view = await self.custody.accept(order, request, caller, dialect=first.dialect, retry_of=first.id)
         return self.accepted(request, view)
 
 

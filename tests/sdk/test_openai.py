@@ -15,6 +15,7 @@ from openai.types import Batch
 from tests.integration.asynchronous.calls import failing, keeping
 from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway, gateway
+from tests.integration.server.wire import post
 from tests.sdk.apis import Stops, Turnstile
 from tests.sdk.dying import Dying
 
@@ -227,6 +228,23 @@ async def test_a_batch_that_is_sent_again_is_the_first_one(client: AsyncOpenAI) 
     )
 
     assert second.id == batch.id
+
+
+async def test_what_the_native_calls_retry_is_a_batch_of_the_vendor_as_well(
+    client: AsyncOpenAI, api: Api, spoken: Gateway
+) -> None:
+    api.on("/v1/bad", failing(422))
+    line = _line("a b", "/v1/bad", body={"say": "$ops.r1.response.status"})
+    first = await _ended(client, (await _submit(client, _jsonl(line), "/v1/bad")).id)
+    api.on("/v1/bad", answer(200, b"{}"))
+
+    alice = ("Authorization", "Bearer sk-alice")
+    retried = await post(spoken.port, f"/batch/{first.id.removeprefix('batch_')}/retry", b"", alice)
+    second = await _ended(client, f"batch_{retried.json()['batchId']}")
+
+    assert (second.status, second.metadata, second.input_file_id) == ("completed", first.metadata, first.input_file_id)
+    assert [line["custom_id"] for line in await _lines(client, second.output_file_id)] == ["a b"]
+    assert [each.id async for each in client.batches.list()] == [second.id, first.id]
 
 
 async def test_everything_else_of_the_api_passes_through(client: AsyncOpenAI, api: Api) -> None:
