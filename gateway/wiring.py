@@ -16,8 +16,9 @@ from gateway.batch.validation import Rules
 from gateway.config import Asynchronous, Config, ConfigError, Listen, Problem, Section, Tls, contents_of
 from gateway.config import Upstream as UpstreamSettings
 from gateway.config.redis_url import shown as shown_url
-from gateway.dialects.port import Dialect, EnvelopeLimits, LaterDialect
-from gateway.dialects.registry import DIALECTS, LATER
+from gateway.dialects.on_record import OnRecordDialect
+from gateway.dialects.port import EnvelopeLimits, InPlaceDialect
+from gateway.dialects.registry import IN_PLACE, ON_RECORD
 from gateway.executor import Executor
 from gateway.limiter.bucket import Bucket
 from gateway.replay.replay import Replay
@@ -180,15 +181,15 @@ def batch_settings(config: Config, run: RunSettings, *, has_ledger: bool) -> Bat
     )
 
 
-def dialects(config: Config, rules: Rules) -> Sequence[Dialect]:
+def dialects_in_place(config: Config, rules: Rules) -> Sequence[InPlaceDialect]:
     """The vendors' dialects that are spoken and answered in place."""
-    return [DIALECTS[name](rules=rules, **dict(each)) for name, each in spoken(config).items() if name in DIALECTS]
+    return [IN_PLACE[name](rules=rules, **dict(each)) for name, each in spoken(config).items() if name in IN_PLACE]
 
 
-def later_dialects(config: Config, rules: Rules) -> Sequence[LaterDialect]:
+def dialects_on_record(config: Config, rules: Rules) -> Sequence[OnRecordDialect]:
     """The vendors' dialects that are spoken and answered later."""
     more = {"rules": rules, "depth_max": config.batch.depth_max, "nodes_max": config.batch.nodes_max}
-    return [LATER[name](**more, **dict(each)) for name, each in spoken(config).items() if name in LATER]
+    return [ON_RECORD[name](**more, **dict(each)) for name, each in spoken(config).items() if name in ON_RECORD]
 
 
 def spoken(config: Config) -> Mapping[str, Section]:

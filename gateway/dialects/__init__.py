@@ -1,6 +1,7 @@
 """Wire formats, one file each: bytes into a batch, outcomes into bytes. Pure.
 
-port          what a dialect is
+port          what a dialect is whose batches are answered in place, and what all share
+on_record     what one is whose batches are answered later
 registry      the vendors' dialects, a line each
 strictness    what every JSON envelope must obey: UTF-8, depth, size of numbers, no duplicate members
 native        CONTRACT 2: JSON in, JSON or NDJSON out

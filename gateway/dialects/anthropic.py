@@ -16,7 +16,8 @@ from gateway.batch.model import Batch, Fields, Operation, Outcome
 from gateway.batch.validation import Rules, violations
 from gateway.dialects import anthropic_answer
 from gateway.dialects.native import too_many
-from gateway.dialects.port import Ask, Call, EnvelopeError, EnvelopeLimits, Order, Page, Part, Record, Verb, Window
+from gateway.dialects.on_record import Ask, Order, Part, Record, Verb, Window
+from gateway.dialects.port import Call, EnvelopeError, EnvelopeLimits, Page
 from gateway.dialects.strictness import check_members_once, check_structure, check_syntax, check_text
 from gateway.errors import GatewayError, quoted
 

@@ -13,7 +13,8 @@ import msgspec
 from gateway.batch.model import Outcome
 from gateway.batch.states import FINAL
 from gateway.dialects.native import embedded
-from gateway.dialects.port import Page, Record
+from gateway.dialects.on_record import Record
+from gateway.dialects.port import Page
 from gateway.errors import GatewayError
 
 _PREFIX = "msgbatch_"
@@ -84,7 +85,7 @@ _COUNTED = ("processing", "succeeded", "errored", "canceled", "expired")
 def _counts(record: Record) -> dict[str, int]:
     """Of a batch that has ended: nothing is left to process."""
     counts = dict.fromkeys(_COUNTED, 0) | {"succeeded": record.succeeded, "errored": record.failed}
-    counts[_NEVER_RAN.get(record.state, "errored")] += record.never_ran
+    counts[_NEVER_RAN.get(record.state, "errored")] += record.total - record.succeeded - record.failed
     return counts
 
 

@@ -9,11 +9,12 @@ from urllib.parse import unquote
 from gateway.batch.model import Outcome
 from gateway.batch.validation import Rules, wrong_target
 from gateway.dialects import openai_answer
+from gateway.dialects.on_record import Ask, Order, Part, Record, Verb, Window
 from gateway.dialects.openai_create import create_of, invalid, limit_of, memo_of, said_in
 from gateway.dialects.openai_files import FileSettings, OpenAIFiles
 from gateway.dialects.openai_lines import LineRules
 from gateway.dialects.openai_results import line_of
-from gateway.dialects.port import Ask, Call, Order, Page, Part, Record, Verb, Window
+from gateway.dialects.port import Call, Page
 from gateway.errors import GatewayError, quoted
 
 _LIMIT, _LIMIT_MAX = 20, 100

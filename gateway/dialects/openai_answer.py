@@ -11,9 +11,10 @@ from typing import Any
 import msgspec
 
 from gateway.batch.states import FINAL
+from gateway.dialects.on_record import Part, Record
 from gateway.dialects.openai_create import Create, created
 from gateway.dialects.openai_lines import complaints_from_bytes
-from gateway.dialects.port import Page, Part, Record
+from gateway.dialects.port import Page
 from gateway.errors import GatewayError
 
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}

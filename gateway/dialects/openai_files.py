@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from gateway.dialects import openai_answer
+from gateway.dialects.on_record import File, Order, Part, Record
 from gateway.dialects.openai_create import LIFE_S, created, invalid, limit_of, said_in
 from gateway.dialects.openai_lines import InputLines, LineRules
-from gateway.dialects.port import File, Order, Page, Part, Record
+from gateway.dialects.port import Page
 from gateway.errors import quoted
 
 _LIMIT_MAX = 10_000

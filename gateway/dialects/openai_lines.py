@@ -13,7 +13,8 @@ import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
 from gateway.batch.model import METHODS, Batch, Fields, Operation
-from gateway.dialects.port import EnvelopeError, Order
+from gateway.dialects.on_record import Order
+from gateway.dialects.port import EnvelopeError
 from gateway.dialects.strictness import check_members_once, check_structure
 from gateway.errors import quoted
 

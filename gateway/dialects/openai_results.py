@@ -10,9 +10,9 @@ import msgspec
 
 from gateway.batch.model import Outcome
 from gateway.dialects.native import embedded
+from gateway.dialects.on_record import Part
 from gateway.dialects.openai_answer import error_type
 from gateway.dialects.openai_lines import custom_id_of
-from gateway.dialects.port import Part
 
 _ENCODER = msgspec.json.Encoder()
 _WITHOUT_ANSWER = {

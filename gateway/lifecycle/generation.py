@@ -16,7 +16,7 @@ from gateway import wiring
 from gateway.admission import Admission
 from gateway.config import Config, Loaded
 from gateway.config import Upstream as UpstreamSettings
-from gateway.dialects.port import LaterDialect
+from gateway.dialects.on_record import OnRecordDialect
 from gateway.executor import Executor
 from gateway.lifecycle import callers
 from gateway.limiter.port import Limiter
@@ -98,10 +98,10 @@ class Generation:
         once = _once(config, lasting.replay, admission, access, asynchronous)
         batches = Batches(batch_settings, in_place, admission, access, once, asynchronous)
         rules = wiring.rules(config, may_bring_credentials=True)
-        at_once = [Vendor(dialect, rules, run, in_place, access) for dialect in wiring.dialects(config, rules)]
+        at_once = [Vendor(dialect, rules, run, in_place, access) for dialect in wiring.dialects_in_place(config, rules)]
         later = [
             _later(dialect, keeping, asynchronous, in_place, admission, access, once, run.origins)
-            for dialect in wiring.later_dialects(config, rules)
+            for dialect in wiring.dialects_on_record(config, rules)
         ]
         vendors = Vendors([*at_once, *later], run.origins)
         self.admission, self.executor = admission, executor
@@ -192,7 +192,7 @@ class Generations:
 
 
 def _later(
-    dialect: LaterDialect,
+    dialect: OnRecordDialect,
     keeping: "Keeping | None",
     asynchronous: "Asynchronous | None",
     in_place: InPlace,

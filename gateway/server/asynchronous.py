@@ -10,7 +10,7 @@ from aiohttp.web import BaseRequest
 from gateway.batch.model import Batch
 from gateway.batch.states import FINAL
 from gateway.batch.validation import order_of
-from gateway.dialects.port import Order
+from gateway.dialects.on_record import Order
 from gateway.errors import GatewayError, quoted
 from gateway.ledger.port import View
 from gateway.server.answer import Answer

@@ -14,7 +14,8 @@ from gateway.batch.model import Batch, Outcome, Summary, summarize
 from gateway.batch.validation import Rules
 from gateway.dialects import native
 from gateway.dialects.multistatus import XmlWriter
-from gateway.dialects.port import EnvelopeLimits, Order, Writer
+from gateway.dialects.on_record import Order
+from gateway.dialects.port import EnvelopeLimits, Writer
 from gateway.errors import GatewayError, quoted
 from gateway.plan import Plan
 from gateway.server import problem

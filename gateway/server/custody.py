@@ -11,7 +11,7 @@ from aiohttp.web import BaseRequest
 from gateway.admission import Caller
 from gateway.batch.model import Batch, Outcome
 from gateway.batch.states import FINAL
-from gateway.dialects.port import Order
+from gateway.dialects.on_record import Order
 from gateway.errors import GatewayError, quoted
 from gateway.ledger.names import Names, is_id
 from gateway.ledger.port import Command, Ledger, View

@@ -11,7 +11,8 @@ from aiohttp.web import BaseRequest
 
 from gateway.admission import Caller
 from gateway.batch.model import Batch, Operation, Outcome, summarize
-from gateway.dialects.port import EnvelopeError, Order
+from gateway.dialects.on_record import Order
+from gateway.dialects.port import EnvelopeError
 from gateway.errors import GatewayError
 from gateway.ledger.names import Names
 from gateway.ledger.port import Ledger, NewBatch, Part, View

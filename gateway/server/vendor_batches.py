@@ -10,7 +10,8 @@ from functools import partial
 from aiohttp.web import BaseRequest
 
 from gateway.admission import Admission
-from gateway.dialects.port import Ask, Call, LaterDialect, Order, Verb
+from gateway.dialects.on_record import Ask, OnRecordDialect, Order, Verb
+from gateway.dialects.port import Call
 from gateway.errors import GatewayError
 from gateway.ledger.port import View
 from gateway.server import results
@@ -33,7 +34,7 @@ class VendorBatches:
 
     def __init__(
         self,
-        dialect: LaterDialect,
+        dialect: OnRecordDialect,
         custody: Custody,
         in_place: InPlace,
         admission: Admission,

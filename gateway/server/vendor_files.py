@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 
 from aiohttp.web import BaseRequest
 
-from gateway.dialects.port import Ask, File, FileDialect, LaterDialect, Lines, Order, Part, Verb
+from gateway.dialects.on_record import Ask, File, FileDialect, Lines, OnRecordDialect, Order, Part, Verb
 from gateway.errors import GatewayError
 from gateway.ledger.files import Files, StoredFile
 from gateway.ledger.port import View
@@ -28,7 +28,7 @@ _SIZES_MAX = 4096  # of result files whose size is remembered
 class VendorFiles:
     """The calls about files of one dialect; `speech` is what it has to say of them."""
 
-    def __init__(self, dialect: LaterDialect, speech: FileDialect, files: Files, custody: Custody) -> None:
+    def __init__(self, dialect: OnRecordDialect, speech: FileDialect, files: Files, custody: Custody) -> None:
         self._dialect = dialect
         self._speech = speech
         self._files = files

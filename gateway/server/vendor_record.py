@@ -2,8 +2,8 @@
 
 from aiohttp.web import BaseRequest
 
-from gateway.batch.states import FINAL
-from gateway.dialects.port import LaterDialect, Page, Part, Record
+from gateway.dialects.on_record import OnRecordDialect, Part, Record
+from gateway.dialects.port import Page
 from gateway.ledger.port import View
 from gateway.ledger.segments import Recorded
 from gateway.server.answer import Answer
@@ -19,7 +19,6 @@ async def record_of(view: View, custody: Custody) -> Record:
         total=view.total,
         succeeded=view.succeeded,
         failed=view.failed,
-        never_ran=view.total - view.completed if view.state in FINAL else 0,
         accepted_ms=view.accepted_ms,
         started_ms=view.started_ms,
         expires_ms=view.expires_ms,
@@ -39,7 +38,7 @@ def _cancelled_ms(view: View, now_ms: int) -> int | None:
 class ResultLines:
     """Results in the dialect's lines: those of one batch that belong to `part`."""
 
-    def __init__(self, dialect: LaterDialect, batch_id: str, part: Part) -> None:
+    def __init__(self, dialect: OnRecordDialect, batch_id: str, part: Part) -> None:
         self.content_type = dialect.lines_type
         self._line = dialect.line
         self._batch_id = batch_id
@@ -55,10 +54,10 @@ class ResultLines:
         return b""
 
 
-def answered(dialect: LaterDialect, request: BaseRequest, page: Page) -> Answer:
+def answered(dialect: OnRecordDialect, request: BaseRequest, page: Page) -> Answer:
     return Answer(page.status, [*page.fields, *fields_of(dialect, request)], page.body)
 
 
-def fields_of(dialect: LaterDialect, request: BaseRequest) -> Fields:
+def fields_of(dialect: OnRecordDialect, request: BaseRequest) -> Fields:
     """What every answer carries."""
     return [(dialect.request_id_field, request_id_of(request).encode()), *ALWAYS]

@@ -10,7 +10,8 @@ from aiohttp.web import BaseRequest
 
 from gateway.batch.model import summarize
 from gateway.batch.validation import Rules
-from gateway.dialects.port import Call, Dialect, EnvelopeError, LaterDialect, Page, Read
+from gateway.dialects.on_record import OnRecordDialect
+from gateway.dialects.port import Call, EnvelopeError, InPlaceDialect, Page, Read
 from gateway.errors import GatewayError
 from gateway.server import edge
 from gateway.server.access import Access, Served
@@ -27,7 +28,7 @@ class Vendor:
     """One dialect: answers its envelopes. `rules` judge what references bring."""
 
     def __init__(
-        self, dialect: Dialect, rules: Rules, settings: RunSettings, in_place: InPlace, access: Access
+        self, dialect: InPlaceDialect, rules: Rules, settings: RunSettings, in_place: InPlace, access: Access
     ) -> None:
         self._dialect = dialect
         self._rules = rules
@@ -85,7 +86,7 @@ class Vendor:
 class Unkept:
     """A dialect of batches that are answered later, where nothing is there to keep them: its calls are refused."""
 
-    def __init__(self, dialect: LaterDialect, why: str) -> None:
+    def __init__(self, dialect: OnRecordDialect, why: str) -> None:
         self._dialect = dialect
         self._why = why
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from gateway.batch.validation import Rules
 from gateway.dialects.anthropic import Anthropic
-from gateway.dialects.port import Ask, Call, EnvelopeError, Window
+from gateway.dialects.on_record import Ask, Window
+from gateway.dialects.port import Call, EnvelopeError
 from gateway.errors import GatewayError
 from tests.strategies import spoiled
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.batch.model import Failure, Outcome
 from gateway.batch.states import STATES
-from gateway.dialects.port import Ask, Record
+from gateway.dialects.on_record import Ask, Record
 from gateway.errors import PROBLEMS, GatewayError
 from tests.unit.dialects.test_anthropic import SPOKEN
 
@@ -21,7 +21,6 @@ def _record(state: Any = "processing", **more: Any) -> Record:
         "total": 9,
         "succeeded": 4,
         "failed": 2,
-        "never_ran": 0,
         "ended_ms": None,
         "cancelled_ms": None,
         "started_ms": None,
@@ -82,7 +81,7 @@ def test_a_batch_that_is_being_cancelled_says_since_when() -> None:
 def test_a_batch_that_has_ended_counts_how_each_request_did(state: str, counted: dict[str, int]) -> None:
     never_ran = 3 if counted else 0
 
-    shown = _shown(_record(state, total=6 + never_ran, never_ran=never_ran, ended_ms=1000))
+    shown = _shown(_record(state, total=6 + never_ran, ended_ms=1000))
 
     wanted = {"processing": 0, "succeeded": 4, "errored": 2, "canceled": 0, "expired": 0} | counted
     assert (shown["processing_status"], shown["request_counts"]) == ("ended", wanted)
@@ -93,7 +92,7 @@ def test_a_batch_that_has_ended_counts_how_each_request_did(state: str, counted:
 def test_the_sum_of_the_counts_never_changes(state: Any, succeeded: int, failed: int, rest: int) -> None:
     total = succeeded + failed + rest
 
-    shown = _shown(_record(state, total=total, succeeded=succeeded, failed=failed, never_ran=rest))
+    shown = _shown(_record(state, total=total, succeeded=succeeded, failed=failed))
 
     assert sum(shown["request_counts"].values()) == total
 

@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from gateway.batch.model import Outcome
 from gateway.batch.validation import Rules
+from gateway.dialects.on_record import Ask, Order, Window
 from gateway.dialects.openai import OpenAI
 from gateway.dialects.openai_create import Create
-from gateway.dialects.port import Ask, Call, EnvelopeError, Order, Window
+from gateway.dialects.port import Call, EnvelopeError
 from gateway.errors import GatewayError
 from tests.strategies import spoiled
 

@@ -7,8 +7,9 @@ import msgspec
 import pytest
 
 from gateway.batch.states import State
+from gateway.dialects.on_record import Record
 from gateway.dialects.openai_create import invalid
-from gateway.dialects.port import Page, Record
+from gateway.dialects.port import Page
 from gateway.errors import GatewayError
 from tests.unit.dialects.test_openai import CREATE, ID, SPOKEN, parsed
 
@@ -17,7 +18,7 @@ _WHY = json.dumps([list(_COMPLAINT.values())] * 150).encode()
 
 
 def record(state: State, **more: Any) -> Record:
-    given: dict[str, Any] = {"total": 3, "succeeded": 1, "failed": 1, "never_ran": 0, "accepted_ms": 10_000}
+    given: dict[str, Any] = {"total": 3, "succeeded": 1, "failed": 1, "accepted_ms": 10_000}
     over = (
         {"ended_ms": 20_500, "kept_until_ms": 90_000} if state not in ("accepted", "processing", "cancelling") else {}
     )

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
+from gateway.dialects.on_record import File
 from gateway.dialects.openai import OpenAI
-from gateway.dialects.port import EnvelopeError, File
+from gateway.dialects.port import EnvelopeError
 from tests.unit.dialects.test_openai import ID, SPOKEN, parsed
 from tests.unit.dialects.test_openai_answer import record
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.dialects.on_record import Order
 from gateway.dialects.openai_lines import (
     CUSTOM_ID_BYTES_MAX,
     InputLines,
@@ -15,7 +16,6 @@ from gateway.dialects.openai_lines import (
     custom_id_of,
     operation_id,
 )
-from gateway.dialects.port import Order
 from tests.strategies import json_texts
 
 _RULES = LineRules(3, 100)

@@ -5,15 +5,15 @@ import inspect
 from gateway.config import Config
 from gateway.config.dialects import Dialects
 from gateway.config.shape import Keys, at
-from gateway.dialects.registry import DIALECTS, LATER
+from gateway.dialects.registry import IN_PLACE, ON_RECORD
 
 
 def test_every_dialect_has_a_section_and_every_section_a_dialect() -> None:
-    assert {*DIALECTS, *LATER} == set(Dialects.model_fields)
+    assert {*IN_PLACE, *ON_RECORD} == set(Dialects.model_fields)
 
 
 def test_a_dialect_is_made_of_the_settings_of_its_section_and_rules() -> None:
-    for name, make in DIALECTS.items():
+    for name, make in IN_PLACE.items():
         section = at(("dialects", name))
         assert isinstance(section, Keys)
 
@@ -21,7 +21,7 @@ def test_a_dialect_is_made_of_the_settings_of_its_section_and_rules() -> None:
 
 
 def test_a_dialect_that_answers_later_is_made_of_its_settings_and_limits() -> None:
-    for name, make in LATER.items():
+    for name, make in ON_RECORD.items():
         section = at(("dialects", name))
         assert isinstance(section, Keys)
 
