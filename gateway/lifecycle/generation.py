@@ -119,7 +119,15 @@ class Generation:
             upstreams,
             access,
         )
-        self.rooms = Rooms(config.batch.path, self.callers.ready, vendors.of, batches, forwarding, self.logger)
+        self.rooms = Rooms(
+            config.batch.path,
+            self.callers.ready,
+            vendors.of,
+            batches,
+            forwarding,
+            self.logger,
+            in_place.limits_of if limits else None,
+        )
 
     @cached_property
     def means(self) -> "Means":

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from secrets import token_hex
 from typing import Protocol
 
@@ -22,6 +22,9 @@ Serve = Callable[[BaseRequest, str, Callable[[], bool]], Awaitable[Answer]]
 """Answers a request at a path; the last argument tells, when a head is about to be written, whether we are draining."""
 
 
+LimitsOf = Callable[[BaseRequest], Awaitable[Sequence[tuple[bytes, bytes]]]]
+
+
 class Vendor(Protocol):
     """Answers the envelopes of one vendor's dialect, and refuses them in its shape. None: it is no envelope of it."""
 
@@ -33,7 +36,8 @@ class Vendor(Protocol):
 class Rooms:
     """Where requests go under one configuration: to the `vendor_of` them, below `base` to `batches`, else `forward`.
 
-    `ready` is awaited before a batch is answered: who sent it can be told afterwards.
+    `ready` is awaited before a batch is answered: who sent it can be told afterwards. `limits_of` tells what an answer
+    of ours says of the caller's buckets; None where there are none.
     """
 
     def __init__(
@@ -44,7 +48,9 @@ class Rooms:
         batches: Serve,
         forward: Serve,
         logger: structlog.typing.FilteringBoundLogger,
+        limits_of: LimitsOf | None = None,
     ) -> None:
+        self.limits_of = limits_of
         self.ready = ready
         self.vendor_of = vendor_of
         self.base = base
@@ -87,14 +93,26 @@ class Edge:
     async def __call__(self, request: BaseRequest) -> Answer:
         """Answer one request. Only cancellation, when the caller is gone, leaves this function as an exception."""
         rooms = self._rooms
-        path = request.raw_path.partition("?")[0]
-        vendor = rooms.vendor_of(request)
-        serve = rooms.batches if path == rooms.base or path.startswith(rooms.under_base) else rooms.forward
-        refuse = self.refuse if vendor is None else vendor.refuse
         rooms.active += 1
         self.active += 1
         if self.active == 1:
             self.idle.clear()
+        try:
+            answer = await self._answer(rooms, request)
+        finally:
+            rooms.leave()
+            self.active -= 1
+            if self.active == 0:
+                self.idle.set()
+        if self.draining:
+            answer.keep_alive = False
+        return answer
+
+    async def _answer(self, rooms: Rooms, request: BaseRequest) -> Answer:
+        path = request.raw_path.partition("?")[0]
+        vendor = rooms.vendor_of(request)
+        serve = rooms.batches if path == rooms.base or path.startswith(rooms.under_base) else rooms.forward
+        refuse = self.refuse if vendor is None else vendor.refuse
         try:
             checked(request)
             if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
@@ -103,7 +121,7 @@ class Edge:
                 await rooms.ready(request)
             answer = None if vendor is None else await vendor(request, path, self._is_draining)
             if answer is None:
-                refuse = self.refuse
+                refuse, vendor = self.refuse, None
                 answer = await serve(request, path, self._is_draining)
         except GatewayError as error:
             answer = refuse(error, error.request_id or request_id_of(request))
@@ -111,13 +129,9 @@ class Edge:
             request_id = request_id_of(request)
             self._report(defect, request_id)
             answer = refuse(GatewayError("internal-error", close=True), request_id)
-        finally:
-            rooms.leave()
-            self.active -= 1
-            if self.active == 0:
-                self.idle.set()
-        if self.draining:
-            answer.keep_alive = False
+        is_ours = vendor is not None or serve is not rooms.forward
+        if is_ours and rooms.limits_of is not None and _tells_no_limits(answer):
+            answer.fields += await rooms.limits_of(request)
         return answer
 
     def _is_draining(self) -> bool:
@@ -130,6 +144,12 @@ class Edge:
         left_out = self._throttle.admits(type(defect).__name__)
         if left_out is not None:
             self._rooms.logger.error("defect", request_id=request_id, left_out=left_out, exc_info=defect)
+
+
+def _tells_no_limits(answer: Answer) -> bool:
+    """Whether what the caller's buckets hold is still to be told; never in an answer that may be cached for others."""
+    is_private = (b"Cache-Control", b"no-store") in answer.fields
+    return is_private and not answer.written and all(name != b"RateLimit" for name, _ in answer.fields)
 
 
 def checked(request: BaseRequest) -> None:

@@ -90,6 +90,13 @@ class InPlace:
             if served.runs:
                 self._in_flight.leave(served.caller.identity)
 
+    async def limits_of(self, request: BaseRequest) -> Fields:
+        """What every answer of ours tells the caller of its buckets; nothing while their store is away."""
+        try:
+            return limit_fields(await self._admission.readings(self._settings.callers.of(request)))
+        except GatewayError:
+            return []
+
     async def body(self, request: BaseRequest, served: Served, body_bytes_max: int | None = None) -> bytes:
         """The whole body. Raises 413 at the limit: that of every envelope, unless another is given."""
         began_s = perf_counter()
@@ -208,6 +215,10 @@ def _keys_are_off(batch: Batch) -> GatewayError:
 
 def answer_fields(request: BaseRequest, readings: Sequence[Reading], served: Served) -> Fields:
     """What the answer to every batch that was not refused carries."""
-    limits = rate_limit_headers(readings)
     request_id = (b"X-Request-Id", request_id_of(request, served.batch_id).encode())
-    return [*ALWAYS, request_id, *((name.encode(), value.encode()) for name, value in limits.items())]
+    return [*ALWAYS, request_id, *limit_fields(readings)]
+
+
+def limit_fields(readings: Sequence[Reading]) -> Fields:
+    """`RateLimit-Policy` and `RateLimit`."""
+    return [(name.encode(), value.encode()) for name, value in rate_limit_headers(readings).items()]

@@ -106,7 +106,7 @@ def keys_of(document: bytes) -> dict[str, Any]:
 def fetching(url: str) -> Fetch:
     """Fetches a document. Redirects are not followed: the keys are where the configuration says, or nowhere."""
 
-    import aiohttp  # nobody else who serves needs it
+    import aiohttp  # its client: only for keys that have a URL
 
     async def fetch() -> bytes:
         try:
