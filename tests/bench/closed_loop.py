@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tests.bench.once import prove
@@ -39,6 +39,17 @@ def cpu_by_operation(workload: Workload) -> Measure:
             wrk(stage, subject, workload, WARMING_S)
             stage.proved.add((subject, workload.body))
         return load(stage, subject, workload)
+
+    return measure
+
+
+def cpu_added(workload: Workload, without: str) -> Measure:
+    """CPU µs by operation above those of the subject `without`, which is measured right before and right after."""
+    each = cpu_by_operation(workload)
+
+    def measure(stage: Stage, subject: str) -> Sample:
+        before, figure, after = each(stage, without), each(stage, subject), each(stage, without)
+        return replace(figure, value=figure.value - (before.value + after.value) / 2)
 
     return measure
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tests.bench.closed_loop import Measure, cpu_by_operation
+from tests.bench.closed_loop import Measure, cpu_added, cpu_by_operation
 from tests.bench.on_record import and_redis, batch_on_record, jobs_on_record
 from tests.bench.open_loop import added_latency
 from tests.bench.single import batch_latency, last_start, late_in_turn, ready_after, resident_idle
@@ -20,6 +20,8 @@ from tests.bench.subjects import (
     ON_SQLITE,
     PIPELINING,
     PROXY,
+    SHARED,
+    UNLIMITED,
     UPSTREAM,
 )
 from tests.bench.workloads import failing, gets, mixed, posts, transparent, transparent_post
@@ -115,6 +117,14 @@ ROWS = (
         CPU,
         Side(ENLARGED, THOUSAND),
         (Target(Side(ENLARGED, HUNDRED, "the gateway itself, batch of 100"), 1.2),),
+    ),
+    row(
+        "limits",
+        "limits in Redis, added to each operation of a batch of 100",
+        CPU,
+        cpu_added(gets(100), UNLIMITED),
+        (Fixed("limit", 1.5), 1.0),
+        gateway=SHARED,
     ),
     Row(
         "latency",

@@ -33,13 +33,17 @@ ON_SQLITE = "gateway, ledger on SQLite"
 ON_REDIS = "gateway, ledger on Redis"
 BULLMQ = "BullMQ worker, 50 at once"
 LEAST_PROXY = "uvloop and llhttp, no gateway"
+UNLIMITED = "gateway, no limits"
+SHARED = "gateway, limits in Redis"
 SETTINGS: dict[str, dict[str, Any]] = {
     GATEWAY: {},
     PIPELINING: {"upstream": {"pipelining": 16}},
     ENLARGED: {"batch": {"sync_operations_max": 1000}},
+    UNLIMITED: {"limits": []},
     ON_SQLITE: {"batch": {"operations_max": 10_000}},
     ON_REDIS: {"batch": {"operations_max": 10_000}},
 }
+LIMIT = {"name": "bench", "key": "global", "rate": "10000000/s", "burst": 10_000_000}
 
 
 class Stage:
@@ -85,6 +89,9 @@ class Stage:
             return start_gateway(folder, upstream, SETTINGS[subject] | {"async": ledger})
         if subject == BULLMQ:
             return start_bullmq(folder, port_of(self.running(REDIS)), upstream)
+        if subject == SHARED:
+            limiter = {"url": f"redis://127.0.0.1:{port_of(self.running(REDIS))}/0"}
+            return start_gateway(folder, upstream, {"limiter": limiter})
         if subject in SETTINGS:
             return start_gateway(folder, upstream, SETTINGS[subject])
         if subject == AIOHTTP:
@@ -112,7 +119,8 @@ def start_gateway(folder: Path, upstream: str, settings: dict[str, Any]) -> Runn
         "version": 1,
         "upstream": {"url": upstream} | settings.get("upstream", {}),
         "routes": [{"path": "/**"}],
-        "limits": [{"name": "bench", "key": "global", "rate": "10000000/s", "burst": 10_000_000}],
+        "limits": settings.get("limits", [LIMIT]),
+        "limiter": settings.get("limiter", {}),
         "batch": settings.get("batch", {}),
         "async": settings.get("async", {}),
         "log": {"access": False},
