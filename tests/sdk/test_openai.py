@@ -310,7 +310,7 @@ async def test_a_batch_survives_the_death_of_its_gateway_and_nothing_is_sent_twi
 
 async def test_an_upload_of_100_mebibytes_takes_next_to_no_memory(api: Api, tmp_path: Path) -> None:
     gateways = Dying(tmp_path, api.url, _SPOKEN)
-    content = os.urandom(1 << 20) * 100
+    content = os.urandom(1 << 10) * (100 << 10)
     async with _client(gateways.port) as ours:
         await gateways.start()
         try:
