@@ -5,6 +5,5 @@ bucket   the arithmetic (pure, whole microseconds)
 http     what it decided, in HTTP's words (pure)
 memory   buckets of one replica
 redis    buckets of all replicas (take.lua)
-pipeline calls to Redis that share a connection
 fallback what limits do while their store is away
 """

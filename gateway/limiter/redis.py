@@ -16,9 +16,9 @@ from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Level, Reading, in_lowest_terms, plan, read
-from gateway.limiter.pipeline import Pipeline
 from gateway.limiter.port import LimiterUnavailableError
 from gateway.redis_client import FAILURES, Client, close
+from gateway.redis_pipeline import Pipeline
 
 _SLOT = "{batch-gateway:limits}"
 _MODES = {"reject": "0", "partial": "1", "wait": "2"}

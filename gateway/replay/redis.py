@@ -11,14 +11,17 @@ from collections.abc import Coroutine, Sequence
 from importlib.resources import files
 from typing import Any
 
+from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError, RedisError
 
 from gateway.ledger.port import LedgerUnavailableError
 from gateway.ledger.redis_durability import Durability, Info, infos_of
 from gateway.redis_client import FAILURES, Client, close, connect
+from gateway.redis_pipeline import Pipeline
 from gateway.replay.port import Claim, Found, Settlement, Times, Verdict
 
 _TRIES = 2
+_CONNECTIONS_MAX = 32  # of a cluster, for each node; else two are enough
 _FLAGS = (b"0", b"1", b"2", b"3")
 _VERDICTS = {ord(str(verdict.value)): verdict for verdict in Verdict}
 _PLAIN = {said: Found(verdict) for said, verdict in _VERDICTS.items()}
@@ -38,10 +41,10 @@ class RedisKeys:
     A server that cannot keep what it acknowledges is of no use: what it forgot would run again.
     """
 
-    def __init__(
-        self, url: str, *, timeout_s: float = 2.0, connections_max: int = 32, require_durable: bool = True
-    ) -> None:
-        self._client: Client = connect(url, timeout_s=timeout_s, connections_max=connections_max)
+    def __init__(self, url: str, *, timeout_s: float = 2.0, require_durable: bool = True) -> None:
+        self._client: Client = connect(url, timeout_s=timeout_s, connections_max=_CONNECTIONS_MAX)
+        shared = None if isinstance(self._client, RedisCluster) else Pipeline(self._client.connection_pool, timeout_s)
+        self._pipeline = shared
         self._timeout_s = timeout_s
         self._durability = Durability(self._infos, require_durable=require_durable)
         self._claim, self._settle = _Script("claim"), _Script("settle")
@@ -67,6 +70,8 @@ class RedisKeys:
         return 0  # every key of the server has an end of its own
 
     async def close(self) -> None:
+        if self._pipeline is not None:
+            await self._pipeline.close()
         await close(self._client)
 
     async def _run(self, script: _Script, owner: bytes, *arguments: bytes | int) -> Any:
@@ -89,11 +94,12 @@ class RedisKeys:
             raise LedgerUnavailableError(f"the store of idempotency keys: {type(error).__name__}") from error
 
     async def _evaluated(self, script: _Script, key: str, arguments: Sequence[bytes | int]) -> Any:
+        call = self._client.execute_command if self._pipeline is None else self._pipeline.call
         for left in reversed(range(_TRIES)):
             try:
-                return await self._client.execute_command("EVALSHA", script.digest, 1, key, *arguments)
+                return await call("EVALSHA", script.digest, 1, key, *arguments)
             except NoScriptError:
-                return await self._client.execute_command("EVAL", script.text, 1, key, *arguments)
+                return await call("EVAL", script.text, 1, key, *arguments)
             except FAILURES:
                 if not left:
                     raise

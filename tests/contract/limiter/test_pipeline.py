@@ -12,8 +12,8 @@ import pytest
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.limiter.pipeline import Pipeline
 from gateway.redis_client import connect
+from gateway.redis_pipeline import Pipeline
 from tests.contract.stores import STORES, running
 
 _TIMEOUT_S = 0.5

@@ -29,7 +29,7 @@ class Pipeline:
         self._waiting: list[_Call] = []
         self._rounds: asyncio.Task[None] | None = None
 
-    async def call(self, *command: str | int) -> Any:
+    async def call(self, *command: bytes | str | int) -> Any:
         """The server's answer. Raises one of `FAILURES`, or what the server refuses with."""
         loop = asyncio.get_running_loop()
         answer = loop.create_future()
