@@ -49,7 +49,12 @@ def parse(data: bytes, limits: EnvelopeLimits, rules: Rules) -> Batch:
         raise too_many(len(envelope.operations), limits.operations_max)
     if not found:
         check_members_once(data, _ENCODER.encode(envelope.operations if bare else envelope), native_shape.levels)
-    is_ordered = b"$ops." in data or b"dependsOn" in data or b"\\u" in data
+    # Looking for one byte first: it takes a tenth of the time.
+    is_ordered = (
+        (b"$" in data and b"$ops." in data)
+        or (b"\\" in data and b"\\u" in data)
+        or any(operation.dependsOn is not UNSET for operation in envelope.operations)
+    )
     return _batch(envelope, found, "" if bare else "/operations", rules, is_ordered=is_ordered)
 
 

@@ -16,7 +16,7 @@ from gateway.replay.port import GROUP_BYTES, HOLDER_BYTES, Claim, End, Settlemen
 from gateway.replay.replay import Replay, Store
 
 _REPEATED_S = 600.0  # CONTRACT 3
-_AT_ONCE_BYTES = 65_536  # more is sealed in a thread: the loop has others to serve
+_AT_ONCE_BYTES = 65_536  # more is digested, sealed or opened in a thread: the loop has others to serve
 _REFUSALS = {
     Verdict.BUSY: ("idempotency-in-progress", "this envelope is on its way; come back for its answer", "1"),
     Verdict.REUSED: ("idempotency-key-reused", "this key stands for another envelope; use a key of its own", None),
@@ -93,7 +93,10 @@ class Envelopes:
         store = await self._replay.store()
         names = store.names
         owner = names.of_owner(identity if asked.key else f"repeated\n{identity}")
-        digest = names.of_envelope(asked.parts)
+        if sum(map(len, asked.parts)) > _AT_ONCE_BYTES:
+            digest = await asyncio.to_thread(names.of_envelope, asked.parts)
+        else:
+            digest = names.of_envelope(asked.parts)
         name = names.of_key(owner, asked.key or digest.hex(), of_envelope=True)
         fence = fence_of(os.urandom(GROUP_BYTES), int(time.time()))
         claim = Claim(name, digest, fence, asked.repeatable, asked.anew)

@@ -4,6 +4,7 @@ A refusal is in that shape too, whatever it is for; a batch whose time was up is
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from aiohttp.web import BaseRequest
@@ -54,11 +55,11 @@ class Vendor:
         call = call_of(request, self._settings.origins)
         if self._dialect.reads(call):
             check_framing(request, body_bytes_max)
-            return self._dialect.parse(_with_body(call, request, await self._in_place.body(request, served)))
+            return await self._parsed(_with_body(call, request, await self._in_place.body(request, served)))
         invite(request)
         body = await begun(request, body_bytes_max)
         try:
-            read = self._dialect.parse(_with_body(call, request, body))
+            read = await self._parsed(_with_body(call, request, body))
         except EnvelopeError:
             if len(body) > body_bytes_max:  # so it is one, though the rest of it was not read
                 raise too_large(body_bytes_max) from None
@@ -72,6 +73,9 @@ class Vendor:
             raise too_large(body_bytes_max)
         served.bytes_in = len(body)
         return read
+
+    async def _parsed(self, call: Call) -> Read | None:
+        return await self._in_place.apart(len(call.body), partial(self._dialect.parse, call))
 
     async def _batch(self, request: BaseRequest, read: Read, served: Served) -> Answer:
         admitted = await self._in_place.admitted(read.batch, served)
