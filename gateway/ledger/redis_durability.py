@@ -17,6 +17,7 @@ from gateway.redis_client import Client
 Info = Mapping[str, Any]
 
 _FRESH_S = 2.0  # an answer is believed for so long
+_STEP_S = 2.0  # a slow answer looks like a smaller one
 _REFUSED_S = 0.5  # and a refusal: calls fail at once meanwhile
 
 
@@ -45,22 +46,26 @@ async def infos_of(client: Client) -> Sequence[Info]:
 
 
 class Durability:
-    """Asks `infos` for every primary's INFO; `came_back` is called where a server is not the process it was before."""
+    """Asks `infos` for every primary's INFO. `came_back` is called where a server is not the process it was before,
+    `stepped_back` where the servers' clock shows less than it has to by ours, which nobody sets."""
 
     def __init__(
         self,
         infos: Callable[[], Awaitable[Sequence[Info]]],
         came_back: Callable[[], Awaitable[None]] | None = None,
+        stepped_back: Callable[[], Awaitable[None]] | None = None,
         *,
         require_durable: bool,
     ) -> None:
         self._infos = infos
         self._came_back = came_back
+        self._stepped_back = stepped_back
         self._require_durable = require_durable
         self._lock = asyncio.Lock()
         self._until_s = 0.0
         self._refusal: LedgerUnavailableError | None = None
         self._runs: frozenset[str] = frozenset()
+        self._ahead_s: float | None = None  # of our clock
         self.infos: Sequence[Info] = ()
 
     async def ensure(self) -> None:
@@ -98,3 +103,7 @@ class Durability:
         known, self._runs = self._runs, runs
         if known and runs - known and self._came_back is not None:
             await self._came_back()
+        told_us = [int(info["server_time_usec"]) for info in self.infos if "server_time_usec" in info]
+        before_s, self._ahead_s = self._ahead_s, max(told_us, default=0) / 1e6 - time.monotonic()
+        if before_s is not None and self._ahead_s < before_s - _STEP_S and self._stepped_back is not None:
+            await self._stepped_back()

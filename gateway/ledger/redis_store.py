@@ -18,6 +18,7 @@ from gateway.ledger.redis_memory import Memory
 from gateway.ledger.scripts import Scripts
 from gateway.redis_client import Client, close
 
+_HURRIED_MAX = 1000  # batches, those that are due first
 _OTHERS_MEND_S = 3.0  # after a failover nothing is leased for this long: replicas put their intents back first
 
 
@@ -32,7 +33,7 @@ class Store:
         self._went_back = went_back
         self._leases_from_s = 0.0
         self.memory = Memory()
-        self.durability = Durability(self._infos, self._came_back, require_durable=require_durable)
+        self.durability = Durability(self._infos, self._came_back, self._stepped_back, require_durable=require_durable)
 
     @property
     def may_lease(self) -> bool:
@@ -121,6 +122,10 @@ class Store:
             if int(seq or 0) < seen:
                 self._went_back(batch_id)
                 await self._put_back(batch_id)
+
+    async def _stepped_back(self) -> None:
+        """The server's clock: what would wait until it is where it was is looked at now."""
+        await self._run("index_hurry", keys.INDEX, [_HURRIED_MAX])
 
     async def _put_back(self, batch_id: str) -> None:
         intents = redis_records.by_comma(self.memory.intents(batch_id))

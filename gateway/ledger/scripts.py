@@ -28,7 +28,7 @@ class Script:
 
 
 OF_BATCH = ("accept", "command", "forget", "intend", "lease", "mend", "parts", "record", "renew", "tend")
-OF_INDEX = ("browse", "due", "forget", "health", "lost", "note", "pick", "reserve", "waits")
+OF_INDEX = ("browse", "due", "forget", "health", "hurry", "lost", "note", "pick", "reserve", "waits")
 
 
 class Scripts:

@@ -46,10 +46,10 @@ def running(store: str, folder: Path, *options: str) -> Iterator[tuple[subproces
         process.wait(10)
 
 
-def start(store: str, folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    """The bare process."""
+def start(store: str, folder: Path, *options: str, prefix: Sequence[str] = ()) -> subprocess.Popen[bytes]:
+    """The bare process; `prefix` is a program that runs it, with its own arguments."""
     always: Sequence[str] = ("--dir", str(folder), "--save", "", "--logfile", str(folder / "log"))
-    return spawn(binary(store), *always, "--appendonly", "yes", *options)
+    return spawn(*prefix, binary(store), *always, "--appendonly", "yes", *options)
 
 
 def spawn(*command: str) -> subprocess.Popen[bytes]:

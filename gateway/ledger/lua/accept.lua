@@ -20,7 +20,8 @@ at = at + slices + 3 * parts
 for i = 1, fields do
   redis.call('HSET', META, ARGV[at + 2 * i - 1], ARGV[at + 2 * i])
 end
-redis.call('HSET', META, 'state', 'accepted', 'seq', 0, 'accepted', now, 'expires', now + lives, 'begins', now + begins,
+begins = begins > 0 and now + begins or 0 -- 0: at once, wherever the clock goes
+redis.call('HSET', META, 'state', 'accepted', 'seq', 0, 'accepted', now, 'expires', now + lives, 'begins', begins,
   'kept', kept, 'gone', now + lives + kept + TOMBSTONE_MS)
 load()
 changed()

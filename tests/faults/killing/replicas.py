@@ -14,6 +14,8 @@ from tests.integration.cli.process import Process
 from tests.integration.ledger.servers import Server, lasting_port
 from tests.integration.server.wire import get
 
+Prefix = tuple[str, ...]
+
 IN_FLIGHT_MAX = 40
 LEASE_S = 3.0
 _SETTINGS = {
@@ -31,7 +33,7 @@ class Replica:
     """One gateway on a port that it keeps over its lives; `prefix` is what its command begins with."""
 
     def __init__(
-        self, folder: Path, upstream: str, ledger: str, settings: Mapping[str, str], prefix: tuple[str, ...] = ()
+        self, folder: Path, upstream: str, ledger: str, settings: Mapping[str, str], prefix: Prefix = ()
     ) -> None:
         self.port = lasting_port()
         self._folder = folder
@@ -96,9 +98,16 @@ class Fleet:
 
 @asynccontextmanager
 async def fleet(
-    folder: Path, server: Server, *, latency_ms: int, ledgers: Sequence[str] = (), **settings: str
+    folder: Path,
+    server: Server,
+    *,
+    latency_ms: int,
+    ledgers: Sequence[str] = (),
+    prefixes: Sequence[Prefix] = ((), ()),
+    **settings: str,
 ) -> AsyncIterator[Fleet]:
-    """Two replicas that are ready, on `ledgers` or on the server; `settings` are variables without their prefix."""
+    """Two replicas that are ready, on `ledgers` or on the server; `settings` are variables without their prefix, and
+    `prefixes` programs that run a replica each."""
     api = folder / "upstream"
     api.mkdir()
     upstream = Process.module(api, "tests.faults.killing.upstream", str(folder / "received"), str(latency_ms))
@@ -106,8 +115,8 @@ async def fleet(
     try:
         port = upstream.said("\n").strip()
         replicas += [
-            Replica(folder / f"replica{n}", f"http://127.0.0.1:{port}", ledger, settings)
-            for n, ledger in enumerate(ledgers or [server.url] * 2)
+            Replica(folder / f"replica{n}", f"http://127.0.0.1:{port}", ledger, settings, prefix)
+            for n, (ledger, prefix) in enumerate(zip(ledgers or [server.url] * 2, prefixes, strict=True))
         ]
         for replica in replicas:
             replica.start()

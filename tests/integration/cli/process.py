@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
-WAIT_S = 60.0  # ends what hangs; a busy machine takes long to start a process
+WAIT_S = 120.0  # ends what hangs; a busy machine takes long to start a process
 ROOT = Path(__file__).parents[3]
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1

@@ -40,19 +40,21 @@ def lasting_port() -> int:
 
 
 class Server:
-    """One server on a port of loopback, in `folder`; options given to `start` count for that start."""
+    """One server on a port of loopback, in `folder`; options given to `start` count for that start. `prefix` is a
+    program that runs it."""
 
-    def __init__(self, store: str, folder: Path, port: int = 0) -> None:
+    def __init__(self, store: str, folder: Path, port: int = 0, *, prefix: tuple[str, ...] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.port = port or lasting_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.name = store
-        self._folder = folder
+        self.folder = folder
+        self._prefix = prefix
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str, awaited: bool = True) -> "Server":
         place = ("--port", str(self.port), "--bind", "127.0.0.1", "--appendfsync", "everysec")
-        self._process = start(self.name, self._folder, *place, *options)
+        self._process = start(self.name, self.folder, *place, *options, prefix=self._prefix)
         if awaited:
             self._await()
         return self
@@ -80,13 +82,13 @@ class Server:
                 self.ask("PING")
                 return
             time.sleep(0.01)
-        raise TimeoutError((self._folder / "log").read_text()[-2000:])
+        raise TimeoutError((self.folder / "log").read_text()[-2000:])
 
 
 @contextmanager
-def server(store: str, *options: str) -> Iterator[Server]:
+def server(store: str, *options: str, prefix: tuple[str, ...] = ()) -> Iterator[Server]:
     with tempfile.TemporaryDirectory() as folder:
-        running = Server(store, Path(folder))
+        running = Server(store, Path(folder), prefix=prefix)
         try:
             yield running.start(*options)
         finally:
