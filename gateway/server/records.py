@@ -1,8 +1,10 @@
-"""Batches on record, read for their callers: found by their owner only, and opened slice by slice."""
+"""Batches on record, read for their callers: found by their owner only, and opened part by part."""
 
 import asyncio
 from base64 import b64decode
+from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 import msgspec
@@ -25,7 +27,8 @@ from gateway.ledger.segments import (
 from gateway.server.clock import Clock
 
 _HELD_MAX = 4096  # views kept for pollers; the oldest go first
-_READ_OPERATIONS = 200  # of one read of the ledger: what one download holds in memory
+_READ_OPERATIONS, _READ_BYTES = 200, 1 << 20  # of one read of the ledger: what a download holds, or else one slice
+_AT_ONCE_BYTES = 65_536  # more is opened in a thread: the loop has others to serve
 
 
 class _Held(NamedTuple):
@@ -71,22 +74,42 @@ class Records:
         self._held.pop(batch_id, None)
 
     async def outcomes(self, view: View, *, first: int, most: int) -> AsyncIterator[Sequence[Recorded]]:
-        """The outcomes of operations `first` to `first + most - 1`, in order, a slice at a time. Of a batch that has
-        ended every operation has one: what never ran is in the state's own words."""
+        """The outcomes of operations `first` to `first + most - 1`, in order, some of one slice at a time. Of a batch
+        that has ended every operation has one: what never ran is in the state's own words."""
         key = self._key(view)
         last = min(view.total, first + most) - 1
         waiting: dict[int, list[Part]] = {}
-        read_to = first // view.slice_size - 1
+        read_to, at_once = first // view.slice_size - 1, 1
         for slice_ in range(first // view.slice_size, last // view.slice_size + 1):
             if slice_ > read_to:
-                parts = await self._ledger.parts(view.id, after=slice_, limit=_READ_OPERATIONS)
+                parts = await self._ledger.parts(view.id, after=slice_, limit=at_once)
                 read_to = max((part.slice for part in parts), default=last)
+                at_once = _next_read(parts)
                 for part in parts:
                     waiting.setdefault(part.slice, []).append(part)
-            recorded = _recorded(key, waiting.pop(slice_, []))
-            if view.state in FINAL:
-                recorded = await self._completed(view, key, slice_, recorded)
-            yield [each for each in recorded if first <= each.index <= last]
+            async for recorded in self._of_slice(view, key, slice_, waiting.pop(slice_, [])):
+                yield [each for each in recorded if first <= each.index <= last]
+
+    async def _of_slice(
+        self, view: View, key: BatchKey, slice_: int, parts: Sequence[Part]
+    ) -> AsyncIterator[Sequence[Recorded]]:
+        """In order, a part at a time, which is all that is open at once; whole where operations have no outcome."""
+        start = slice_ * view.slice_size
+        indexes = range(start, min(view.total, start + view.slice_size))
+        is_whole = sum(len(part.indexes) for part in parts) == len(indexes)
+        if view.state in FINAL and not is_whole:
+            known = [each for part in parts for each in _recorded(key, part)]
+            yield await self._completed(view, slice_, indexes, known)
+            return
+        parts = sorted(parts, key=lambda part: part.indexes[0])
+        left: list[Recorded] = []
+        for part, following in zip_longest(parts, parts[1:]):
+            left += await _opened_part(key, part)
+            left.sort(key=lambda each: each.index)
+            end = indexes.stop if following is None else following.indexes[0]
+            ready = bisect_left(left, end, key=lambda each: each.index)
+            yield left[:ready]
+            del left[:ready]
 
     async def operations(self, view: View, slice_: int) -> list[Operation] | None:
         """The operations of a slice; None where they are erased or damaged."""
@@ -114,12 +137,10 @@ class Records:
         except PayloadCorruptError:
             raise GatewayError("payload-corrupt", "the record of the batch is damaged") from None
 
-    async def _completed(self, view: View, key: BatchKey, slice_: int, recorded: list[Recorded]) -> list[Recorded]:
+    async def _completed(
+        self, view: View, slice_: int, indexes: range, recorded: Sequence[Recorded]
+    ) -> Sequence[Recorded]:
         """The slice's outcomes, and the state's words for every operation that has none."""
-        start = slice_ * view.slice_size
-        indexes = range(start, min(view.total, start + view.slice_size))
-        if len(recorded) == len(indexes):
-            return recorded
         operations = await self.operations(view, slice_)
         known = {each.index: each for each in recorded}
         ids = [str(index) for index in indexes] if operations is None else [operation.id for operation in operations]
@@ -159,16 +180,24 @@ class Records:
             done.exception()  # everybody who asked may be gone
 
 
-def _recorded(key: BatchKey, parts: Sequence[Part]) -> list[Recorded]:
-    """The outcomes of a slice's parts, in order. A part that does not open keeps its places."""
-    found: list[Recorded] = []
-    for part in parts:
-        try:
-            found += outcomes_from_bytes(key.open(part.sealed, of_outcomes(part.slice)))
-        except (PayloadCorruptError, msgspec.DecodeError):
-            found += [_never_ran(str(index), index, "payload-corrupt") for index in part.indexes]
-    found.sort(key=lambda each: each.index)
-    return found
+def _next_read(parts: Sequence[Part]) -> int:
+    """How many operations to read after these: as many as weigh `_READ_BYTES`."""
+    operations, size = sum(len(part.indexes) for part in parts), sum(len(part.sealed) for part in parts)
+    return max(1, min(_READ_OPERATIONS, operations * _READ_BYTES // max(1, size)))
+
+
+async def _opened_part(key: BatchKey, part: Part) -> Sequence[Recorded]:
+    if len(part.sealed) < _AT_ONCE_BYTES:
+        return _recorded(key, part)
+    return await asyncio.to_thread(_recorded, key, part)
+
+
+def _recorded(key: BatchKey, part: Part) -> Sequence[Recorded]:
+    """A part's outcomes. One that does not open keeps their places."""
+    try:
+        return outcomes_from_bytes(key.open(part.sealed, of_outcomes(part.slice)))
+    except (PayloadCorruptError, msgspec.DecodeError):
+        return [_never_ran(str(index), index, "payload-corrupt") for index in part.indexes]
 
 
 def _never_ran(id_: str, index: int, slug: str) -> Recorded:

@@ -18,12 +18,14 @@ _DOUBTFUL = frozenset({"outcome-unknown", "quarantined"})
 async def operations_to_retry(records: Records, view: View, *, include_unknown: bool) -> list[Operation]:
     """Those that failed, were cancelled or expired, in order; those that may have run only with `include_unknown`."""
     chosen: list[Operation] = []
+    read, operations = -1, list[Operation]()
     async for outcomes in records.outcomes(view, first=0, most=view.total):
         indexes = {each.index for each in outcomes if _is_wanted(each.outcome, include_unknown=include_unknown)}
         if not indexes:
             continue
         slice_ = min(indexes) // view.slice_size
-        operations = await records.operations(view, slice_) or []
+        if slice_ != read:
+            read, operations = slice_, await records.operations(view, slice_) or []
         start = slice_ * view.slice_size
         chosen += [operation for place, operation in enumerate(operations, start) if place in indexes]
     return _free_of_others(chosen) if view.dialect == NATIVE else chosen

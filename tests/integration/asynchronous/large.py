@@ -23,9 +23,17 @@ class Served:
     """A gateway, and one connection to it."""
 
     def __init__(self, process: Process, upstream_port: int) -> None:
+        self._process = process
         self._pid = process.process.pid
         self._upstream_port = upstream_port
         self.connection = HTTPConnection("127.0.0.1", process.ports()[0], timeout=WAIT_S)
+
+    @contextmanager
+    def another(self) -> Iterator["Served"]:
+        """The same gateway by a connection of its own."""
+        other = Served(self._process, self._upstream_port)
+        with closing(other.connection):
+            yield other
 
     @property
     def cpu_s(self) -> float:
