@@ -1,7 +1,7 @@
 """May this operation run? The same answer alone or in a batch: its route, its cost, its caller's buckets."""
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -135,6 +135,16 @@ class Admission:
             self._refuse_if_away(routes)
         if paid or not self._limits:
             return Admitted(routes)
+        return await self._charged(routes, caller, wait_max_us=wait_max_us, always_waits=always_waits)
+
+    def admit_lone(self, route: Route, caller: Caller, *, wait_max_us: int) -> Awaitable[Admitted]:
+        """The same for a request that goes alone, whose `route_of` is known."""
+        return self._charged([route], caller, wait_max_us=wait_max_us)
+
+    async def _charged(
+        self, routes: list[Route | Failure], caller: Caller, *, wait_max_us: int, always_waits: bool = False
+    ) -> Admitted:
+        """Tokens for all that have a route. Raises 429 and 413."""
         charges = self._charges(routes, caller, always_waits=always_waits)
         _refuse_oversized(charges)
         return (

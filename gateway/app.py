@@ -19,9 +19,10 @@ from gateway.lifecycle.drain import Drain, Listening, Timings
 from gateway.lifecycle.generation import Generation, Generations, Lasting
 from gateway.lifecycle.keyring import keyring_of
 from gateway.lifecycle.reload import Applied, Reloader
-from gateway.server.connection import CallerServer, Handler
+from gateway.server.connection import Handler
 from gateway.server.edge import Edge
 from gateway.server.heads import HeadLimits
+from gateway.server.listening import CallerServer
 from gateway.server.patience import hold_little
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.breaker import State

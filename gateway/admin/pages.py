@@ -15,6 +15,7 @@ from gateway.errors import GatewayError, quoted
 from gateway.server import problem
 from gateway.server.answer import Answer
 from gateway.server.edge import request_id_of
+from gateway.server.steps import in_task
 
 _LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})  # against DNS rebinding: a browser sends the name
 _PLAIN = (b"Content-Type", b"text/plain; charset=utf-8")
@@ -66,6 +67,7 @@ class AdminPages:
         self._done = {"/drain": (settings.drain, 503), "/reload": (settings.reload, 422)}
 
     async def __call__(self, request: BaseRequest) -> Answer:
+        await in_task()
         try:
             return await self._answer(request)
         except GatewayError as error:

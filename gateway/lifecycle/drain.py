@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import structlog
 
-from gateway.server.connection import CallerServer
 from gateway.server.edge import Edge
+from gateway.server.listening import CallerServer
 
 _LAST_HEADS_S = 0.1  # a request's head follows its connection within a round trip
 

@@ -111,6 +111,7 @@ class Generation:
                 self.callers,
                 asks_who=any(limit.key == "caller" for limit in config.limits),
                 counts=bool(config.limits),
+                counts_here=config.limiter.url is None,
                 via=lasting.via,
                 origins=origins,
                 buffer_bytes_max=config.listen.body_buffer,

@@ -109,16 +109,29 @@ def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -
     `partial` buckets shorten the batch to the operations that they can pay; then every bucket pays for those, or, where
     one that rejects cannot, none does. A bucket that waits goes into debt for at most `wait_max_us`.
     """
-    count = len(charges[0].costs)
-    costs = [sum(charge.costs) for charge in charges]
+    costs, paid, readings = list[int](), list[Level](), list[Reading]()
+    for charge, (units, at_us) in zip(charges, levels, strict=True):
+        bucket, cost = charge.bucket, sum(charge.costs)
+        units -= cost * bucket.per_us
+        if units < 0:  # seldom: a bucket has too little for all of it
+            return _shortened(charges, levels, wait_max_us)
+        level = Level(units, at_us)
+        costs.append(cost)
+        paid.append(level)
+        readings.append(read(bucket, level))
+    return Granted(len(charges[0].costs), (), readings, costs), paid
+
+
+def _shortened(
+    charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int
+) -> tuple[Granted | Denied, list[Level]]:
+    """The plan where not every bucket can pay for everything now."""
+    count = _payable(charges, levels)
+    costs = [sum(charge.costs[:count]) for charge in charges]
+    for charge, level, cost in zip(charges, levels, costs, strict=True):
+        if _wait_us(charge.bucket, level, cost, wait_max_us) > 0:
+            return _denied(charges, levels, wait_max_us), list(levels)
     paid = _paid(charges, levels, costs)
-    if any(level.units < 0 for level in paid):  # seldom: some bucket has too little for all of it
-        count = _payable(charges, levels)
-        costs = [sum(charge.costs[:count]) for charge in charges]
-        for charge, level, cost in zip(charges, levels, costs, strict=True):
-            if _wait_us(charge.bucket, level, cost, wait_max_us) > 0:
-                return _denied(charges, levels, wait_max_us), list(levels)
-        paid = _paid(charges, levels, costs)
     readings = [read(charge.bucket, level) for charge, level in zip(charges, paid, strict=True)]
     return Granted(count, _delays(charges, levels, paid, count), readings, costs), paid
 
@@ -131,9 +144,9 @@ def _paid(charges: Sequence[Charge], levels: Sequence[Level], costs: Sequence[in
 
 
 def read(bucket: Bucket, level: Level) -> Reading:
-    missing = bucket.full_units - level.units
-    refill_per_s = bucket.tokens * 1_000_000
-    return Reading(bucket, max(0, level.units // bucket.per_us), -(-missing // refill_per_s))
+    units, per_us = level.units, bucket.per_us
+    missing = bucket.burst * per_us - units
+    return Reading(bucket, units // per_us if units > 0 else 0, -(-missing // (bucket.tokens * 1_000_000)))
 
 
 def _payable(charges: Sequence[Charge], levels: Sequence[Level]) -> int:

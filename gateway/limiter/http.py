@@ -1,6 +1,7 @@
 """What buckets decided, in HTTP's words: 429, 413, and the fields by which every answer tells what is left. Pure."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from gateway.errors import GatewayError
 from gateway.limiter.bucket import Bucket, Denied, Reading
@@ -31,11 +32,19 @@ def rate_limit_headers(readings: Sequence[Reading]) -> dict[str, str]:
     seconds, `r` what remains, `t` seconds until the bucket is full."""
     if not readings:
         return {}
-    policies = [
-        f'"{reading.bucket.name}";q={reading.bucket.burst};w={_window_s(reading.bucket)}' for reading in readings
-    ]
-    levels = [f'"{reading.bucket.name}";r={reading.remaining};t={reading.full_in_s}' for reading in readings]
+    policies = [_policy(reading.bucket) for reading in readings]
+    levels = [f'"{bucket.name}";r={remaining};t={full_in_s}' for bucket, remaining, full_in_s in readings]
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(levels)}
+
+
+def rate_limit_lines(readings: Sequence[Reading]) -> bytes:
+    """The same as field lines."""
+    return "".join([f"{name}: {value}\r\n" for name, value in rate_limit_headers(readings).items()]).encode()
+
+
+@lru_cache(256)
+def _policy(bucket: Bucket) -> str:
+    return f'"{bucket.name}";q={bucket.burst};w={_window_s(bucket)}'
 
 
 def retry_after_s(cost: int, readings: Sequence[Reading]) -> int:

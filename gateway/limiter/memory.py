@@ -32,8 +32,8 @@ class MemoryLimiter:
 
     async def take(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
         decision, after = self._planned(charges, wait_max_us)
-        for charge, level in zip(charges, after, strict=True):
-            self._levels[charge.bucket.name, charge.key] = (charge.bucket, level)
+        for (bucket, key, _), level in zip(charges, after, strict=True):
+            self._levels[bucket.name, key] = (bucket, level)
         if len(self._levels) > self._levels_max:
             self._forget()
         return decision

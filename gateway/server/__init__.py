@@ -1,6 +1,8 @@
 """The HTTP face, and with `admin` the only place that knows aiohttp.
 
+listening    whoever connects: how many, who of them is too slow, how they all go
 connection   one caller's connection: looked after while it is slow, errors before any handler runs
+steps        serving a request without a task, until it needs one
 reading      its bytes into requests: heads, bodies, trailers
 heads        the head of a request: what is one, and which problem it is else (pure)
 patience     how long a caller may be slow
@@ -37,6 +39,7 @@ events       server-sent events of a batch on record
 chunks       a body that is written piece by piece
 clock        the two clocks that these calls read
 forwarding   everything else: through to the upstream as it came
+passage      one forwarded request on its way, and its answer on the way back
 upload       a forwarded request's body on its way up
 tunnel       after a 101: bytes both ways
 access       the access line and the numbers of a request

@@ -33,10 +33,14 @@ def date_field() -> tuple[bytes, bytes]:
 
 def head(status: int, reason: bytes, fields: RawFields, *, request: BaseRequest, keep_alive: bool) -> bytes:
     """A status line and field lines, ended by the empty line; `Connection` as the caller's version of HTTP needs it."""
-    lines = b"HTTP/1.1 %d %b\r\n%b" % (status, reason, rendered(fields))
+    return b"HTTP/1.1 %d %b\r\n%b%b" % (status, reason, rendered(fields), end_of_head(request, keep_alive))
+
+
+def end_of_head(request: BaseRequest, keep_alive: bool) -> bytes:
+    """`Connection`, where the caller's version of HTTP needs it, and the empty line."""
     if not keep_alive:
-        return lines + b"Connection: close\r\n\r\n"
-    return lines + (b"\r\n" if request.version >= (1, 1) else b"Connection: keep-alive\r\n\r\n")
+        return b"Connection: close\r\n\r\n"
+    return b"\r\n" if request.version >= (1, 1) else b"Connection: keep-alive\r\n\r\n"
 
 
 async def send(request: BaseRequest, data: bytes) -> None:

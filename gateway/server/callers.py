@@ -10,6 +10,7 @@ from gateway.admission import ANONYMOUS, Caller
 from gateway.admission import identity_of as digest_of
 from gateway.errors import GatewayError
 from gateway.server.origin import Origins
+from gateway.server.steps import in_task
 
 if TYPE_CHECKING:  # it brings joserfc with it, which only verified tokens need
     from gateway.server.tokens import Tokens
@@ -82,6 +83,7 @@ class Callers:
     async def ready(self, request: BaseRequest) -> None:
         """To be awaited once before `of`: a key may have to be fetched."""
         if self._bearer is not None:
+            await in_task()
             await self._bearer.ready(request)
 
     def of(self, request: BaseRequest) -> Caller:

@@ -8,13 +8,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
+from aiohttp import HttpVersion11
+from aiohttp.http_writer import StreamWriter
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
+from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import GatewayError
 from gateway.server.answer import REASONS, Answer
-from gateway.server.heads import HeadLimits, Heads
+from gateway.server.heads import Heads
 from gateway.server.patience import BodyLateError, Patience, Slack, cut_off, unread_bytes
 from gateway.server.reading import RequestReader
+from gateway.server.steps import Steps
 from gateway.upstream.headers import rendered
 
 Handler = Callable[[BaseRequest], Awaitable[Answer]]
@@ -29,8 +33,9 @@ class CallerConnection(RequestHandler):
     """
 
     __slots__ = (
-        "_going_on", "_head_due_s", "_moved_bytes", "_moved_s", "_patience", "_reader", "_reading", "_render",
-        "_sending", "_watched", "answering", "endless", "excused", "received_bytes", "written_bytes",
+        "_going_on", "_head_due_s", "_is_full", "_moved_bytes", "_moved_s", "_parked", "_patience", "_reader",
+        "_reading", "_render", "_sending", "_steps", "_watched", "_writer", "answering", "endless", "excused",
+        "known", "received_bytes", "written_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -41,9 +46,15 @@ class CallerConnection(RequestHandler):
         heads: Heads,
         patience: Patience,
         render: Render,
+        is_full: Callable[[], bool],
         **kwargs: Any,
     ) -> None:
         super().__init__(manager, loop=loop, **kwargs)
+        self._is_full = is_full
+        self._steps = Steps(loop, self._stepped)
+        self._parked: asyncio.Future[None] | None = None  # aiohttp's `_waiter`, while `_steps` serve
+        self._writer = StreamWriter(self, loop)
+        self.known: object = None  # what whoever serves here has made of the last request's fields
         self._reader = RequestReader(self, loop, heads)
         self._parser = cast(Any, self._reader)
         self._patience = patience
@@ -61,14 +72,17 @@ class CallerConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        if isinstance(self._manager, CallerServer) and self._manager.is_full:
+        if self._is_full():
             self._end_with(GatewayError("overloaded", headers={"Retry-After": "1"}, close=True))
         else:
             self._head_is_due()
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
+        waiter, self._waiter = self._waiter, None  # whether aiohttp's task is woken is decided below
         super().data_received(data)
+        self._waiter = waiter
+        self._serve()
         if self._reader.is_broken:
             self._lingering_time = 0.0  # nothing more will come of a body, so nobody shall wait for it
         if self._is_serving:
@@ -78,6 +92,63 @@ class CallerConnection(RequestHandler):
         if self._reader.has_more and self._going_on is None and not (self._close or self._force_close):
             self._pause_reading_for_buffer()
             self._going_on = self._loop.call_soon(self._go_on)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._steps.cancel()
+        super().connection_lost(exc)
+
+    @property
+    def serving(self) -> "asyncio.Task[None] | None":
+        """What may still be at work when the caller is gone."""
+        return self._steps.task or self._task_handler
+
+    def _serve(self) -> None:
+        """Step the first request that waits, if nothing else is served; wake aiohttp's task where it needs more."""
+        waiter = self._waiter
+        if waiter is None or waiter.done() or not self._messages or self._request_factory is None:
+            return
+        message, payload = self._messages[0]
+        is_whole = not isinstance(message, _ErrInfo) and payload.is_eof() and message.version is HttpVersion11
+        if not is_whole or message.upgrade:  # type: ignore[union-attr]  # an _ErrInfo is not whole
+            waiter.set_result(None)
+            return
+        self._parked, self._waiter = waiter, None
+        self._request_in_progress = True
+        self._messages.popleft()
+        self._reader.message_consumed()
+        if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
+            self._resume_reading_if_drained()
+        task = cast("asyncio.Task[None]", self._task_handler)
+        self._current_request = self._request_factory(message, payload, self, self._writer, task)  # type: ignore[arg-type]
+        self._steps.run(self._answer(self._current_request))
+
+    async def _answer(self, request: BaseRequest) -> bool:
+        """Answer one request; whether the connection lives on."""
+        try:
+            answer = await cast(Handler, self._request_handler)(request)
+            await answer.prepare(request)
+        except ConnectionError:  # the caller is going
+            return False
+        except Exception:  # nobody behind the front door may let one through
+            if self.answering is not request:
+                self._end_with(GatewayError("internal-error", close=True))
+            return False
+        return answer.keep_alive
+
+    def _stepped(self, keep_alive: bool) -> None:
+        """What was stepped has its answer: on with what waits, or back to aiohttp's task."""
+        self._current_request, self._request_in_progress = None, False
+        if self._handler_waiter is not None:
+            self._handler_waiter.set_result(None)
+        self._waiter, self._parked = self._parked, None
+        if not keep_alive or self._close or self._force_close:
+            self.force_close()
+            return
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        if self._keepalive_handle is None:
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
+        if self._messages:
+            self._loop.call_soon(self._serve)  # others come first
 
     def _go_on(self) -> None:
         """Read on in what is here, now that others have had their turn."""
@@ -180,79 +251,6 @@ class CallerConnection(RequestHandler):
             length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(answer.body)
             self.transport.write(start + rendered(answer.fields) + length + answer.body)
             self.force_close()
-
-
-class CallerServer(Server):
-    """aiohttp's low-level server, making `CallerConnection`s. A handler is cancelled when its caller is gone.
-
-    A connection above `connections_max` is answered 503 `overloaded` at once. Slow ones are looked for as long as there
-    are any.
-    """
-
-    def __init__(
-        self, handler: Handler, *, limits: HeadLimits, connections_max: int, patience: Patience, **kwargs: Any
-    ) -> None:
-        super().__init__(cast(Any, handler), handler_cancellation=True)
-        self._connections_max = connections_max
-        self._look_s = patience.look_s
-        self._looked_s = 0.0
-        self._looking: asyncio.TimerHandle | None = None
-        self._nobody: asyncio.Future[None] | None = None
-        self._connection_options = {"heads": Heads(limits), "access_log": None, "patience": patience, **kwargs}
-
-    @property
-    def is_full(self) -> bool:
-        return len(self._connections) > self._connections_max
-
-    def __call__(self) -> RequestHandler:
-        return CallerConnection(self, loop=self._loop, **self._connection_options)
-
-    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
-        super().connection_made(handler, transport)
-        if self._looking is None:
-            self._looked_s = self._loop.time()
-            self._looking = self._loop.call_later(self._look_s, self._look)
-
-    def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
-        super().connection_lost(handler, exc)
-        if handler._task_handler is None:
-            self._one_has_gone()
-        else:
-            handler._task_handler.add_done_callback(self._one_has_gone)  # behind aiohttp's own, which forgets it
-
-    def _one_has_gone(self, _: object = None) -> None:
-        if self._nobody is not None and not self._connections and not self._nobody.done():
-            self._nobody.set_result(None)
-
-    def leave(self) -> None:
-        """Close the connections that are between requests."""
-        for each in self.connections:
-            if isinstance(each, CallerConnection):
-                each.leave()
-
-    async def gone(self) -> None:
-        """Wait until every connection has ended, with all that was written to it. For one waiter at a time."""
-        if self._connections:
-            self._nobody = self._loop.create_future()
-            await self._nobody
-
-    def end_endless(self) -> int:
-        """Close the connections whose answers have no end of their own; how many there were."""
-        return sum(isinstance(each, CallerConnection) and each.end_endless() for each in self.connections)
-
-    async def shutdown(self, timeout: float | None = None) -> None:
-        await super().shutdown(timeout)
-        if self._looking is not None:
-            self._looking.cancel()
-
-    def _look(self) -> None:
-        now_s = self._loop.time()
-        passed_s = min(now_s - self._looked_s, 2 * self._look_s)  # time in which we did not read is nobody's fault
-        self._looked_s = now_s
-        for connection, transport in list(self._connections.items()):
-            if isinstance(connection, CallerConnection):
-                connection.look(transport, now_s, passed_s)
-        self._looking = self._loop.call_later(self._look_s, self._look) if self._connections else None
 
 
 def excuse(request: BaseRequest, excused: bool = True) -> None:

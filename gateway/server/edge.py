@@ -12,6 +12,7 @@ from aiohttp.web import BaseRequest
 from gateway.errors import GatewayError
 from gateway.server import problem
 from gateway.server.answer import Answer
+from gateway.server.steps import in_task
 from gateway.telemetry.logs import Throttle
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
@@ -113,6 +114,8 @@ class Edge:
         vendor = rooms.vendor_of(request)
         serve = rooms.batches if path == rooms.base or path.startswith(rooms.under_base) else rooms.forward
         refuse = self.refuse if vendor is None else vendor.refuse
+        if vendor is not None or serve is not rooms.forward:
+            await in_task()
         try:
             checked(request)
             if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):

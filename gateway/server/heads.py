@@ -25,7 +25,7 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)")
 _LENGTH = re.compile(rb"[0-9]{1,19}")  # what fits 64 bits; readers differ on more
 _VERSIONS = {b"HTTP/1.1": HttpVersion11, b"HTTP/1.0": HttpVersion10}
 _FRAMING = frozenset({b"content-length", b"transfer-encoding"})
-_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})  # judged anew each time, never remembered
+_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})  # remembered by nobody but their connection
 
 
 class HeadLimits(NamedTuple):
@@ -54,43 +54,62 @@ class Head(NamedTuple):
 _Line = tuple[tuple[bytes, bytes], bytes, tuple[str, str]]
 
 
+class Said(NamedTuple):
+    """What the fields of a head come to; see `Head`."""
+
+    fields: tuple[tuple[bytes, bytes], ...]
+    headers: "CIMultiDictProxy[str]"
+    length: int
+    keep_alive: bool
+    upgrade: bool
+
+
 class Heads:
-    """Judges heads; remembers field lines that it met, for most come again. Bounded."""
+    """Judges heads. Remembers field lines, and the fields of whole heads, for most come again; no secrets. Bounded."""
 
     LINES_MAX = 1024
     LINE_BYTES_MAX = 256
+    BLOCKS_MAX = 256
+    BLOCK_BYTES_MAX = 2048
 
     def __init__(self, limits: HeadLimits) -> None:
         self.limits = limits
         self._lines: dict[bytes, _Line] = {}
+        self._blocks: dict[bytes, Said] = {}  # of HTTP/1.1
 
-    def judged(self, head: bytes) -> Head:
-        """The head whose bytes these are, without its empty line. Raises GatewayError."""
+    def judged(self, head: bytes, own: dict[bytes, Said] | None = None) -> Head:
+        """The head whose bytes these are, without its empty line. Raises GatewayError.
+
+        `own` is the connection's: it remembers the fields of its last head, whatever they are, until other ones come.
+        """
         if len(head) > self.limits.head_bytes_max:
             self._fits(head)
             raise GatewayError("headers-too-large", close=True)
-        lines = head.split(b"\r\n")
-        method, target, version = self.request_line(lines[0])
-        if len(lines) > self.limits.fields_max + 1:
+        line, _, block = head.partition(b"\r\n")
+        method, target, version = self.request_line(line)
+        own = {} if own is None or version is not HttpVersion11 else own
+        said = own.get(block)
+        if said is None:
+            said = (self._blocks.get(block) if version is HttpVersion11 else None) or self._judged_block(block, version)
+            own.clear()
+            own[block] = said
+        if target[0] != "/":
+            target = _origin_form(method, target, said.headers.get("Host"))
+        return Head(method, target, version, *said)
+
+    def _judged_block(self, block: bytes, version: HttpVersion) -> Said:
+        lines = block.split(b"\r\n") if block else []
+        if len(lines) > self.limits.fields_max:
             raise GatewayError("headers-too-large", close=True)
         known = self._lines.get
-        del lines[0]
         judged = [known(line) or self.field_line(line) for line in lines]
         fields, names, texts = zip(*judged, strict=True) if judged else ((), (), ())
-        headers = CIMultiDictProxy(CIMultiDict(texts))
-        hosts = names.count(b"host")
-        if hosts > 1 or (hosts == 0 and version is HttpVersion11):
-            raise GatewayError("bad-host", close=True)
-        if target[0] != "/":
-            target = _origin_form(method, target, headers.get("Host"))
-        keep_alive, upgrade = version is HttpVersion11, False
-        if b"connection" in names:
-            options = {option.strip().lower() for said in headers.getall("Connection") for option in said.split(",")}
-            keep_alive = "close" not in options and (keep_alive or "keep-alive" in options)
-            if version is HttpVersion11 and "upgrade" in options:  # never from HTTP/1.0 (RFC 9110 7.8)
-                upgrade = [said.lower() for said in headers.getall("Upgrade", ())] == ["websocket"]
-        length = _body_length(names, headers, version) if _FRAMING.intersection(names) else 0
-        return Head(method, target, version, fields, headers, length, keep_alive, upgrade)
+        said = _judged(fields, names, CIMultiDictProxy(CIMultiDict(texts)), version)
+        if version is HttpVersion11 and len(block) <= self.BLOCK_BYTES_MAX and _SECRET.isdisjoint(names):
+            if len(self._blocks) >= self.BLOCKS_MAX:
+                self._blocks.clear()
+            self._blocks[block] = said
+        return said
 
     def request_line(self, line: bytes) -> tuple[str, str, HttpVersion]:
         """Method, target and version. Raises GatewayError."""
@@ -175,6 +194,26 @@ def _origin_form(method: str, target: str, host: str | None) -> str:
 def _bare(authority: str, scheme: str) -> str:
     """Host and port, but for the port that goes without saying."""
     return authority.lower().removesuffix(":443" if len(scheme) == len("https") else ":80").removesuffix(":")
+
+
+def _judged(
+    fields: tuple[tuple[bytes, bytes], ...],
+    names: Sequence[bytes],
+    headers: "CIMultiDictProxy[str]",
+    version: HttpVersion,
+) -> Said:
+    """What the fields come to in a request of that version. Raises GatewayError."""
+    hosts = names.count(b"host")
+    if hosts > 1 or (hosts == 0 and version is HttpVersion11):
+        raise GatewayError("bad-host", close=True)
+    keep_alive, upgrade = version is HttpVersion11, False
+    if b"connection" in names:
+        options = {option.strip().lower() for said in headers.getall("Connection") for option in said.split(",")}
+        keep_alive = "close" not in options and (keep_alive or "keep-alive" in options)
+        if version is HttpVersion11 and "upgrade" in options:  # never from HTTP/1.0 (RFC 9110 7.8)
+            upgrade = [said.lower() for said in headers.getall("Upgrade", ())] == ["websocket"]
+    length = _body_length(names, headers, version) if _FRAMING.intersection(names) else 0
+    return Said(fields, headers, length, keep_alive, upgrade)
 
 
 def _body_length(names: Sequence[bytes], headers: "CIMultiDictProxy[str]", version: HttpVersion) -> int:

@@ -20,7 +20,7 @@ from aiohttp.web_protocol import _ErrInfo
 from yarl import URL
 
 from gateway.errors import GatewayError
-from gateway.server.heads import CHUNKED, Head, Heads
+from gateway.server.heads import CHUNKED, Head, Heads, Said
 from gateway.upstream.headers import RawFields
 
 MESSAGES_MAX = 32  # aiohttp's own limit, at which it stops the transport
@@ -57,6 +57,7 @@ class RequestReader:
         self._protocol = protocol
         self._loop = loop
         self._heads = heads
+        self._own: dict[bytes, Said] = {}
         self._data = b""
         self._at = 0
         self._judged = 0  # of a head that is not whole
@@ -122,7 +123,7 @@ class RequestReader:
             return None
         self._judged = 0
         self._at = end + 4
-        return self._heads.judged(data[at:end])
+        return self._heads.judged(data[at:end], self._own)
 
     def _message(self, head: Head) -> Message:
         query = head.target.partition("?")[2]

@@ -80,6 +80,10 @@ class Exchange(msgspec.Struct, eq=False):
             self.chunks = [self.body, data]
         return None
 
+    def on_whole(self, body: bytes, passed: bytes) -> None:
+        """The head and all of the body are there; `passed` is what `plain.Head` says."""
+        self.body = body
+
     def on_end(self, trailers: RawFields) -> None:
         """The answer is whole."""
         if self.chunks is not None:

@@ -20,20 +20,25 @@ _WITHOUT_BODY = frozenset({204, 304})
 
 
 class Head(NamedTuple):
-    """A plain head: `length` bytes of body follow it, and the connection stays open."""
+    """A plain head: `length` bytes of body follow it, and the connection stays open.
+
+    `passed` is what of it goes to the caller of a forwarded request; empty where a `Date` has to be added.
+    """
 
     status: int
     reason: bytes
     fields: RawFields
     shown: Mapping[str, str | list[str]]
     length: int
+    passed: bytes
 
 
 class _Line(NamedTuple):
-    """A field line: as it came, and as an outcome shows it."""
+    """A field line: as it came, as an outcome shows it, and as it is passed on."""
 
     field: tuple[bytes, bytes]
     shown: tuple[str, str]
+    passed: bytes
 
 
 class Heads(dict[bytes, Head | None]):
@@ -58,10 +63,9 @@ class Heads(dict[bytes, Head | None]):
             ends = end + 4 + head.length
             if ends > len(data) or head.length > exchange.answer_bytes_max:
                 break
-            exchange.status, exchange.reason, exchange.fields, exchange.shown, _ = head
+            exchange.status, exchange.reason, exchange.fields, exchange.shown, _, _ = head
             if exchange.streamed:
-                exchange.on_head()
-                exchange.on_data(data[end + 4 : ends])
+                exchange.on_whole(data[end + 4 : ends], head.passed)
             else:
                 exchange.body = data[end + 4 : ends]
             answered.append((exchanges.popleft(), ()))
@@ -88,7 +92,8 @@ class Heads(dict[bytes, Head | None]):
         status, length = int(status_line[1]), shown.get("Content-Length", "")
         if status in _WITHOUT_BODY or _LENGTH.fullmatch(length) is None:
             return None
-        return Head(status, status_line[2], [line.field for line in lines], shown, int(length))
+        passed = b"%b\r\n%b" % (first, b"".join([line.passed for line in lines])) if "Date" in shown else b""
+        return Head(status, status_line[2], [line.field for line in lines], shown, int(length), passed)
 
 
 class _Lines(dict[bytes, _Line | None]):
@@ -111,4 +116,5 @@ def _judged_line(text: bytes) -> _Line | None:
     lowered = name.lower()
     if lowered in HOP_BY_HOP and (lowered != b"connection" or value.lower() != b"keep-alive"):
         return None
-    return _Line((name, value), (canonical(name.decode("latin-1")), value.decode("latin-1")))
+    passed = b"" if lowered == b"connection" else b"%b: %b\r\n" % (name, value)
+    return _Line((name, value), (canonical(name.decode("latin-1")), value.decode("latin-1")), passed)

@@ -5,7 +5,8 @@ The reader's side buffers at most `BUFFER_BYTES` of an answer before it stops re
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from types import coroutine
 
 import msgspec
 
@@ -32,6 +33,9 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
     whose body is still to come starts with `requested` false.
 
     An answer that may be asked for again (`rejections`) is held back until it is whole and the retry law has spoken.
+
+    Who waits for an arrival outside of a task gets the exchange to wait for, and sets `resume`: it is called at
+    once when the answer is whole, and otherwise in a turn of the loop of its own.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -40,6 +44,9 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
     ended: bool = False
     interims: list[tuple[int, bytes, RawFields]] = msgspec.field(default_factory=list)
     trailers: RawFields = ()
+    passed: bytes = b""  # the head of a plain answer as it is passed on
+    resume: Callable[[], None] | None = None
+    _resumes: bool = False  # soon
     _arrived: asyncio.Future[None] | None = None
     _writable: asyncio.Future[None] | None = None
     _paused: bool = False
@@ -60,6 +67,7 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         self.has_head = self.ended = self._paused = self._held = False
         self.stalled_at_s = math.inf
         self.trailers = ()
+        self.passed = b""
 
     # The forwarding side.
 
@@ -67,10 +75,17 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         """Wait until there is something to take. Raises `UpstreamError` once the exchange failed."""
         is_here = self.interims or self.ended or (self.chunks and not self._held)
         if self.failure is None and not is_here:
-            self._arrived = self.loop.create_future()
-            await self._arrived
+            await self._arrival()
         if self.failure is not None:
             raise UpstreamError(self.status, self.failure)
+
+    @coroutine
+    def _arrival(self) -> Generator[object, None, None]:
+        if asyncio.current_task() is None:
+            yield self
+        else:
+            self._arrived = self.loop.create_future()
+            yield from self._arrived
 
     def taken(self) -> list[bytes]:
         """What came of the body since the last call; the upstream may go on."""
@@ -121,11 +136,18 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         self._wake()
         return None
 
+    def on_whole(self, body: bytes, passed: bytes) -> None:
+        self.chunks = [body]
+        self.passed = passed
+
     def on_end(self, trailers: RawFields) -> None:
         self.ended = True
         self.trailers = trailers
         self._show()
-        self.on_writable(True)
+        if self._writable is not None:
+            self.on_writable(True)
+        if self.resume is not None:
+            self._resume()
 
     def on_give_up(self, status: int, failure: Failure) -> None:
         self.status, self.failure = status, failure
@@ -153,3 +175,12 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         arrived, self._arrived = self._arrived, None
         if arrived is not None and not arrived.done():
             arrived.set_result(None)
+        if self.resume is not None and not self.ended and not self._resumes:
+            self._resumes = True
+            self.loop.call_soon(self._resume)
+
+    def _resume(self) -> None:
+        self._resumes = False
+        resume, self.resume = self.resume, None
+        if resume is not None:
+            resume()

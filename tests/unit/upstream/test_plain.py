@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.upstream.exchange import Exchange
-from gateway.upstream.headers import Names, RawFields, end_to_end, is_head
+from gateway.upstream.headers import Names, RawFields, end_to_end, forwarded, is_head, rendered
 from gateway.upstream.plain import Heads
 
 PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2"
@@ -122,6 +122,22 @@ def test_what_is_not_plain_is_left_to_llhttp(head: bytes) -> None:
     assert Heads()[head] is None
 
 
+def test_what_is_passed_on_of_a_head_is_what_forwarding_it_field_by_field_comes_to() -> None:
+    head = b"\r\n".join([PLAIN, b"date:now", b"Connection: keep-alive", b"X: two words", b"Empty:"])
+
+    judged = Heads()[head]
+
+    assert judged is not None
+    assert judged.passed == PLAIN.split(b"\r\n")[0] + b"\r\n" + rendered(forwarded(judged.fields))
+
+
+def test_a_head_without_a_date_is_not_passed_on_as_it_is() -> None:
+    judged = Heads()[PLAIN]
+
+    assert judged is not None
+    assert judged.passed == b""
+
+
 def test_memory_is_bounded() -> None:
     heads = Heads()
 
@@ -134,13 +150,10 @@ def test_memory_is_bounded() -> None:
 class Streamed(Exchange, eq=False):
     """Notes what it is told."""
 
-    told: list[object] = msgspec.field(default_factory=list)
+    told: list[tuple[bytes, bytes]] = msgspec.field(default_factory=list)
 
-    def on_head(self) -> None:
-        self.told.append("head")
-
-    def on_data(self, data: bytes) -> None:
-        self.told.append(data)
+    def on_whole(self, body: bytes, passed: bytes) -> None:
+        self.told.append((body, passed))
 
 
 def exchange(**members: Any) -> Streamed:
@@ -158,7 +171,7 @@ def test_whole_answers_are_taken_one_after_the_other_and_the_rest_is_left() -> N
     assert rest == PLAIN + b"\r\n\r\n{"
     assert list(exchanges) == [third]
     assert [each for each, _ in answered] == [first, second]
-    assert (first.status, first.body, second.told) == (200, b"{}", ["head", b"{}"])
+    assert (first.status, first.body, second.told) == (200, b"{}", [(b"{}", b"")])
 
 
 @pytest.mark.parametrize(
