@@ -193,7 +193,8 @@ class Queue(Protocol):
         one that is not lost is held on all the same, so that nobody takes it before."""
 
     async def intend(self, lease: Lease, indexes: Sequence[int]) -> None:
-        """Durable before the first byte of any of `indexes` leaves. Raises `LostLeaseError` for an old epoch."""
+        """Durable before the first byte of any of `indexes` leaves. Raises `LostLeaseError` for an old epoch, for a
+        lease that was found lost, and where the batch has ended."""
 
     async def record(
         self,

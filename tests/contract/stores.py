@@ -33,10 +33,13 @@ def binary(store: str) -> str:
 
 
 @contextmanager
-def running(store: str, folder: Path, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+def running(
+    store: str, folder: Path, *options: str, prefix: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[bytes], str]]:
     """A server with an append-only file in `folder`, and its `unix://` URL. Folders are short: a socket's path is."""
     path = folder / "s"
-    process = start(store, folder, "--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700", *options)
+    place = ("--port", "0", "--unixsocket", str(path), "--unixsocketperm", "700")
+    process = start(store, folder, *place, *options, prefix=prefix)
     try:
         await_socket(path)
         yield process, f"unix://{path}"

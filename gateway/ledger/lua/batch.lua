@@ -92,6 +92,7 @@ local function finish()
   batch.gone = batch['until'] + TOMBSTONE_MS
   redis.call('HSET', META, 'ended', now, 'until', batch['until'], 'gone', batch.gone)
   erase()
+  redis.call('HDEL', META, 'paused')
   redis.call('DEL', FREE, INTENDED)
   for _, key in ipairs({META, OPERATIONS, LEASED, SLICES, DONE, PARTS}) do
     redis.call('PEXPIREAT', key, batch.gone)

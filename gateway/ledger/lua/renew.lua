@@ -12,7 +12,7 @@ local answer = {'ok'}
 for i = 3, #ARGV, 2 do
   local slice = tonumber(ARGV[i])
   local held = redis.call('HGET', SLICES, 'e' .. slice) == ARGV[i + 1] and redis.call('ZSCORE', LEASED, field(slice))
-  if held then
+  if held and not (FINAL[batch.state] and tonumber(held) <= now) then -- what has ended is over when its lease is
     redis.call('ZADD', LEASED, now + lasts, field(slice))
     redis.call('HSET', META, 'lasts', math.max(lasts, batch.lasts))
   end

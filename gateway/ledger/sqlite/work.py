@@ -123,7 +123,7 @@ def _renewed(db: sqlite3.Connection, now_ms: int, held: Lease, lasts_ms: int) ->
 
 def intend(db: sqlite3.Connection, held: Lease, indexes: Sequence[int]) -> None:
     found = _slice(db, held)
-    if found is None or found.epoch != held.epoch or found.status != HELD:
+    if found is None or found.epoch != held.epoch or found.status != HELD or found.state in FINAL:
         raise LostLeaseError(_about(held))
     _add_intents(db, (found.number, held.slice), indexes)
 

@@ -88,10 +88,12 @@ class Model:
             if not each.held and not each.done and each.ready_ms <= now_ms
         }
 
-    def lease(self, id_: str, number: int, until_ms: int, now_ms: int) -> Slice:
+    def lease(self, id_: str, number: int, epoch: int, until_ms: int, now_ms: int) -> Slice:
+        """Under an epoch of the store's choice, which is higher than any before."""
         each = self.batches[id_].slices[number]
+        assert epoch > each.epoch
         self.batches[id_].happen("lease", now_ms)
-        each.held, each.ready_ms, each.epoch = True, until_ms, each.epoch + 1
+        each.held, each.ready_ms, each.epoch = True, until_ms, epoch
         return each
 
     def _held(self, lease: Lease) -> Slice | None:
@@ -108,7 +110,7 @@ class Model:
 
     def intend(self, lease: Lease, indexes: set[int]) -> None:
         each = self._held(lease)
-        if each is None:
+        if each is None or self.batches[lease.batch].state in FINAL:
             raise RefusedError
         each.intended |= indexes
 
@@ -165,10 +167,14 @@ class Model:
                 kept.settle(now_ms)
         self.looks += found
 
-    def sweep(self, now_ms: int) -> None:
-        self.rescue(now_ms)
-        for id_, kept in list(self.batches.items()):
+    def expire(self, now_ms: int) -> None:
+        for kept in self.batches.values():
             if kept.ended_ms is None and kept.expires_ms <= now_ms and not any(each.held for each in kept.slices):
                 kept.happen("expire", now_ms)
+
+    def sweep(self, now_ms: int) -> None:
+        self.rescue(now_ms)
+        self.expire(now_ms)
+        for id_, kept in list(self.batches.items()):
             if kept.ended_ms is not None and kept.ended_ms + kept.new.kept_ms <= now_ms:
                 del self.batches[id_]

@@ -47,11 +47,12 @@ class Clock:
 
 @dataclass
 class Desk:
-    """`worker()` makes workers; each has connections of its own, as a process has."""
+    """`worker()` makes workers; each has connections of its own, as a process has. `ends`: what the store told."""
 
     store: SqliteStore
     address: Address
     clock: Clock
+    ends: list[tuple[str, float]]
     pools: list[Pool] = field(default_factory=list)
     workers: list[Worker] = field(default_factory=list)
     strays: list[Outcome] = field(default_factory=list)
@@ -135,8 +136,9 @@ async def pass_by(seconds: float) -> None:
 @contextlib.asynccontextmanager
 async def desk(address: Address, file: Path | None = None) -> AsyncIterator[Desk]:
     clock = Clock()
-    store = await open_store(file, now_ms=clock)
-    made = Desk(store, address, clock)
+    ends: list[tuple[str, float]] = []
+    store = await open_store(file, now_ms=clock, on_end=lambda *told: ends.append(told))
+    made = Desk(store, address, clock, ends)
     try:
         yield made
     finally:
