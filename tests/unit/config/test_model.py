@@ -60,7 +60,7 @@ def test_values_are_in_seconds_bytes_and_tokens(read: Read) -> None:
         (Config().batch, "/batch 1000 100 10485760 1048576 32 1000000 10 500 500 30 67108864 False False False"),
         (Config().drain, "5 1 25"),
         (Config().log, "info auto True"),
-        (Upstream(url="http://a"), "http://a 2 30 100 80 50 10000 1 4 10485760 2 10 1 True True"),
+        (Upstream(url="http://a"), "http://a 2 30 100 80 50 10000 1000 1 4 10485760 2 10 1 True True"),
     ],
 )
 def test_defaults_are_the_contracts(section: object, expected: str) -> None:
