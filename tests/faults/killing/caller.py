@@ -25,7 +25,7 @@ class Caller:
         self._plan = plan
         self.ports = ports
         self._chance = chance
-        self._submits = False
+        self.submits = False
         self.attempted = 0
         self.ids: dict[str, str] = {}
         self.states: dict[str, str] = {}
@@ -49,20 +49,20 @@ class Caller:
 
     async def keep_busy(self, unfinished: int) -> None:
         """Keep so many batches unfinished, until `enough` is called."""
-        self._submits = True
+        self.submits = True
         names = iter(self._plan.ids)
-        while self._submits:
+        while self.submits:
             if len(self.unfinished) < unfinished:
                 self.attempted += 1
                 await self.submit(next(names))
             await asyncio.sleep(_LOOK_EVERY_S)
 
     def enough(self) -> None:
-        self._submits = False
+        self.submits = False
 
     async def watch(self) -> None:
         """Look at what has not ended, one after the other, until all has ended, and then read all outcomes."""
-        while self._submits or self.unfinished:
+        while self.submits or self.unfinished:
             for name in self.unfinished:
                 await self.look(name)
                 await asyncio.sleep(_LOOK_EVERY_S)

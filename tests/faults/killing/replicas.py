@@ -1,4 +1,4 @@
-"""Gateways on one Redis before the counting upstream: real processes, killed, stopped and started again."""
+"""Gateways on one ledger before the counting upstream: real processes, killed, stopped and started again."""
 
 import asyncio
 import contextlib
@@ -18,6 +18,7 @@ Prefix = tuple[str, ...]
 
 IN_FLIGHT_MAX = 40
 LEASE_S = 3.0
+_RECEIVED = "received"
 _SETTINGS = {
     "ASYNC__KEY__VALUE": "0123456789abcdef",
     "ASYNC__LEASE": f"{LEASE_S:g}s",
@@ -79,15 +80,14 @@ class Replica:
 class Fleet:
     """`replicas` that share the ledger of `server`; the upstream's receipts stand in `folder`."""
 
-    def __init__(self, folder: Path, server: Server, replicas: list[Replica]) -> None:
+    def __init__(self, folder: Path, server: Server, replicas: Sequence[Replica]) -> None:
         self.server = server
         self.replicas = replicas
         self._folder = folder
 
     @property
     def receipts(self) -> list[Receipt]:
-        lines = (self._folder / "received").read_text().splitlines()
-        return [Receipt(number, *line.split(" ")) for number, line in enumerate(lines, 1)]
+        return receipts_in(self._folder)
 
     @property
     def losses(self) -> set[str]:
@@ -108,23 +108,39 @@ async def fleet(
 ) -> AsyncIterator[Fleet]:
     """Two replicas that are ready, on `ledgers` or on the server; `settings` are variables without their prefix, and
     `prefixes` programs that run a replica each."""
+    places = ledgers or [server.url] * 2
+    async with gateways(folder, places, latency_ms=latency_ms, prefixes=prefixes, **settings) as replicas:
+        yield Fleet(folder, server, replicas)
+
+
+@asynccontextmanager
+async def gateways(
+    folder: Path, ledgers: Sequence[str], *, latency_ms: int, prefixes: Sequence[Prefix] = ((),), **settings: str
+) -> AsyncIterator[Sequence[Replica]]:
+    """One on each ledger before one counting upstream, all ready."""
     api = folder / "upstream"
     api.mkdir()
-    upstream = Process.module(api, "tests.faults.killing.upstream", str(folder / "received"), str(latency_ms))
+    upstream = Process.module(api, "tests.faults.killing.upstream", str(folder / _RECEIVED), str(latency_ms))
     replicas: list[Replica] = []
     try:
         port = upstream.said("\n").strip()
         replicas += [
             Replica(folder / f"replica{n}", f"http://127.0.0.1:{port}", ledger, settings, prefix)
-            for n, (ledger, prefix) in enumerate(zip(ledgers or [server.url] * 2, prefixes, strict=True))
+            for n, (ledger, prefix) in enumerate(zip(ledgers, prefixes, strict=True))
         ]
         for replica in replicas:
             replica.start()
         for replica in replicas:
             await replica.until_ready()
-        yield Fleet(folder, server, replicas)
+        yield replicas
     finally:
         for replica in replicas:
             with contextlib.suppress(IndexError):
                 replica.process.kill()
         upstream.kill()
+
+
+def receipts_in(folder: Path) -> list[Receipt]:
+    """What the upstream before which `gateways` stand has received so far."""
+    lines = (folder / _RECEIVED).read_text().splitlines()
+    return [Receipt(number, *line.split(" ")) for number, line in enumerate(lines, 1)]
