@@ -134,6 +134,8 @@ class Store:
             hint = redis_records.hint(answer[1])
             self.memory.saw(batch_id, hint.seq, is_final=hint.is_final)
             await self._run("index_note", keys.INDEX, [batch_id, *hint.as_arguments(), 0])
+        else:
+            self.memory.forget(batch_id)  # nothing of it is left: whoever is at it shall hear that, and let go
 
 
 def _of_one_node(found: Any) -> tuple[int, list[bytes]]:
