@@ -117,7 +117,7 @@ class App:
         place = wiring.ledger_place(self._loaded.config.async_, os.environ)
         if place is None:
             return
-        from gateway.lifecycle.keeping import open_ledger  # SQLite, cryptography: only for who has a ledger
+        from gateway.lifecycle.keeping import open_ledger  # SQLite: only for who has a ledger
 
         try:
             keeping = await open_ledger(place, self._loaded.config, self._metrics, lambda: self.logger)

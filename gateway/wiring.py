@@ -257,7 +257,7 @@ def shown_ledger(settings: Asynchronous) -> str:
 
 
 def submission_settings(settings: Asynchronous) -> "SubmissionSettings":
-    from gateway.server.submission import SubmissionSettings  # with it comes cryptography, which not everybody needs
+    from gateway.server.submission import SubmissionSettings  # with it comes the ledger, which not everybody has
 
     return SubmissionSettings(settings.expiry, settings.retention, settings.unfinished_max, settings.slice)
 

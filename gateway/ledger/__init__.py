@@ -6,6 +6,7 @@ files       callers' files beside the embedded ledger, sealed
 names       who owns a batch, and what it is called
 segments    operations and outcomes as bytes (pure)
 seal        compressed and encrypted at rest
+aead        the cipher, loaded when something is first sealed
 sqlite      the embedded store: one file, one process
 state_folder  whose the file is, the master key, and how far the file has come
 clock       wall time that does not jump

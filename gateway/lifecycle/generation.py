@@ -35,7 +35,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
 
-if TYPE_CHECKING:  # it brings the ledger and cryptography with it
+if TYPE_CHECKING:  # it brings the ledger with it
     from gateway.lifecycle.keeping import Keeping
     from gateway.server.asynchronous import Asynchronous
     from gateway.worker.means import Means
@@ -213,7 +213,7 @@ def _later(
     """The calls of a vendor's batches that are answered later."""
     if keeping is None or asynchronous is None:
         return Unkept(dialect, "these batches need a ledger, and this gateway has none")
-    from gateway.server.vendor_batches import VendorBatches  # they bring cryptography with them
+    from gateway.server.vendor_batches import VendorBatches  # they bring the ledger with them
     from gateway.server.vendor_files import VendorFiles
 
     custody, files = asynchronous.custody, None

@@ -60,7 +60,7 @@ def _told(trouble: str, logger: Logger) -> None:
 
 async def _open(config: Config, health: Health) -> Store:
     """Raises `LedgerUnavailableError`."""
-    from gateway.ledger.clock import steady_clock  # SQLite, cryptography, redis: only for who uses keys
+    from gateway.ledger.clock import steady_clock  # SQLite, redis: only for who uses keys
     from gateway.ledger.state_folder import KEY_BYTES, StateFolderError, master_key
     from gateway.lifecycle.keeping import first_that_can_be_made
     from gateway.replay.kept import Vault

@@ -4,20 +4,20 @@ Keys that were claimed together are sealed under one key, which no others are, e
 800-38D) and bound to its name and fence. The fence stands in front: with it the seal is opened again.
 """
 
-import os
 import zlib
+from typing import TYPE_CHECKING
 
 import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gateway.batch.model import Failure, Outcome
 from gateway.errors import GatewayError
-from gateway.ledger.seal import PayloadCorruptError
+from gateway.ledger.seal import PayloadCorruptError, cipher_of
 from gateway.replay.names import Names
 from gateway.replay.port import FENCE_BYTES, GROUP_BYTES, HOLDER_BYTES, Claim
 
-_NONCE_BYTES = 12
+if TYPE_CHECKING:
+    from gateway.ledger.aead import Aead
+
 _PLAIN, _PACKED = b"\x00", b"\x01"
 _LEVEL = 1  # of zlib
 _PACKED_FROM_BYTES = 1024  # less takes longer to compress than all the rest
@@ -34,21 +34,17 @@ class Vault:
     def __init__(self, names: Names, bytes_max: int) -> None:
         self._names = names
         self._bytes_max = bytes_max
-        self._ciphers: dict[bytes, AESGCM] = {}
+        self._ciphers: dict[bytes, Aead] = {}
 
     def seal(self, name: bytes, fence: bytes, content: bytes, packed_from_bytes: int = _PACKED_FROM_BYTES) -> bytes:
         is_plain = len(content) < packed_from_bytes
         content = _PLAIN + content if is_plain else _PACKED + zlib.compress(content, _LEVEL)
-        nonce = os.urandom(_NONCE_BYTES)
-        return fence + nonce + self._cipher(fence).encrypt(nonce, content, name + fence)
+        return fence + self._cipher(fence).seal(content, name + fence)
 
     def open(self, name: bytes, kept: bytes) -> bytes:
         """Raises `PayloadCorruptError`."""
-        fence, start = kept[:FENCE_BYTES], FENCE_BYTES + _NONCE_BYTES
-        try:
-            content = self._cipher(fence).decrypt(kept[FENCE_BYTES:start], kept[start:], name + fence)
-        except (InvalidTag, ValueError):
-            raise PayloadCorruptError("the seal does not match") from None
+        fence = kept[:FENCE_BYTES]
+        content = self._cipher(fence).open(kept[FENCE_BYTES:], name + fence)
         return zlib.decompress(content[1:]) if content[:1] == _PACKED else content[1:]
 
     def seal_outcome(self, name: bytes, fence: bytes, outcome: Outcome) -> bytes:
@@ -83,11 +79,11 @@ class Vault:
             raise GatewayError("payload-corrupt", detail) from None
         return content[1:] if content else None
 
-    def _cipher(self, fence: bytes) -> AESGCM:
+    def _cipher(self, fence: bytes) -> "Aead":
         group = fence[:GROUP_BYTES]
         cipher = self._ciphers.get(group)
         if cipher is None:
             if len(self._ciphers) >= _CIPHERS_MAX:
                 self._ciphers.clear()
-            cipher = self._ciphers[group] = AESGCM(self._names.seal_key(group))
+            cipher = self._ciphers[group] = cipher_of(self._names.seal_key(group))
         return cipher

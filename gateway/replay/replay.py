@@ -18,7 +18,7 @@ from gateway.replay.keyed import Asked, Keyed, answered, asked_of, refused
 from gateway.replay.names import Names
 from gateway.replay.port import GROUP_BYTES, Claim, End, Found, Keys, Settlement, Times
 
-if TYPE_CHECKING:  # it brings cryptography with it
+if TYPE_CHECKING:  # it brings the stores with it
     from gateway.replay.kept import Vault
 
 _TICK_S = 1.0

@@ -30,7 +30,7 @@ from gateway.server.limits_page import limits_page
 from gateway.server.once import Envelope, Once
 from gateway.server.preferences import goes_on_record, preferences_of
 
-if TYPE_CHECKING:  # it brings cryptography with it, which a gateway without a ledger never needs
+if TYPE_CHECKING:  # it brings the ledger with it, which not every gateway has
     from gateway.server.asynchronous import Asynchronous
 
 _FOREVER_US = 2**62  # batches on record wait for tokens as long as they live
