@@ -303,3 +303,13 @@ def test_lines_are_remembered_within_bounds_and_secrets_never() -> None:
 
     kept = {line.partition(b":")[0] for line in heads._lines}
     assert kept == {b"Host", b"X-A"}
+
+
+def test_whole_heads_are_remembered_within_bounds_and_stay_right() -> None:
+    heads = Heads(WIDE)
+
+    for number in range(Heads.BLOCKS_MAX * 2):
+        for _ in range(2):
+            judged = heads.judged(b"\r\n".join([LINE, HOST, b"X-Number: %d" % number]))
+            assert judged.fields == ((b"Host", b"a"), (b"X-Number", b"%d" % number))
+            assert len(heads._blocks) <= Heads.BLOCKS_MAX

@@ -8,8 +8,10 @@ from gateway.worker.decision import (
     Pause,
     backoff_ms,
     begin,
+    failed,
     is_suspected,
     judge,
+    quarantined,
     surely_sent,
 )
 
@@ -177,3 +179,11 @@ def test_of_a_turn_half_of_what_the_last_round_promises_is_surely_sent(
     count: int, took_s: float, left_s: float, expected: int
 ) -> None:
     assert surely_sent(count, took_s, left_s) == expected
+
+
+def test_a_quarantined_operation_tells_how_often_it_was_at_work_when_a_worker_was_lost() -> None:
+    failure = quarantined(2)
+
+    assert failed(4, failure) == Outcome(4, 500, failure=failure)
+    assert failure.slug == "quarantined"
+    assert failure.detail.startswith("2 workers were lost with this slice")
