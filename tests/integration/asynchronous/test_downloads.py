@@ -16,8 +16,8 @@ import pytest
 from tests.integration.asynchronous.large import Served, lines, served, wrong
 
 ANSWER_BYTES = 128 * 1024
-COUNT = int(os.environ.get("DOWNLOAD_MIB", "64")) * (1 << 20) // ANSWER_BYTES
-GROWTH_MIB = 48  # a slice, and what the threads that open it keep for the next one
+COUNT = int(os.environ.get("DOWNLOAD_MIB", "128")) * (1 << 20) // ANSWER_BYTES
+GROWTH_MIB = 72  # a slice, and what the threads that open it keep for the next one
 PAGE = 100
 
 

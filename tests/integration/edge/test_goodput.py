@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.machine import Machine
 from tests.integration.cli.process import Process
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.wire import Answer, Wire, request
@@ -130,7 +131,7 @@ async def test_four_times_the_capacity_keeps_the_goodput_and_is_over_when_it_is_
     api.on("/slow", slow)
     process = start(api.url)
     port, _ = await asyncio.to_thread(process.ports)
-    sender = Sender(port, *CALLS[kind])
+    sender, machine = Sender(port, *CALLS[kind]), Machine()
 
     capacity = await sender.capacity()
     tallies = {load: await sender.load(load * capacity) for load in LOADS}
@@ -144,6 +145,7 @@ async def test_four_times_the_capacity_keeps_the_goodput_and_is_over_when_it_is_
     }
     print(f"{kind}: capacity {capacity:.0f}/s; load: goodput, shed, p99 of the admitted:", figures)
     assert [tally.others for tally in (*tallies.values(), after)] == [[]] * 5
+    machine.expect_all()
     assert worst.goodput >= 0.8 * max(tally.goodput for tally in tallies.values())
     assert len(worst.shed_s) > len(worst.admitted_s)
     assert p99(worst.shed_s) <= SERVICE_S + NOISE_S

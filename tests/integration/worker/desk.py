@@ -29,7 +29,7 @@ from gateway.worker.means import Means
 from gateway.worker.worker import Pace, Store, Worker
 from tests.fakes.ledgered import outcomes_of, submit, view_of
 
-_PATIENCE_S = 15.0
+_PATIENCE_S = 60.0
 SEALER = Sealer(bytes(32))
 QUICK = Pace(renew_every_s=0.05, sweep_every_s=0.05, poll_s=0.05, record_every_s=0.05, quiet_s=0.1)
 
