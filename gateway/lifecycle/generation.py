@@ -24,6 +24,7 @@ from gateway.replay.envelopes import Envelopes
 from gateway.replay.replay import Replay
 from gateway.server.access import Access
 from gateway.server.batches import Batches
+from gateway.server.callers import Callers
 from gateway.server.edge import Edge, Rooms
 from gateway.server.forwarding import Forwarding, ForwardingSettings
 from gateway.server.in_place import InPlace
@@ -78,14 +79,7 @@ class Generation:
         access = Access(lasting.metrics, self.logger if config.log.access else None)
         # A request meets the edge, and a batch then meets admission, the executor and an upstream ...
         upstreams = {name: owned.upstream for name, owned in self._owned.items()}
-        routes, limits = wiring.routes(config), wiring.limits(config)
-        admission = Admission(
-            routes,
-            limits,
-            lasting.limiter,
-            strict=config.batch.strict_routes,
-            away_s=lambda name: upstreams[name].pool.turns.retry_after_s(),
-        )
+        admission = _admission(config, lasting.limiter, upstreams)
         executor = Executor(upstreams, lasting.loop, access.stray)
         # ... at once, or put on record for the worker, who takes the same way.
         keeping = lasting.keeping
@@ -100,34 +94,17 @@ class Generation:
         rules = wiring.rules(config, may_bring_credentials=True)
         at_once = [Vendor(dialect, rules, run, in_place, access) for dialect in wiring.dialects_in_place(config, rules)]
         later = [
-            _later(dialect, keeping, asynchronous, in_place, admission, access, once, run.origins)
+            _later(dialect, keeping, asynchronous, in_place, admission, access, once, origins)
             for dialect in wiring.dialects_on_record(config, rules)
         ]
-        vendors = Vendors([*at_once, *later], run.origins)
+        vendors = Vendors([*at_once, *later], origins)
         self.admission, self.executor = admission, executor
         # ... and for everything else the same admission, and the same upstream as a stream.
-        forwarding = Forwarding(
-            ForwardingSettings(
-                self.callers,
-                asks_who=any(limit.key == "caller" for limit in config.limits),
-                counts=bool(config.limits),
-                counts_here=config.limiter.url is None,
-                via=lasting.via,
-                origins=origins,
-                buffer_bytes_max=config.listen.body_buffer,
-            ),
-            admission,
-            upstreams,
-            access,
-        )
+        settings = _forwarding_settings(config, self.callers, origins, lasting.via)
+        forwarding = Forwarding(settings, admission, upstreams, access)
+        limits_of = in_place.limits_of if config.limits else None
         self.rooms = Rooms(
-            config.batch.path,
-            self.callers.ready,
-            vendors.of,
-            batches,
-            forwarding,
-            self.logger,
-            in_place.limits_of if limits else None,
+            config.batch.path, self.callers.ready, vendors.of, batches, forwarding, self.logger, limits_of
         )
 
     @cached_property
@@ -222,6 +199,28 @@ def _later(
             return Unkept(dialect, "these batches are made of files, which need an embedded ledger (sqlite)")
         files = VendorFiles(dialect, dialect.files, keeping.files, custody)
     return VendorBatches(dialect, custody, in_place, admission, access, once, origins, files)
+
+
+def _admission(config: Config, limiter: Limiter, upstreams: Mapping[str, Upstream]) -> Admission:
+    return Admission(
+        wiring.routes(config),
+        wiring.limits(config),
+        limiter,
+        strict=config.batch.strict_routes,
+        away_s=lambda name: upstreams[name].pool.turns.retry_after_s(),
+    )
+
+
+def _forwarding_settings(config: Config, callers: Callers, origins: Origins, via: bytes) -> ForwardingSettings:
+    return ForwardingSettings(
+        callers,
+        asks_who=any(limit.key == "caller" for limit in config.limits),
+        counts=bool(config.limits),
+        counts_here=config.limiter.url is None,
+        via=via,
+        origins=origins,
+        buffer_bytes_max=config.listen.body_buffer,
+    )
 
 
 def _once(
