@@ -125,6 +125,14 @@ class Metrics:
 
     def __init__(self, version: str) -> None:
         self.registry = CollectorRegistry(auto_describe=False)
+        self._of_requests()
+        self._of_the_ledger()
+        self.loop_lag_seconds = self._histogram("event_loop_lag_seconds", "How late a timer fires.", OVERHEAD_SECONDS)
+        info = GaugeMetricFamily("batch_gateway_build_info", "Facts of the build.", labels=("version", "python"))
+        info.add_metric((version, platform.python_version()), 1)
+        self.registry.register(_Constant(info))
+
+    def _of_requests(self) -> None:
         self.envelopes = self._counter("envelopes", "Envelopes by how they ended.", "dialect", "mode", "outcome")
         self.envelope_operations = self._histogram(
             "envelope_operations", "Operations in an envelope.", SIZES, "dialect"
@@ -156,6 +164,8 @@ class Metrics:
         self.tokens_taken = self._counter("tokens_taken", "Cost granted, by the limit's name.", "bucket")
         self.tokens_denied = self._counter("tokens_denied", "Cost refused, by the limit's name.", "bucket")
         self.replays = self._counter("idempotent_replays", "Operations and envelopes answered from what a key keeps.")
+
+    def _of_the_ledger(self) -> None:
         self.lease_rescues = self._counter("lease_rescues", "Slices taken over from a lost worker.")
         self.ledger_losses = self._counter(
             "ledger_losses", "Times that the shared ledger was found to have lost acknowledged changes of a batch."
@@ -163,16 +173,12 @@ class Metrics:
         self.operations_quarantined = self._counter(
             "operations_quarantined", "Operations set aside because workers died while running them."
         )
-        self.loop_lag_seconds = self._histogram("event_loop_lag_seconds", "How late a timer fires.", OVERHEAD_SECONDS)
         self.ledger_seconds = self._histogram(
             "ledger_call_duration_seconds", "Time of a call to the ledger.", SECONDS, "call"
         )
         self.batch_age_seconds = self._histogram(
             "batch_age_seconds", "Of batches on record, from acceptance to end.", AGES_SECONDS, "dialect"
         )
-        info = GaugeMetricFamily("batch_gateway_build_info", "Facts of the build.", labels=("version", "python"))
-        info.add_metric((version, platform.python_version()), 1)
-        self.registry.register(_Constant(info))
 
     def gauge(self, name: str, help_: str, read: Callable[[], float]) -> None:
         """Expose `read()` under `name`."""
