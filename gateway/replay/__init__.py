@@ -3,7 +3,7 @@
 port     what a store of keys promises
 names    whose key it is, and for which request: keyed digests (pure)
 law      what an outcome means for its key (pure)
-kept     an outcome as the sealed bytes that a key keeps
+kept     outcomes, and whole answers, as the sealed bytes that keys keep
 sqlite   keys of one replica: a file, or memory
 redis    keys shared by replicas, in Redis or Valkey: one Lua script a transition
 watched  a store of keys whose trouble is known

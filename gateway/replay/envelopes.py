@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.errors import GatewayError
-from gateway.replay.port import GROUP_BYTES, HOLDER_BYTES, Claim, End, Settlement, Verdict, fence_of
+from gateway.replay.port import ANEW, GROUP_BYTES, HOLDER_BYTES, REPEATABLE, Claims, End, Settlements, Verdict
 from gateway.replay.replay import Replay, Store
 
 _REPEATED_S = 600.0  # CONTRACT 3
@@ -52,33 +52,33 @@ class Hold:
     """The right to run an envelope, until it is settled by one of both."""
 
     def __init__(
-        self, replay: Replay, store: Store, owner: bytes, claim: Claim, bytes_max: int, keeps_s: float
+        self, replay: Replay, store: Store, owner: bytes, claims: Claims, bytes_max: int, keeps_s: float
     ) -> None:
-        self.fence = claim.fence
+        self.fence = claims.fence(0)
         self._replay = replay
         self._store = store
         self._owner = owner
-        self._claim = claim
+        self._claims = claims
         self._bytes_max = bytes_max
         self._keeps_s = keeps_s
 
     async def keep(self, content: bytes) -> None:
         """From now on `content` is what is answered; where it is too large, that it was."""
-        name, fence, seal = self._claim.name, self.fence, self._store.vault.seal_answer
+        name, fence, seal = self._claims.names[0], self.fence, self._store.vault.seal_answer
         if len(content) > self._bytes_max:
             kept = seal(name, fence, None)
         elif len(content) > _AT_ONCE_BYTES:
             kept = await asyncio.to_thread(seal, name, fence, content)
         else:
             kept = seal(name, fence, content)
-        await asyncio.shield(self._settle(Settlement(name, fence, End.KEEP, kept)))
+        await asyncio.shield(self._settle(self._claims.ended([0], bytes([End.KEEP]), kept)))
 
     def forget(self) -> None:
         """Nothing was run."""
-        self._settle(Settlement(self._claim.name, self.fence, End.FORGET))
+        self._settle(self._claims.forgotten([0]))
 
-    def _settle(self, settlement: Settlement) -> "asyncio.Future[None]":
-        return self._replay.settle_soon(self._owner, [settlement], self._keeps_s)
+    def _settle(self, settlements: Settlements) -> "asyncio.Future[None]":
+        return self._replay.settle_soon(self._owner, settlements, self._keeps_s)
 
 
 class Envelopes:
@@ -97,22 +97,22 @@ class Envelopes:
             digest = await asyncio.to_thread(names.of_envelope, asked.parts)
         else:
             digest = names.of_envelope(asked.parts)
-        name = names.of_key(owner, asked.key or digest.hex(), of_envelope=True)
-        fence = fence_of(os.urandom(GROUP_BYTES), int(time.time()))
-        claim = Claim(name, digest, fence, asked.repeatable, asked.anew)
+        name = names.of_envelope_key(owner, asked.key or digest.hex())
+        flags = REPEATABLE * asked.repeatable + ANEW * asked.anew
+        claims = Claims(os.urandom(GROUP_BYTES), 0, [int(time.time())], [name], [digest], bytes([flags]))
         keeps_s = self._replay.keeps_s if asked.key else min(_REPEATED_S, self._replay.keeps_s)
-        (found,) = await self._replay.claimed(store, owner, [claim], lasts_s, keeps_s)
+        (found,) = await self._replay.claimed(store, owner, claims, lasts_s, keeps_s)
         match found.verdict:
             case Verdict.HELD:
-                return Hold(self._replay, store, owner, claim, self._bytes_max, keeps_s)
+                return Hold(self._replay, store, owner, claims, self._bytes_max, keeps_s)
             case Verdict.LOST:
-                return Lost(found.kept)
+                return Lost(found.fence)
             case Verdict.KEPT:
                 self._replay.replayed(1)
                 opened = store.vault.open_answer
                 if len(found.kept) > _AT_ONCE_BYTES:
-                    return Kept(await asyncio.to_thread(opened, name, found.kept))
-                return Kept(opened(name, found.kept))
+                    return Kept(await asyncio.to_thread(opened, name, found.fence, found.kept))
+                return Kept(opened(name, found.fence, found.kept))
         slug, detail, retry_after = _REFUSALS[found.verdict]
         raise GatewayError(slug, detail, headers=None if retry_after is None else {"Retry-After": retry_after})
 

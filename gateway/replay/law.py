@@ -18,11 +18,11 @@ _TOO_EARLY = 425
 def end_of(outcome: Outcome, *, repeatable: bool) -> End:
     """`repeatable`: sending the request again cannot repeat an effect."""
     failure = outcome.failure
+    if failure is None and outcome.status < 400:
+        return End.KEEP  # nearly always
     if failure is not None:
         if not outcome.attempts or failure.slug in _NOT_SENT:
             return End.FORGET
         return End.FAIL if repeatable or failure.slug in _REPEATABLE else End.KEEP
-    if outcome.status < 400:
-        return End.KEEP
     turned_away = outcome.status in _TURNED_AWAY and "Retry-After" in outcome.headers
     return End.FORGET if turned_away or outcome.status == _TOO_EARLY else End.FAIL

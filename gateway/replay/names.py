@@ -4,7 +4,7 @@ A caller's name is part of a key's name, so that no key is ever another caller's
 same is its method, path, query, content type and body. Each part goes in with its length: no two ways to cut it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
 from gateway.batch.model import Operation
@@ -24,16 +24,19 @@ class Names:
     def of_owner(self, identity: str) -> bytes:
         return self._digest(b"owner", identity.encode("utf-8", "surrogateescape"))
 
-    def of_key(self, owner: bytes, key: str, *, of_envelope: bool = False) -> bytes:
+    def of_envelope_key(self, owner: bytes, key: str) -> bytes:
         """An envelope's key and an operation's are two even where they are spelled the same."""
-        return self._digest(b"envelope" if of_envelope else b"operation", owner + key.encode())
+        return self._digest(b"envelope", owner + key.encode())
 
-    def of_request(self, operation: Operation) -> bytes:
+    def of_keys(self, owner: bytes, operations: Iterable[Operation]) -> list[bytes]:
+        """The names of operations' keys."""
+        begun = self._begun[b"operation"].copy()
+        begun.update(owner)
+        return _digests(begun, [operation.key.encode() for operation in operations])
+
+    def of_requests(self, operations: Iterable[Operation]) -> list[bytes]:
         """References to other operations count as they are written."""
-        said = "\n".join([value for name, value in operation.fields if len(name) == 12 and name.lower() == _TYPE])
-        method, target = operation.method, operation.target
-        told = f"{method} {len(target)} {len(said)} {operation.has_body:d}\n{target}{said}"
-        return self._digest(b"request", told.encode() + operation.body)
+        return _digests(self._begun[b"request"], [_told(operation) for operation in operations])
 
     def of_envelope(self, parts: Iterable[bytes]) -> bytes:
         digest = self._begun[b"whole"].copy()
@@ -47,6 +50,25 @@ class Names:
         return blake2b(group, digest_size=32, key=self._secret, person=b"seal").digest()
 
     def _digest(self, purpose: bytes, data: bytes) -> bytes:
-        digest = self._begun[purpose].copy()
-        digest.update(data)
-        return digest.digest()
+        return _digests(self._begun[purpose], [data])[0]
+
+
+def _told(operation: Operation) -> bytes:
+    """What makes the request the same."""
+    said = ""
+    for name, value in operation.fields:
+        if len(name) == 12 and name.lower() == _TYPE:
+            said = f"{said}\n{value}"
+    target = operation.target
+    head = f"{operation.method} {len(target)} {len(said)} {operation.has_body:d}\n{target}{said}"
+    return head.encode() + operation.body
+
+
+def _digests(begun: blake2b, parts: Sequence[bytes]) -> list[bytes]:
+    """Of each part behind what was begun."""
+    digests = []
+    for part in parts:
+        digest = begun.copy()
+        digest.update(part)
+        digests.append(digest.digest())
+    return digests

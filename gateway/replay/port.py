@@ -14,6 +14,7 @@ NAME_BYTES = DIGEST_BYTES = 24
 GROUP_BYTES, HOLDER_BYTES = 8, 12  # holders that claim together begin alike
 EPOCH_BYTES = 6  # an epoch may be a time in milliseconds (gateway.ledger.redis)
 FENCE_BYTES = HOLDER_BYTES + EPOCH_BYTES
+KEPT_NAME_BYTES = GROUP_BYTES + 12  # the group that left it, and a nonce
 
 
 def fence_of(group: bytes, place: int, epoch: int = 0) -> bytes:
@@ -21,18 +22,39 @@ def fence_of(group: bytes, place: int, epoch: int = 0) -> bytes:
     return group + (place << 8 * EPOCH_BYTES | epoch).to_bytes(FENCE_BYTES - GROUP_BYTES, "big")
 
 
-class Claim(NamedTuple):
-    """A wish to hold a key. `name` and `digest` are keyed digests of the key and of the request, in the lengths above.
+REPEATABLE = 1
+"""A flag of a claim: the request may be sent again after its holder is lost (the retry law, PROMISES 2.1)."""
+ANEW = 2
+"""Another: whatever the key stood for, it stands for this claim from now on. What it kept goes: such a key is settled
+by itself."""
 
-    `repeatable`: the request may be sent again after its holder is lost (the retry law, PROMISES 2.1). `anew`: whatever
-    the key stood for, it stands for this claim from now on.
+
+class Claims(NamedTuple):
+    """Wishes of one group to hold keys, in columns: row i of each belongs to the i-th.
+
+    `places` are those of the holders in their group, `names` and `digests` keyed digests of the keys and of the
+    requests, in the lengths above; `flags` has a byte for each.
     """
 
-    name: bytes
-    digest: bytes
-    fence: bytes
-    repeatable: bool
-    anew: bool = False
+    group: bytes
+    epoch: int
+    places: Sequence[int]
+    names: Sequence[bytes]
+    digests: Sequence[bytes]
+    flags: bytes
+
+    def fence(self, row: int) -> bytes:
+        return fence_of(self.group, self.places[row], self.epoch)
+
+    def ended(self, rows: Sequence[int], ends: bytes, kept: bytes = b"") -> "Settlements":
+        """The ends of those in `rows`."""
+        places, names = self.places, self.names
+        return Settlements(
+            self.group, self.epoch, [places[row] for row in rows], [names[row] for row in rows], ends, kept
+        )
+
+    def forgotten(self, rows: Sequence[int]) -> "Settlements":
+        return self.ended(rows, bytes([End.FORGET]) * len(rows))
 
 
 class Verdict(enum.IntEnum):
@@ -47,10 +69,15 @@ class Verdict(enum.IntEnum):
 
 
 class Found(NamedTuple):
-    """The answer to a claim; `kept` are the bytes that `settle` was given, of a lost key the fence of its last hold."""
+    """The answer to a claim. Of a kept or lost key `fence` is that of its last hold; `kept` are the bytes that `settle`
+    was given, for this key and perhaps for others."""
 
     verdict: Verdict
+    fence: bytes = b""
     kept: bytes = b""
+
+
+HELD = Found(Verdict.HELD)
 
 
 class End(enum.IntEnum):
@@ -61,13 +88,19 @@ class End(enum.IntEnum):
     FORGET = 2  # it is free for any request: nothing happened
 
 
-class Settlement(NamedTuple):
-    """The end of the hold that `fence` proves."""
+class Settlements(NamedTuple):
+    """Ends of holds of one group, in columns as in `Claims`; `ends` has a byte for each. Those that end with `KEEP`
+    keep the same bytes, whose first `KEPT_NAME_BYTES` nobody else's begin with."""
 
-    name: bytes
-    fence: bytes
-    end: End
+    group: bytes
+    epoch: int
+    places: Sequence[int]
+    names: Sequence[bytes]
+    ends: bytes
     kept: bytes = b""
+
+    def fence(self, row: int) -> bytes:
+        return fence_of(self.group, self.places[row], self.epoch)
 
 
 class Times(NamedTuple):
@@ -81,7 +114,7 @@ class Keys(Protocol):
     """Keys of many owners; `owner` is a keyed digest. Every method may raise `LedgerUnavailableError`: nobody knows
     then whether it had an effect, and the same call again has none beyond it."""
 
-    async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
+    async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
         """One answer a claim, in order, all in one atomic step: of those who claim a free key at once, one holds it.
 
         A hold whose time is up is lost, or goes to the claim where that is repeatable. One of the same holder, lost or
@@ -90,7 +123,7 @@ class Keys(Protocol):
         """
         ...
 
-    async def settle(self, owner: bytes, settlements: Sequence[Settlement], keeps_ms: int) -> Sequence[bool]:
+    async def settle(self, owner: bytes, settlements: Settlements, keeps_ms: int) -> Sequence[bool]:
         """Whether each took effect, or had done so before; all in one atomic step.
 
         A hold that was lost meanwhile may still be settled by its own fence. One that another holds, or that is settled

@@ -1,12 +1,13 @@
 """Idempotency keys shared by replicas, in Redis or Valkey: one script a transition, the server's clock.
 
 All keys of an owner live in one slot, so that a cluster serves them; each ends by itself. A call whose answer is lost
-is made once more: the fences make the second one find what the first one did. What a call says of many keys goes as one
-argument, fields of known lengths: to hand them over one by one costs more than all the rest.
+is made once more: the fences make the second one find what the first one did. What a call says of many keys goes as a
+few arguments, fields of known lengths: to hand them over one by one costs more than all the rest.
 """
 
 import asyncio
 import hashlib
+import struct
 from collections.abc import Coroutine, Sequence
 from importlib.resources import files
 from typing import Any
@@ -18,14 +19,12 @@ from gateway.ledger.port import LedgerUnavailableError
 from gateway.ledger.redis_durability import Durability, Info, infos_of
 from gateway.redis_client import FAILURES, Client, close, connect
 from gateway.redis_pipeline import Pipeline
-from gateway.replay.port import Claim, Found, Settlement, Times, Verdict
+from gateway.replay.port import EPOCH_BYTES, FENCE_BYTES, HELD, Claims, Found, Settlements, Times, Verdict
 
 _TRIES = 2
 _CONNECTIONS_MAX = 32  # of a cluster, for each node; else two are enough
-_FLAGS = (b"0", b"1", b"2", b"3")
-_VERDICTS = {ord(str(verdict.value)): verdict for verdict in Verdict}
-_PLAIN = {said: Found(verdict) for said, verdict in _VERDICTS.items()}
-_TELLING = frozenset({ord("3"), ord("4")})  # kept and lost say more
+_PLAIN = {ord(str(verdict.value)): HELD if verdict is Verdict.HELD else Found(verdict) for verdict in Verdict}
+_TOLD = struct.Struct(f">{FENCE_BYTES}sI")
 _TOOK = ord("1")
 
 
@@ -49,21 +48,25 @@ class RedisKeys:
         self._durability = Durability(self._infos, require_durable=require_durable)
         self._claim, self._settle = _Script("claim"), _Script("settle")
 
-    async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
-        packed = b"".join([
-            part for name, digest, fence, repeatable, anew in claims
-            for part in (name, digest, fence, _FLAGS[repeatable + 2 * anew])
-        ])  # fmt: skip
-        verdicts, *kept = await self._run(self._claim, owner, times.holds_ms, times.keeps_ms, keys_max, packed)
-        following = iter(kept)
-        return [Found(_VERDICTS[said], next(following)) if said in _TELLING else _PLAIN[said] for said in verdicts]
+    async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
+        verdicts, told, *kept = await self._run(
+            self._claim, owner, times.holds_ms, times.keeps_ms, keys_max, *_holders(claims),
+            b"".join(claims.names), b"".join(claims.digests), claims.flags,
+        )  # fmt: skip
+        found = [_PLAIN[said] for said in verdicts]
+        if told:
+            rows = [row for row, each in enumerate(found) if each.verdict in (Verdict.KEPT, Verdict.LOST)]
+            for row, (fence, which) in zip(rows, _TOLD.iter_unpack(told), strict=True):
+                verdict = found[row].verdict
+                found[row] = Found(verdict, fence, kept[which] if verdict is Verdict.KEPT else b"")
+        return found
 
-    async def settle(self, owner: bytes, settlements: Sequence[Settlement], keeps_ms: int) -> Sequence[bool]:
-        packed = b"".join([
-            part for name, fence, end, kept in settlements
-            for part in (name, fence, _FLAGS[end], len(kept).to_bytes(4, "big"), kept)
-        ])  # fmt: skip
-        return [said == _TOOK for said in await self._run(self._settle, owner, keeps_ms, packed)]
+    async def settle(self, owner: bytes, settlements: Settlements, keeps_ms: int) -> Sequence[bool]:
+        said = await self._run(
+            self._settle, owner, keeps_ms, *_holders(settlements),
+            b"".join(settlements.names), settlements.ends, settlements.kept,
+        )  # fmt: skip
+        return [each == _TOOK for each in said]
 
     async def sweep(self) -> int:
         await self._durability.ensure()
@@ -77,7 +80,7 @@ class RedisKeys:
     async def _run(self, script: _Script, owner: bytes, *arguments: bytes | int) -> Any:
         await self._durability.ensure()
         try:
-            return await self._within_deadline(self._evaluated(script, f"{{bg:replay:{owner.hex()}}}", arguments))
+            return await self._within_deadline(self._evaluated(script, f"{{bg:keys:{owner.hex()}}}", arguments))
         except LedgerUnavailableError:
             self._durability.doubt()
             raise
@@ -104,3 +107,8 @@ class RedisKeys:
                 if not left:
                     raise
         raise RedisError("unreachable")
+
+
+def _holders(of: Claims | Settlements) -> tuple[bytes, bytes, bytes]:
+    """Group, epoch and places."""
+    return of.group, of.epoch.to_bytes(EPOCH_BYTES, "big"), struct.pack(f">{len(of.places)}I", *of.places)

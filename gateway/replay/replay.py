@@ -6,6 +6,7 @@ was away is told to it again later; what it never hears ends as unknown, and is 
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,13 +17,14 @@ from gateway.batch.routes import Route
 from gateway.ledger.port import LedgerUnavailableError
 from gateway.replay.keyed import Asked, Keyed, answered, asked_of, refused
 from gateway.replay.names import Names
-from gateway.replay.port import GROUP_BYTES, Claim, End, Found, Keys, Settlement, Times
+from gateway.replay.port import GROUP_BYTES, Claims, Found, Keys, Settlements, Times
 
 if TYPE_CHECKING:  # it brings the stores with it
     from gateway.replay.kept import Vault
 
 _TICK_S = 1.0
 _LATE_MAX, _LATE_BYTES_MAX = 10_000, 64 << 20  # settlements that wait for the store to come back
+_NONE = Claims(b"", 0, (), (), (), b"")
 _MARGIN_S = 10.0  # a hold outlasts its batch's deadline by so much: the store may be slow
 
 
@@ -54,8 +56,8 @@ class Replay:
         self._store: Store | None = None
         self._opening = asyncio.Lock()
         self._tasks: set[asyncio.Future[None]] = set()
-        self._late: list[tuple[bytes, int, Settlement]] = []
-        self._late_bytes = 0
+        self._late: deque[tuple[bytes, int, Settlements]] = deque()
+        self._late_count = self._late_bytes = 0
         self._ticking: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -69,7 +71,7 @@ class Replay:
         """`claim` for a batch that is answered in place, which nobody resumes."""
         return await self.claim(asked_of(batch, routes, os.urandom(GROUP_BYTES)), identity, lasts_s)
 
-    async def claim(self, asked: Sequence[Asked], identity: str, lasts_s: float) -> Keyed:
+    async def claim(self, asked: Asked, identity: str, lasts_s: float) -> Keyed:
         """Claim the keys of operations that are about to run, in one step. They end within `lasts_s`.
 
         Where the store does not answer, these operations are refused one by one: without a key on record, sending them
@@ -82,18 +84,18 @@ class Replay:
             found = await self.claimed(store, owner, claims, lasts_s)
         except LedgerUnavailableError as error:
             failure = Failure("ledger-unavailable", error.detail, retryable=True, members={"retryAfter": 5})
-            earlier = {each.place: refused(each.place, failure) for each in asked}
-            return Keyed(earlier, {}, lambda *_: b"", partial(self.settle_soon, b""))
-        return self._keyed(store, owner, asked, claims, found)
+            earlier = {place: refused(place, failure) for place in asked.places}
+            return Keyed(earlier, (), _NONE, lambda *_: b"", partial(self.settle_soon, b""))
+        return self._keyed(store, owner, asked.places, claims, found)
 
-    async def recall(self, asked: Sequence[Asked], identity: str, lasts_s: float) -> Keyed:
+    async def recall(self, asked: Asked, identity: str, lasts_s: float) -> Keyed:
         """Claim the keys of operations that their batch has claimed before and perhaps sent. Whatever happens here, no
         key is freed. Raises `LedgerUnavailableError`."""
         store = await self.store()
         owner = store.names.of_owner(identity)
         claims = _claims(asked, store.names, owner)
         found = await store.keys.claim(owner, claims, self._times(lasts_s), self._limits.keys_max)
-        return self._keyed(store, owner, asked, claims, found)
+        return self._keyed(store, owner, asked.places, claims, found)
 
     async def store(self) -> Store:
         """The store, opened now where it was not. Raises `LedgerUnavailableError`."""
@@ -104,7 +106,7 @@ class Replay:
             return self._store
 
     async def claimed(
-        self, store: Store, owner: bytes, claims: Sequence[Claim], lasts_s: float, keeps_s: float | None = None
+        self, store: Store, owner: bytes, claims: Claims, lasts_s: float, keeps_s: float | None = None
     ) -> Sequence[Found]:
         """The store's answers. A caller that goes away meanwhile leaves no key held behind."""
         times = self._times(lasts_s, keeps_s)
@@ -119,7 +121,7 @@ class Replay:
             raise
 
     def settle_soon(
-        self, owner: bytes, settlements: Sequence[Settlement], keeps_s: float | None = None
+        self, owner: bytes, settlements: Settlements, keeps_s: float | None = None
     ) -> "asyncio.Future[None]":
         """Done once the store has answered or failed; in the latter case it is told again until it answers."""
         task = asyncio.ensure_future(self._settle(owner, settlements, _ms(keeps_s or self.keeps_s)))
@@ -135,34 +137,33 @@ class Replay:
             self._ticking.cancel()
             await asyncio.wait([self._ticking])
         if self._store is not None:
-            await self._tell_late()
+            with suppress(LedgerUnavailableError):
+                await self._tell_late()
             await self._store.keys.close()
 
     def _keyed(
-        self, store: Store, owner: bytes, asked: Sequence[Asked], claims: Sequence[Claim], found: Sequence[Found]
+        self, store: Store, owner: bytes, places: Sequence[int], claims: Claims, found: Sequence[Found]
     ) -> Keyed:
-        earlier = answered(asked, claims, found, store.vault.open_outcome)
+        earlier = answered(places, claims, found, store.vault.opened)
         self.replayed(sum(outcome.replayed for outcome in earlier.values()))
-        held = {each.place: claim for each, claim in zip(asked, claims, strict=True) if each.place not in earlier}
-        return Keyed(earlier, held, store.vault.seal_outcome, partial(self.settle_soon, owner))
+        return Keyed(earlier, places, claims, store.vault.seal_outcomes, partial(self.settle_soon, owner))
 
     def _times(self, lasts_s: float, keeps_s: float | None = None) -> Times:
         return Times(_ms(lasts_s + _MARGIN_S), _ms(keeps_s or self.keeps_s))
 
-    def _forget(self, owner: bytes, claims: Sequence[Claim]) -> None:
-        self.settle_soon(owner, [Settlement(claim.name, claim.fence, End.FORGET) for claim in claims])
+    def _forget(self, owner: bytes, claims: Claims) -> None:
+        self.settle_soon(owner, claims.forgotten(range(len(claims.names))))
 
-    async def _settle(self, owner: bytes, settlements: Sequence[Settlement], keeps_ms: int) -> None:
+    async def _settle(self, owner: bytes, settlements: Settlements, keeps_ms: int) -> None:
         if self._store is None:
             return  # it could not be opened: it holds nothing
         try:
             await self._store.keys.settle(owner, settlements, keeps_ms)
         except LedgerUnavailableError:
-            for settlement in settlements:
-                size = self._late_bytes + len(settlement.kept)
-                if len(self._late) < _LATE_MAX and size <= _LATE_BYTES_MAX:
-                    self._late.append((owner, keeps_ms, settlement))
-                    self._late_bytes = size
+            count, size = self._late_count + len(settlements.names), self._late_bytes + len(settlements.kept)
+            if count <= _LATE_MAX and size <= _LATE_BYTES_MAX:
+                self._late.append((owner, keeps_ms, settlements))
+                self._late_count, self._late_bytes = count, size
 
     async def _tick(self) -> None:
         """Tell the store what it has missed, and let it remove what has ended; until cancelled."""
@@ -174,21 +175,19 @@ class Replay:
             await asyncio.sleep(_TICK_S)
 
     async def _tell_late(self) -> None:
-        late, self._late, self._late_bytes = self._late, [], 0
-        alike: dict[tuple[bytes, int], list[Settlement]] = {}
-        for owner, keeps_ms, settlement in late:
-            alike.setdefault((owner, keeps_ms), []).append(settlement)
-        for (owner, keeps_ms), settlements in alike.items():
-            await self._settle(owner, settlements, keeps_ms)
+        """Raises `LedgerUnavailableError`; what was not told then is left for the next time."""
+        while self._late and self._store is not None:
+            owner, keeps_ms, settlements = self._late[0]
+            await self._store.keys.settle(owner, settlements, keeps_ms)
+            self._late.popleft()
+            self._late_count -= len(settlements.names)
+            self._late_bytes -= len(settlements.kept)
 
 
 def _ms(seconds: float) -> int:
     return int(seconds * 1000)
 
 
-def _claims(asked: Sequence[Asked], names: Names, owner: bytes) -> list[Claim]:
-    of_key, of_request = names.of_key, names.of_request
-    return [
-        Claim(of_key(owner, operation.key), of_request(operation), fence, repeatable)
-        for _, operation, fence, repeatable in asked
-    ]
+def _claims(asked: Asked, names: Names, owner: bytes) -> Claims:
+    of_keys, of_requests = names.of_keys(owner, asked.operations), names.of_requests(asked.operations)
+    return Claims(asked.group, asked.epoch, asked.holders, of_keys, of_requests, asked.flags)

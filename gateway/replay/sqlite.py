@@ -6,13 +6,26 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 from pathlib import Path
+from typing import NamedTuple
 
 from gateway.ledger.sqlite.committer import Committer
 from gateway.ledger.sqlite.opening import connect
 from gateway.ledger.state_folder import StateFolder, StateFolderError, claim
-from gateway.replay.port import HOLDER_BYTES, Claim, End, Found, Settlement, Times, Verdict
+from gateway.replay.port import (
+    ANEW,
+    HELD,
+    HOLDER_BYTES,
+    KEPT_NAME_BYTES,
+    REPEATABLE,
+    Claims,
+    End,
+    Found,
+    Settlements,
+    Times,
+    Verdict,
+)
 
-_VERSION = 1
+_VERSION = 2
 _WAITING_MAX = 10_000
 _SWEPT_AT_ONCE = 500  # a sweep shares the writer with claims that somebody waits for
 _HELD, _KEPT, _FAILED, _LOST = range(4)
@@ -40,22 +53,22 @@ class SqliteKeys:
         self._now_ms = now_ms
         self._writer = Committer(connection, begin="BEGIN IMMEDIATE", name="replay-writer", waiting_max=_WAITING_MAX)
 
-    async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
+    async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
         def work(db: sqlite3.Connection) -> Sequence[Found]:
             now_ms = self._now_ms()
             room = keys_max - _count(db, owner, now_ms, keys_max)
             answers = []
-            for each in claims:
-                found, is_new = _claimed(db, owner, each, now_ms, times, has_room=room > 0)
+            for row in range(len(claims.names)):
+                found, is_new = _claimed(db, _wish(owner, claims, row), now_ms, times, has_room=room > 0)
                 room -= is_new
                 answers.append(found)
             return answers
 
         return await self._writer.do(work)
 
-    async def settle(self, owner: bytes, settlements: Sequence[Settlement], keeps_ms: int) -> Sequence[bool]:
+    async def settle(self, owner: bytes, settlements: Settlements, keeps_ms: int) -> Sequence[bool]:
         del owner  # a name is of one owner, and here all stand in one table
-        return await self._writer.do(lambda db: [_settled(db, each, self._now_ms() + keeps_ms) for each in settlements])
+        return await self._writer.do(lambda db: _settled(db, settlements, self._now_ms() + keeps_ms))
 
     async def sweep(self) -> int:
         return await self._writer.do(lambda db: _swept(db, self._now_ms()))
@@ -65,6 +78,23 @@ class SqliteKeys:
         await asyncio.to_thread(self._connection.close)
         if self._folder is not None:
             self._folder.release()
+
+
+class _Wish(NamedTuple):
+    """One of the claims."""
+
+    name: bytes
+    owner: bytes
+    digest: bytes
+    fence: bytes
+    repeatable: bool
+    anew: bool
+
+
+def _wish(owner: bytes, claims: Claims, row: int) -> _Wish:
+    flags = claims.flags[row]
+    repeatable, anew = bool(flags & REPEATABLE), bool(flags & ANEW)
+    return _Wish(claims.names[row], owner, claims.digests[row], claims.fence(row), repeatable, anew)
 
 
 def _opened(file: Path) -> tuple[sqlite3.Connection, StateFolder]:
@@ -102,73 +132,85 @@ def _count(db: sqlite3.Connection, owner: bytes, now_ms: int, most: int) -> int:
     return found
 
 
-def _claimed(
-    db: sqlite3.Connection, owner: bytes, wish: Claim, now_ms: int, times: Times, *, has_room: bool
-) -> tuple[Found, bool]:
+def _claimed(db: sqlite3.Connection, wish: _Wish, now_ms: int, times: Times, *, has_room: bool) -> tuple[Found, bool]:
     """The answer, and whether the key is new."""
     row = db.execute(
-        "SELECT digest, state, fence, repeatable, until_ms FROM keys WHERE name = ? AND ends_ms > ?",
+        "SELECT digest, state, fence, repeatable, until_ms, kept FROM keys WHERE name = ? AND ends_ms > ?",
         (wish.name, now_ms),
     ).fetchone()
     if row is None:
-        if not has_room:
-            return Found(Verdict.FULL), False
-        _hold(db, owner, wish, now_ms, times)
-        return Found(Verdict.HELD), True
-    digest, state, fence, repeatable, until_ms = row
+        return (_hold(db, wish, now_ms, times), True) if has_room else (Found(Verdict.FULL), False)
+    digest, state, fence, repeatable, until_ms, kept_name = row
     if wish.anew:
-        _hold(db, owner, wish, now_ms, times)
-        return Found(Verdict.HELD), False
+        db.execute("DELETE FROM outcomes WHERE name = ?", (kept_name,))
+        return _hold(db, wish, now_ms, times), False
     if digest != wish.digest:
         return Found(Verdict.REUSED), False
     if state == _KEPT:
-        kept: bytes = db.execute("SELECT kept FROM outcomes WHERE name = ?", (wish.name,)).fetchone()[0]
-        return Found(Verdict.KEPT, kept), False
+        kept = db.execute("SELECT kept FROM outcomes WHERE name = ?", (kept_name,)).fetchone()
+        return Found(Verdict.KEPT, fence, b"" if kept is None else kept[0]), False
     if state in (_HELD, _LOST) and fence[:HOLDER_BYTES] == wish.fence[:HOLDER_BYTES]:
-        if fence > wish.fence:
-            return Found(Verdict.BUSY), False
-        _hold(db, owner, wish, now_ms, times)
-        return Found(Verdict.HELD), False
+        return Found(Verdict.BUSY) if fence > wish.fence else _hold(db, wish, now_ms, times), False
     if state == _HELD and until_ms > now_ms:
         return Found(Verdict.BUSY), False
     if state == _FAILED or (state == _HELD and repeatable and wish.repeatable):
-        _hold(db, owner, wish, now_ms, times)
-        return Found(Verdict.HELD), False
+        return _hold(db, wish, now_ms, times), False
     if state == _HELD:
         db.execute("UPDATE keys SET state = ? WHERE name = ?", (_LOST, wish.name))
     return Found(Verdict.LOST, fence), False
 
 
-def _hold(db: sqlite3.Connection, owner: bytes, wish: Claim, now_ms: int, times: Times) -> None:
+def _hold(db: sqlite3.Connection, wish: _Wish, now_ms: int, times: Times) -> Found:
     until_ms = now_ms + times.holds_ms
-    db.execute("DELETE FROM outcomes WHERE name = ?", (wish.name,))
     db.execute(
         "INSERT OR REPLACE INTO keys (name, owner, digest, state, fence, repeatable, until_ms, ends_ms)"
         " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (wish.name, owner, wish.digest, _HELD, wish.fence, wish.repeatable, until_ms, until_ms + times.keeps_ms),
+        (wish.name, wish.owner, wish.digest, _HELD, wish.fence, wish.repeatable, until_ms, until_ms + times.keeps_ms),
     )
+    return HELD
 
 
-def _settled(db: sqlite3.Connection, wish: Settlement, ends_ms: int) -> bool:
-    row = db.execute("SELECT state, fence FROM keys WHERE name = ?", (wish.name,)).fetchone()
+def _settled(db: sqlite3.Connection, settlements: Settlements, ends_ms: int) -> list[bool]:
+    kept_name = settlements.kept[:KEPT_NAME_BYTES]
+    took, is_kept = [], False
+    for row, (name, end) in enumerate(zip(settlements.names, settlements.ends, strict=True)):
+        ended, is_new = _ended(db, name, settlements.fence(row), End(end), kept_name, ends_ms)
+        took.append(ended)
+        is_kept |= is_new
+    if is_kept:
+        db.execute(
+            "INSERT OR REPLACE INTO outcomes (name, kept, ends_ms) VALUES (?, ?, ?)",
+            (kept_name, settlements.kept, ends_ms),
+        )
+    return took
+
+
+def _ended(
+    db: sqlite3.Connection, name: bytes, fence: bytes, end: End, kept_name: bytes, ends_ms: int
+) -> tuple[bool, bool]:
+    """Whether it took effect, now or before; and whether it is kept from now on."""
+    row = db.execute("SELECT state, fence FROM keys WHERE name = ?", (name,)).fetchone()
     if row is None:
-        return wish.end is End.FORGET
-    state, fence = row
-    if fence != wish.fence:
-        return False
+        return end is End.FORGET, False
+    state, held_by = row
+    if held_by != fence:
+        return False, False
     if state not in (_HELD, _LOST):
-        return bool(state == _STATE_AFTER.get(wish.end))
-    if wish.end is End.FORGET:
-        db.execute("DELETE FROM keys WHERE name = ?", (wish.name,))
-        return True
-    db.execute("UPDATE keys SET state = ?, ends_ms = ? WHERE name = ?", (_STATE_AFTER[wish.end], ends_ms, wish.name))
-    if wish.end is End.KEEP:
-        db.execute("INSERT OR REPLACE INTO outcomes (name, kept) VALUES (?, ?)", (wish.name, wish.kept))
-    return True
+        return bool(state == _STATE_AFTER.get(end)), False
+    if end is End.FORGET:
+        db.execute("DELETE FROM keys WHERE name = ?", (name,))
+        return True, False
+    is_kept = end is End.KEEP
+    db.execute(
+        "UPDATE keys SET state = ?, ends_ms = ?, kept = ? WHERE name = ?",
+        (_STATE_AFTER[end], ends_ms, kept_name if is_kept else None, name),
+    )
+    return True, is_kept
 
 
 def _swept(db: sqlite3.Connection, now_ms: int) -> int:
-    names = db.execute("SELECT name FROM keys WHERE ends_ms <= ? LIMIT ?", (now_ms, _SWEPT_AT_ONCE)).fetchall()
-    db.executemany("DELETE FROM outcomes WHERE name = ?", names)
-    db.executemany("DELETE FROM keys WHERE name = ?", names)
-    return len(names)
+    """Keys and what they kept, which end together."""
+    ended = (now_ms, _SWEPT_AT_ONCE)
+    outcomes = "DELETE FROM outcomes WHERE name IN (SELECT name FROM outcomes WHERE ends_ms <= ? LIMIT ?)"
+    keys = "DELETE FROM keys WHERE name IN (SELECT name FROM keys WHERE ends_ms <= ? LIMIT ?)"
+    return db.execute(outcomes, ended).rowcount + db.execute(keys, ended).rowcount

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from gateway.ledger.port import LedgerUnavailableError
-from gateway.replay.port import Claim, Found, Keys, Settlement, Times
+from gateway.replay.port import Claims, Found, Keys, Settlements, Times
 
 T = TypeVar("T")
 
@@ -39,10 +39,10 @@ class Watched:
         self._keys = keys
         self._health = health
 
-    async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
+    async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
         return await self._health.of(self._keys.claim(owner, claims, times, keys_max))
 
-    async def settle(self, owner: bytes, settlements: Sequence[Settlement], keeps_ms: int) -> Sequence[bool]:
+    async def settle(self, owner: bytes, settlements: Settlements, keeps_ms: int) -> Sequence[bool]:
         return await self._health.of(self._keys.settle(owner, settlements, keeps_ms))
 
     async def sweep(self) -> int:

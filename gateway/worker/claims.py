@@ -13,7 +13,7 @@ import msgspec
 from gateway.batch.model import Operation, Outcome
 from gateway.ledger.port import Lease
 from gateway.replay.keyed import Asked, Keyed
-from gateway.replay.port import GROUP_BYTES, fence_of
+from gateway.replay.port import GROUP_BYTES, REPEATABLE
 from gateway.replay.replay import Replay
 
 AT_ONCE = 100  # keys that one call to their store claims
@@ -36,7 +36,7 @@ class Claims:
     async def of(self, positions: Sequence[int], is_repeatable: Callable[[int], bool]) -> Keyed | None:
         """Those of operations that are about to run, by their place among `positions`; None where none has a key."""
         asked = self._asked(positions, is_repeatable)
-        if self._replay is None or not asked:
+        if self._replay is None or not asked.places:
             return None
         return await self._replay.claim(asked, self._identity, self._lasts_s)
 
@@ -44,25 +44,25 @@ class Claims:
         """What became of operations that a lost worker had begun, `doubtful` as far as the ledger knows; indexes are
         positions. Raises `LedgerUnavailableError`."""
         asked = self._asked([outcome.index for outcome in doubtful], lambda _: False)
-        if self._replay is None or not asked:
+        if self._replay is None or not asked.places:
             return doubtful
         keyed = await self._replay.recall(asked, self._identity, self._lasts_s)
         kept = {place: outcome for place, outcome in keyed.earlier.items() if outcome.failure is None}
         await keyed.settle([_at(place, outcome) for place, outcome in enumerate(doubtful)])
         return [_at(each.index, kept.get(place, each)) for place, each in enumerate(doubtful)]
 
-    def _asked(self, positions: Sequence[int], is_repeatable: Callable[[int], bool]) -> list[Asked]:
-        if not self.has_any:
-            return []
-        operations = self._operations
-        return [
-            Asked(place, operations[position], self._fence(position), is_repeatable(position))
-            for place, position in enumerate(positions)
-            if operations[position].key
-        ]
-
-    def _fence(self, position: int) -> bytes:
-        return fence_of(self._group, self._lease.first + position, self._lease.epoch)
+    def _asked(self, positions: Sequence[int], is_repeatable: Callable[[int], bool]) -> Asked:
+        operations, first = self._operations, self._lease.first
+        places = [place for place, position in enumerate(positions) if operations[position].key]
+        keyed = [positions[place] for place in places]
+        return Asked(
+            places,
+            [operations[position] for position in keyed],
+            bytes([REPEATABLE * is_repeatable(position) for position in keyed]),
+            self._group,
+            [first + position for position in keyed],
+            self._lease.epoch,
+        )
 
 
 def _at(index: int, outcome: Outcome) -> Outcome:

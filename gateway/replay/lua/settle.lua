@@ -1,44 +1,52 @@
 -- Ends holds of one owner by their fences; the same again changes nothing.
--- KEYS  1 the owner's keys; behind its name a hash for each (claim.lua)
--- ARGV  1 keep ms  2 the settlements: name 24 bytes, fence 18, end 1 (0 keep, 1 fail, 2 forget), the length of the sealed
---         outcome 4, big-endian, and the outcome
+-- KEYS  1 the owner's keys; behind its name a string for each, and for what they keep (claim.lua)
+-- ARGV  1 keep ms; then of the settlements  2 their group 8  3 their epoch 6  4 places, 4 each  5 names, 24 each
+--         6 ends, a byte each (0 keep, 1 fail, 2 forget)  7 what is kept; its first 20 bytes are its name
 -- answer  a digit for each settlement: 1 where it took effect now or had before, else 0
 local time = redis.call('TIME')
 local ends = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]))
-local STATES = {['0'] = '1', ['1'] = '2'}
+local KEEP, FORGET = 0, 2
+local STATES = { [0] = '1', [1] = '2' }
+local sub = string.sub
+local group, epoch, places, names, kept = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[7]
+local kept_name, is_kept = sub(kept, 1, 20), false
+local scores, answer = {}, {}
 
-local function settled(key, name, fence, ending, kept)
-  local found = redis.call('HMGET', key, 's', 'f')
-  if not found[1] then
-    return ending == '2' and 1 or 0
+local function settled(key, name, fence, ending)
+  local found = redis.call('GET', key)
+  if not found then
+    return ending == FORGET and 1 or 0
   end
-  if found[2] ~= fence then
+  if sub(found, 25, 42) ~= fence then
     return 0
   end
-  if found[1] ~= '0' and found[1] ~= '3' then
-    return found[1] == STATES[ending] and 1 or 0
+  local state = sub(found, 43, 43)
+  if state ~= '0' and state ~= '3' then
+    return state == STATES[ending] and 1 or 0
   end
-  if ending == '2' then
+  if ending == FORGET then
     redis.call('DEL', key)
     redis.call('ZREM', KEYS[1], name)
     return 1
   end
-  redis.call('HSET', key, 's', STATES[ending])
-  if ending == '0' then
-    redis.call('HSET', key, 'o', kept)
+  local says = sub(found, 1, 42) .. STATES[ending] .. sub(found, 44, 59)
+  if ending == KEEP then
+    says, is_kept = says .. kept_name, true
   end
-  redis.call('PEXPIREAT', key, ends)
-  redis.call('ZADD', KEYS[1], ends, name)
+  redis.call('SET', key, says, 'PXAT', ends)
+  scores[#scores + 1], scores[#scores + 2] = ends, name
   return 1
 end
 
-local settlements, answer = ARGV[2], {}
-local at = 1
-while at <= #settlements do
-  local name = string.sub(settlements, at, at + 23)
-  local length = struct.unpack('>I4', settlements, at + 43)
-  answer[#answer + 1] = settled(KEYS[1] .. name, name, string.sub(settlements, at + 24, at + 41),
-    string.sub(settlements, at + 42, at + 42), string.sub(settlements, at + 47, at + 46 + length))
-  at = at + 47 + length
+for row = 0, #ARGV[6] - 1 do
+  local name = sub(names, row * 24 + 1, row * 24 + 24)
+  local fence = group .. sub(places, row * 4 + 1, row * 4 + 4) .. epoch
+  answer[row + 1] = settled(KEYS[1] .. name, name, fence, string.byte(ARGV[6], row + 1))
+end
+if is_kept then
+  redis.call('SET', KEYS[1] .. kept_name, kept, 'PXAT', ends)
+end
+for first = 1, #scores, 2000 do
+  redis.call('ZADD', KEYS[1], unpack(scores, first, math.min(first + 1999, #scores)))
 end
 return table.concat(answer)

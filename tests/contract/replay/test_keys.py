@@ -6,17 +6,18 @@ import os
 import pytest
 
 from gateway.replay.port import (
+    ANEW,
     DIGEST_BYTES,
     GROUP_BYTES,
+    KEPT_NAME_BYTES,
     NAME_BYTES,
-    Claim,
+    REPEATABLE,
+    Claims,
     End,
     Found,
     Keys,
-    Settlement,
     Times,
     Verdict,
-    fence_of,
 )
 from tests.contract.replay.conftest import World
 
@@ -25,18 +26,36 @@ TIMES = Times(60_000, 3_600_000)
 SHORT = Times(100, 3_600_000)
 
 
-def a_claim(name: bytes = b"k", digest: bytes = b"d", *, repeatable: bool = False) -> Claim:
-    return Claim(name.ljust(NAME_BYTES), digest.ljust(DIGEST_BYTES), fence_of(os.urandom(GROUP_BYTES), 1), repeatable)
+def claims_of(*wishes: tuple[bytes, bytes], flags: int = 0) -> Claims:
+    """Of one new group: names and digests, in any length."""
+    names, digests = (
+        [part.ljust(size) for part in parts]
+        for parts, size in zip(zip(*wishes, strict=True), (NAME_BYTES, DIGEST_BYTES), strict=True)
+    )
+    return Claims(os.urandom(GROUP_BYTES), 0, range(1, len(wishes) + 1), names, digests, bytes([flags]) * len(wishes))
 
 
-async def one(keys: Keys, claim: Claim, times: Times = TIMES, keys_max: int = 100, owner: bytes = OWNER) -> Found:
-    (found,) = await keys.claim(owner, [claim], times, keys_max)
+def a_claim(name: bytes = b"k", digest: bytes = b"d", *, repeatable: bool = False) -> Claims:
+    return claims_of((name, digest), flags=REPEATABLE * repeatable)
+
+
+def outcome(said: bytes) -> bytes:
+    """What a key keeps, behind the name of that."""
+    return said[:1].ljust(KEPT_NAME_BYTES) + said
+
+
+async def one(keys: Keys, claim: Claims, times: Times = TIMES, keys_max: int = 100, owner: bytes = OWNER) -> Found:
+    (found,) = await keys.claim(owner, claim, times, keys_max)
     return found
 
 
-async def end(keys: Keys, claim: Claim, how: End, kept: bytes = b"") -> bool:
-    (took,) = await keys.settle(OWNER, [Settlement(claim.name, claim.fence, how, kept)], TIMES.keeps_ms)
+async def end(keys: Keys, claim: Claims, how: End, kept: bytes = b"") -> bool:
+    (took,) = await keys.settle(OWNER, claim.ended([0], bytes([how]), kept and outcome(kept)), TIMES.keeps_ms)
     return took
+
+
+def kept_by(claim: Claims, said: bytes) -> Found:
+    return Found(Verdict.KEPT, claim.fence(0), outcome(said))
 
 
 async def test_a_free_key_is_held_by_whoever_claims_it_first(keys: Keys) -> None:
@@ -58,13 +77,39 @@ async def test_all_claims_of_a_call_are_answered_in_order(keys: Keys) -> None:
     await one(keys, kept)
     await end(keys, kept, End.KEEP, b"\x00outcome\xff")
 
-    found = await keys.claim(
-        OWNER, [a_claim(b"new"), a_claim(b"kept"), a_claim(b"kept", b"else"), a_claim(b"new")], TIMES, 100
-    )
+    wishes = claims_of((b"new", b"d"), (b"kept", b"d"), (b"kept", b"else"), (b"new", b"d"))
+    found = await keys.claim(OWNER, wishes, TIMES, 100)
 
     assert found == [
-        Found(Verdict.HELD), Found(Verdict.KEPT, b"\x00outcome\xff"), Found(Verdict.REUSED), Found(Verdict.BUSY),
+        Found(Verdict.HELD), kept_by(kept, b"\x00outcome\xff"), Found(Verdict.REUSED), Found(Verdict.BUSY),
     ]  # fmt: skip
+
+
+async def test_what_ends_together_is_kept_once_and_answered_to_each(keys: Keys) -> None:
+    wishes = claims_of(*((name, b"d") for name in (b"first", b"failed", b"free", b"last")))
+    await keys.claim(OWNER, wishes, TIMES, 100)
+    ends = bytes([End.KEEP, End.FAIL, End.FORGET, End.KEEP])
+    together = wishes.ended(range(4), ends, outcome(b"both"))
+
+    took = [await keys.settle(OWNER, together, TIMES.keeps_ms) for _ in range(2)]
+    found = await keys.claim(OWNER, wishes._replace(group=os.urandom(GROUP_BYTES)), TIMES, 100)
+
+    assert took == [[True] * 4] * 2
+    assert found == [
+        Found(Verdict.KEPT, wishes.fence(0), outcome(b"both")), Found(Verdict.HELD), Found(Verdict.HELD),
+        Found(Verdict.KEPT, wishes.fence(3), outcome(b"both")),
+    ]  # fmt: skip
+
+
+async def test_what_is_kept_apart_is_answered_apart_in_one_call(keys: Keys) -> None:
+    wishes = claims_of((b"a", b"d"), (b"b", b"d"), (b"c", b"d"))
+    await keys.claim(OWNER, wishes, TIMES, 100)
+    for row, said in enumerate([b"x", b"y", b"x"]):
+        await keys.settle(OWNER, wishes.ended([row], bytes([End.KEEP]), outcome(said)), TIMES.keeps_ms)
+
+    found = await keys.claim(OWNER, wishes, TIMES, 100)
+
+    assert [each.kept for each in found] == [outcome(said) for said in (b"x", b"y", b"x")]
 
 
 async def test_another_request_is_told_so_whatever_state_the_key_is_in(keys: Keys) -> None:
@@ -118,12 +163,12 @@ async def test_who_is_lost_is_told_by_the_fence_of_its_last_hold(world: World) -
     await one(world.keys, before, SHORT)
     await world.later(150)
 
-    assert [await one(world.keys, a_claim()) for _ in range(2)] == [Found(Verdict.LOST, before.fence)] * 2
+    assert [await one(world.keys, a_claim()) for _ in range(2)] == [Found(Verdict.LOST, before.fence(0))] * 2
 
 
 @pytest.mark.parametrize("how", [None, End.KEEP, End.FAIL])
 async def test_a_claim_anew_takes_the_place_of_whatever_there_was(keys: Keys, how: End | None) -> None:
-    before, anew = a_claim(), a_claim(digest=b"other")._replace(anew=True)
+    before, anew = a_claim(), claims_of((b"k", b"other"), flags=ANEW)
     await one(keys, before)
     if how is not None:
         await end(keys, before, how, b"before")
@@ -131,13 +176,13 @@ async def test_a_claim_anew_takes_the_place_of_whatever_there_was(keys: Keys, ho
     assert await one(keys, anew) == Found(Verdict.HELD)
     assert not await end(keys, before, End.KEEP, b"late")
     assert await end(keys, anew, End.KEEP, b"anew")
-    assert await one(keys, a_claim(digest=b"other")) == Found(Verdict.KEPT, b"anew")
+    assert await one(keys, a_claim(digest=b"other")) == kept_by(anew, b"anew")
 
 
 async def test_a_claim_anew_is_counted_as_every_other(keys: Keys) -> None:
     await one(keys, a_claim(b"first"))
 
-    assert (await one(keys, a_claim(b"second")._replace(anew=True), keys_max=1)).verdict is Verdict.FULL
+    assert (await one(keys, claims_of((b"second", b"d"), flags=ANEW), keys_max=1)).verdict is Verdict.FULL
 
 
 async def test_a_late_outcome_resolves_a_lost_key(world: World) -> None:
@@ -147,12 +192,12 @@ async def test_a_late_outcome_resolves_a_lost_key(world: World) -> None:
     await one(world.keys, a_claim())
 
     assert await end(world.keys, late, End.KEEP, b"late")
-    assert await one(world.keys, a_claim()) == Found(Verdict.KEPT, b"late")
+    assert await one(world.keys, a_claim()) == kept_by(late, b"late")
 
 
-def later(claim: Claim, epoch: int = 1) -> Claim:
+def later(claim: Claims, epoch: int = 1) -> Claims:
     """The same holder's claim under another epoch, as the ledger in Redis counts them: by the clock, in ms."""
-    return claim._replace(fence=fence_of(claim.fence[:GROUP_BYTES], 1, 1_800_000_000_000 + epoch))
+    return claim._replace(epoch=1_800_000_000_000 + epoch)
 
 
 async def test_a_holder_goes_on_under_a_later_epoch_and_the_earlier_one_proves_nothing(keys: Keys) -> None:
@@ -164,7 +209,7 @@ async def test_a_holder_goes_on_under_a_later_epoch_and_the_earlier_one_proves_n
     assert await one(keys, before) == Found(Verdict.BUSY)
     assert not await end(keys, before, End.FORGET)
     assert await end(keys, after, End.KEEP, b"x")
-    assert await one(keys, later(before, 257)) == Found(Verdict.KEPT, b"x")
+    assert await one(keys, later(before, 257)) == kept_by(after, b"x")
 
 
 async def test_a_holder_goes_on_with_what_was_lost_meanwhile(world: World) -> None:
@@ -187,7 +232,7 @@ async def test_what_is_settled_stays_and_may_be_said_twice(keys: Keys, how: End)
     assert await end(keys, mine, how, b"second")
     assert not await end(keys, mine, other, b"third")
     found = await one(keys, a_claim())
-    assert found == (Found(Verdict.KEPT, b"first") if how is End.KEEP else Found(Verdict.HELD))
+    assert found == (kept_by(mine, b"first") if how is End.KEEP else Found(Verdict.HELD))
 
 
 async def test_a_fence_that_holds_nothing_settles_nothing(keys: Keys) -> None:
@@ -201,7 +246,7 @@ async def test_a_fence_that_holds_nothing_settles_nothing(keys: Keys) -> None:
 
 
 async def test_an_owner_has_so_many_keys_at_most(keys: Keys) -> None:
-    found = await keys.claim(OWNER, [a_claim(b"%d" % number) for number in range(5)], TIMES, 3)
+    found = await keys.claim(OWNER, claims_of(*((b"%d" % number, b"d") for number in range(5))), TIMES, 3)
 
     assert [each.verdict for each in found] == [*[Verdict.HELD] * 3, *[Verdict.FULL] * 2]
     assert (await one(keys, a_claim(b"0"), keys_max=3)).verdict is Verdict.BUSY, "no new key"
@@ -212,7 +257,7 @@ async def test_a_key_is_free_again_at_its_end_and_leaves_room(world: World) -> N
     times = Times(50, 100)
     mine = a_claim()
     await one(world.keys, mine, times)
-    await world.keys.settle(OWNER, [Settlement(mine.name, mine.fence, End.KEEP, b"x")], times.keeps_ms)
+    await world.keys.settle(OWNER, mine.ended([0], bytes([End.KEEP]), outcome(b"x")), times.keeps_ms)
     await world.later(200)
 
     assert (await one(world.keys, a_claim(digest=b"other"), keys_max=1)).verdict is Verdict.HELD

@@ -7,7 +7,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from gateway.replay.port import Claim, End, Settlement, Times, Verdict, fence_of
+from gateway.replay.port import REPEATABLE, Claims, End, Times, Verdict
 from gateway.replay.redis import RedisKeys
 from gateway.replay.sqlite import open_keys
 from tests.contract.stores import running
@@ -50,13 +50,13 @@ async def test_of_many_identical_batches_at_three_gateways_on_one_redis_each_key
 
 async def test_what_a_process_held_when_it_ended_is_lost_at_the_next_start_unless_repeatable(tmp_path: Path) -> None:
     times = Times(3_600_000, 3_600_000)
-    held = [Claim(b"post", b"d", b"1" * 18, False), Claim(b"get", b"d", b"2" * 18, True)]
+    held = Claims(b"before..", 0, [1, 2], [b"post", b"get"], [b"d", b"d"], bytes([0, REPEATABLE]))
     before = await open_keys(tmp_path / "replay.db", lambda: 1_800_000_000_000)
     await before.claim(b"o", held, times, 10)
     await before.close()
 
     after = await open_keys(tmp_path / "replay.db", lambda: 1_800_000_001_000)
-    found = await after.claim(b"o", [each._replace(fence=b"3" * 18) for each in held], times, 10)
+    found = await after.claim(b"o", held._replace(group=b"after..."), times, 10)
     await after.close()
 
     assert [each.verdict for each in found] == [Verdict.LOST, Verdict.HELD]
@@ -69,17 +69,18 @@ async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
         keys = RedisKeys(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=5)
         for number in range(12):
             owner = b"%024d" % number
-            claims = [Claim(b"%024d" % name, b"d" * 24, fence_of(b"%08d" % number, name), False) for name in range(20)]
+            names = [b"%024d" % name for name in range(20)]
+            claims = Claims(b"%08d" % number, 0, range(20), names, [b"d" * 24] * 20, bytes(20))
             held = await keys.claim(owner, claims, times, 100)
-            ends = [Settlement(claim.name, claim.fence, End.KEEP, b"kept %d" % number) for claim in claims]
-            took = await keys.settle(owner, ends, times.keeps_ms)
-            again = await keys.claim(owner, [claims[0]._replace(fence=fence_of(b"another.", 0))], times, 100)
+            kept = b"kept by all twenty of %d" % number
+            took = await keys.settle(owner, claims.ended(range(20), bytes([End.KEEP]) * 20, kept), times.keeps_ms)
+            again = await keys.claim(owner, claims._replace(group=b"another."), times, 100)
 
             assert {found.verdict for found in held} == {Verdict.HELD}
             assert all(took)
-            assert again == [(Verdict.KEPT, b"kept %d" % number)]
+            assert again == [(Verdict.KEPT, claims.fence(row), kept) for row in range(20)]
         sizes = [int(str(node.ask("DBSIZE"))) for node in nodes]
         await keys.close()
 
     assert all(sizes)
-    assert sum(sizes) == 12 * 21
+    assert sum(sizes) == 12 * 22

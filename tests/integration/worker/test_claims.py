@@ -8,7 +8,7 @@ import pytest
 
 from gateway.batch.model import Operation
 from gateway.ledger.port import Lease, LedgerUnavailableError, Part, Queue
-from gateway.replay.port import Claim, Found, Keys, Times
+from gateway.replay.port import Claims, Found, Keys, Times
 from gateway.replay.sqlite import open_keys
 from gateway.worker.worker import Store
 from tests.fakes.keyring import replay_over
@@ -95,7 +95,7 @@ class Hasty(Between):
         super().__init__(keys)
         self.claimed = asyncio.Event()
 
-    async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
+    async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
         await self._ledger.claim(owner, claims, times, keys_max)
         self.claimed.set()
         await asyncio.Event().wait()
@@ -141,7 +141,7 @@ async def test_who_finds_a_key_in_use_comes_back_for_what_it_stands_for(keys: Ke
 class Away(Between):
     is_away = True
 
-    async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
+    async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
         if self.is_away:
             raise LedgerUnavailableError("away")
         found: Sequence[Found] = await self._ledger.claim(owner, claims, times, keys_max)
@@ -204,8 +204,8 @@ async def test_a_slice_claims_its_keys_a_hundred_at_a_time(keys: Keys) -> None:
     sizes: list[int] = []
 
     class Counting(Between):
-        async def claim(self, owner: bytes, claims: Sequence[Claim], times: Times, keys_max: int) -> Sequence[Found]:
-            sizes.append(len(claims))
+        async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
+            sizes.append(len(claims.names))
             found: Sequence[Found] = await keys.claim(owner, claims, times, keys_max)
             return found
 
