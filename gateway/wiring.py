@@ -18,7 +18,7 @@ from gateway.config import Upstream as UpstreamSettings
 from gateway.config.redis_url import shown as shown_url
 from gateway.dialects.on_record import OnRecordDialect
 from gateway.dialects.port import EnvelopeLimits, InPlaceDialect
-from gateway.dialects.registry import IN_PLACE, ON_RECORD
+from gateway.dialects.registry import IN_PLACE, ON_RECORD, made
 from gateway.executor import Executor
 from gateway.limiter.bucket import Bucket
 from gateway.replay.replay import Replay
@@ -183,13 +183,13 @@ def batch_settings(config: Config, run: RunSettings, *, has_ledger: bool) -> Bat
 
 def dialects_in_place(config: Config, rules: Rules) -> Sequence[InPlaceDialect]:
     """The vendors' dialects that are spoken and answered in place."""
-    return [IN_PLACE[name](rules=rules, **dict(each)) for name, each in spoken(config).items() if name in IN_PLACE]
+    return made(IN_PLACE, spoken(config), rules=rules)
 
 
 def dialects_on_record(config: Config, rules: Rules) -> Sequence[OnRecordDialect]:
     """The vendors' dialects that are spoken and answered later."""
-    more = {"rules": rules, "depth_max": config.batch.depth_max, "nodes_max": config.batch.nodes_max}
-    return [ON_RECORD[name](**more, **dict(each)) for name, each in spoken(config).items() if name in ON_RECORD]
+    limits = {"depth_max": config.batch.depth_max, "nodes_max": config.batch.nodes_max}
+    return made(ON_RECORD, spoken(config), rules=rules, **limits)
 
 
 def spoken(config: Config) -> Mapping[str, Section]:

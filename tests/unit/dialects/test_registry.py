@@ -1,6 +1,7 @@
 """The registry: every section of the configuration has its dialect, made of that section's own settings."""
 
 import inspect
+from pkgutil import resolve_name
 
 from gateway.config import Config
 from gateway.config.dialects import Dialects
@@ -13,20 +14,20 @@ def test_every_dialect_has_a_section_and_every_section_a_dialect() -> None:
 
 
 def test_a_dialect_is_made_of_the_settings_of_its_section_and_rules() -> None:
-    for name, make in IN_PLACE.items():
+    for name, where in IN_PLACE.items():
         section = at(("dialects", name))
         assert isinstance(section, Keys)
 
-        assert set(inspect.signature(make).parameters) == {*section.each, "rules"}
+        assert set(inspect.signature(resolve_name(where)).parameters) == {*section.each, "rules"}
 
 
 def test_a_dialect_that_answers_later_is_made_of_its_settings_and_limits() -> None:
-    for name, make in ON_RECORD.items():
+    for name, where in ON_RECORD.items():
         section = at(("dialects", name))
         assert isinstance(section, Keys)
 
         limits = {"rules", "depth_max", "nodes_max"}
-        assert set(inspect.signature(make).parameters) == {*section.each} | limits
+        assert set(inspect.signature(resolve_name(where)).parameters) == {*section.each} | limits
 
 
 def test_no_dialect_is_spoken_unless_its_section_stands() -> None:
