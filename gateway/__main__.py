@@ -3,6 +3,8 @@
 What probes and hooks run (`healthcheck`, `drain`, `reload`, `version`) is answered before anything heavy is imported.
 """
 
+import gc
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +18,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = run_quick(words)
         if code is not None:
             sys.exit(code)
+    gc.disable()  # nothing that starting makes is garbage; whoever serves turns it on again
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look for some in every package there is
     from gateway.cli.commands import run
 
     sys.exit(run(words))

@@ -273,7 +273,7 @@ async def serve(loaded: Loaded, load: Callable[[], Loaded], *, works_alone: bool
             "cannot listen", reason=str(error), cure="another process has the port; set listen.port or admin.port"
         )
         return 1
-    _spare_the_collector()
+    begin_to_collect()
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -290,8 +290,8 @@ async def serve(loaded: Loaded, load: Callable[[], Loaded], *, works_alone: bool
     return 0 if in_time else 1
 
 
-def _spare_the_collector() -> None:
+def begin_to_collect() -> None:
     """What start-up made stays for ever: keep it out of every collection. Serving makes hardly any cycles."""
-    gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+    gc.enable()

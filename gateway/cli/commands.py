@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from gateway.cli import quick
+from gateway.cli.lean import lean_imports
 from gateway.config import STANDARD_INPUT, ConfigError, Loaded, Problem, effective, json_schema, load
 
 EXIT_CONFIGURATION = 3
@@ -58,9 +59,10 @@ def _served(config: Path | None, flags: dict[str, object], *, works_alone: bool)
     loaded = _loaded(config, flags)
     if works_alone and not loaded.config.async_.is_shared:
         return _refused(ConfigError([_unshared(loaded.sources["async.ledger"])]))
-    import uvloop
+    with lean_imports():
+        import uvloop
 
-    from gateway.app import serve as serve_app
+        from gateway.app import serve as serve_app
 
     def again() -> Loaded:
         return loaded if config == STANDARD_INPUT else load(config, os.environ, flags)

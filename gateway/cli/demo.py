@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from aiohttp import ClientSession
 from aiohttp.web import Application, AppRunner, Request, Response, TCPSite, json_response
 
-from gateway.app import App
+from gateway.app import App, begin_to_collect
 from gateway.config import load
 
 _USERS: dict[int, dict[str, Any]] = {1: {"id": 1, "name": "Ada"}, 2: {"id": 2, "name": "Grace"}}
@@ -31,6 +32,7 @@ async def run() -> int:
     upstream = f"http://127.0.0.1:{runner.addresses[0][1]}"
     app = App(load(None, {}, _flags(upstream)))
     traffic, admin = await app.start()
+    begin_to_collect()
     try:
         print(f"demo upstream {upstream}\nbatch gateway {traffic}\nadmin         {admin}\n")
         print(f"POST {traffic}/batch\n{_pretty(ENVELOPE)}\n")
@@ -61,8 +63,6 @@ async def _send(traffic: str) -> None:
 
 
 async def _until_told(app: App) -> None:
-    import signal
-
     told = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
