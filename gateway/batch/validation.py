@@ -56,14 +56,17 @@ def violations(operations: Sequence[Operation], rules: Rules) -> list[Violation]
     return found
 
 
-def order_of(operations: Sequence[Operation]) -> tuple[Graph | None, list[Violation]]:
-    """Who waits for whom, by `dependsOn` or by a reference, and what of it cannot be; None where nobody waits."""
+def order_of(
+    operations: Sequence[Operation], *, fails_from: int = 400, refers: bool = True
+) -> tuple[Graph | None, list[Violation]]:
+    """Who waits for whom, by `dependsOn` or, where the batch `refers`, by a reference, and what of it cannot be; None
+    where nobody waits."""
     ids = [operation.id for operation in operations]
     known, parents = frozenset(ids), []
     found: list[Violation] = []
     for index, operation in enumerate(operations):
         names = list(operation.depends_on)
-        if may_refer(operation):
+        if refers and may_refer(operation):
             try:
                 names += [reference.id for reference in references_of(operation, known)]
             except BadReferenceError as error:
@@ -76,7 +79,7 @@ def order_of(operations: Sequence[Operation]) -> tuple[Graph | None, list[Violat
         Violation(position, "dependsOn", "dependency-invalid", f"{quoted(parent)}: {detail}")
         for position, parent, detail in tangles
     ]
-    return graph, found
+    return graph._replace(fails_from=fails_from, refers=refers), found
 
 
 def _are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> bool:

@@ -30,4 +30,5 @@ facebook_answer    what became of them, as Facebook's client judges it
 graph         WIRE 6: Microsoft Graph's JSON batches, which are those of OData 4.01
 graph_entries what an entry of such a batch is made of
 graph_answer  what became of it, as Graph writes it
+graph_monitor the same for callers who prefer to come back for it
 """

@@ -44,6 +44,7 @@ class Facebook:
     """POST on `/`, `/v26.0/` or `/me`. At most `operations_max` entries; URLs may name one of `origins`."""
 
     name = "facebook"
+    later = None
 
     def __init__(self, *, operations_max: int, origins: Sequence[str], rules: Rules) -> None:
         self._operations_max = operations_max

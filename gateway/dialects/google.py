@@ -36,6 +36,7 @@ class Google:
     """POST `multipart/mixed` at `path` or below it, as in `/batch/{api}/{version}`."""
 
     name = "google"
+    later = None
 
     def __init__(self, *, path: str, operations_max: int, origins: Sequence[str], rules: Rules) -> None:
         self._path = path

@@ -4,45 +4,39 @@
 - An entry names the entries that it waits for: only such as stand before it. It runs once all of them were answered
   2xx, and is 424 otherwise.
 - Ids are unique whatever their case (Graph), so they are found whatever their case.
+- A caller who prefers so (`respond-async`) is answered at a monitor, once the batch has run.
 - No references: `$ops.` means nothing here, and `$<id>` of OData is refused rather than sent.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import Literal, NamedTuple, cast
 
+import msgspec
+
 from gateway.batch.model import Batch, Operation, Outcome
-from gateway.batch.ordering import graph_of
-from gateway.batch.validation import Rules, Violation, violations
+from gateway.batch.validation import Rules, Violation, order_of, violations
 from gateway.dialects import graph_answer
 from gateway.dialects.graph_entries import (
     Entry,
     EntryError,
     body_of,
     entries_of,
+    entry_id,
     fields_of,
     is_there,
     operation_id,
     origin_of,
     target_of,
 )
-from gateway.dialects.port import Call, EnvelopeLimits, Page, Read
+from gateway.dialects.graph_monitor import GraphMonitors
+from gateway.dialects.port import Call, EnvelopeLimits, LaterDialect, Page, Read
 from gateway.errors import GatewayError, quoted
 
 _ID_BYTES_MAX = 128
 _STOPS = re.compile(r'(?:^|,)\s*(?:odata\.)?continue-on-error\s*=\s*"?false"?\s*(?=[,;]|$)', re.IGNORECASE)
 _ENTITY = re.compile(r"\$([^/?]+)")
-_STOPPED = (b"Preference-Applied", b"continue-on-error=false")
 _SDK = "kiota-python/"  # msgraph-core's transport, in User-Agent
-
-
-class _Memo(NamedTuple):
-    """The entries' own ids, why those that were not sent were not, by place, and how the answer is written."""
-
-    ids: Sequence[str]
-    unmet: Mapping[int, str]
-    in_base64: bool
-    stops: bool
 
 
 class _Base(NamedTuple):
@@ -78,6 +72,7 @@ class MicrosoftGraph:
         self._bodies = bodies
         self._slash = slash
         self._rules = rules
+        self.later: LaterDialect = GraphMonitors(self._endings)
 
     def reads(self, call: Call) -> bool:
         """A `$batch` in multipart, as OData 4.0 had it, is none: it passes through."""
@@ -98,21 +93,18 @@ class MicrosoftGraph:
         parents = [_parents(index, entry, places, found) for index, entry in enumerate(entries)]
         if found:
             raise graph_answer.invalid(found)
-        unmet = _unmet(entries, parents)
+        unsent = _unsent(entries, parents)
         stops = _STOPS.search(call.prefer) is not None
         in_base64 = self._bodies == "base64" or (self._bodies == "auto" and _SDK in call.agent)
-        memo = _Memo([entry.id for entry in entries], unmet, in_base64, stops)
-        return Read(_batch(operations, parents, unmet, stops=stops), memo)
+        memo = graph_answer.Memo(unsent, in_base64, stops)
+        return Read(_batch(operations, parents, unsent, stops=stops), memo)
 
     def answer(self, read: Read, outcomes: Sequence[Outcome]) -> Page:
-        memo, rest = cast(_Memo, read.memo), iter(outcomes)
-        entries = [
-            graph_answer.unmet(id_, memo.unmet[index], in_base64=memo.in_base64)
-            if index in memo.unmet
-            else graph_answer.answered(id_, next(rest), in_base64=memo.in_base64)
-            for index, id_ in enumerate(memo.ids)
-        ]
-        return graph_answer.page(entries, [_STOPPED] if memo.stops else [])
+        memo = cast(graph_answer.Memo, read.memo)
+        entries, answered = graph_answer.Entries(memo), list[graph_answer.Answered]()
+        for operation, outcome in zip(read.batch.operations, outcomes, strict=True):
+            answered += entries.of(entry_id(operation.id), outcome)
+        return graph_answer.page([*answered, *entries.unsent()], graph_answer.applied(memo))
 
     def refusal(self, error: GatewayError, request_id: str) -> Page:
         return graph_answer.refusal(error, request_id)
@@ -178,27 +170,29 @@ def _parents(index: int, entry: Entry, places: Mapping[str, int], found: list[Vi
     return parents
 
 
-def _unmet(entries: Sequence[Entry], parents: Sequence[Sequence[int]]) -> dict[int, str]:
-    """Why entries cannot run, by place: those with an `if`, which is 424 where it is not supported (OData JSON 4.01,
-    19.1), and those that wait for them."""
-    unmet: dict[int, str] = {}
+def _unsent(entries: Sequence[Entry], parents: Sequence[Sequence[int]]) -> dict[int, tuple[str, str]]:
+    """The ids of entries that cannot run, and why, by place: those with an `if`, which is 424 where it is not supported
+    (OData JSON 4.01, 19.1), and those that wait for them."""
+    unsent: dict[int, tuple[str, str]] = {}
     for index, entry in enumerate(entries):
-        lost = next((parent for parent in parents[index] if parent in unmet), None)
+        lost = next((parent for parent in parents[index] if parent in unsent), None)
         if is_there(entry.condition):
-            unmet[index] = "conditions (if) are not supported; not sent"
+            unsent[index] = entry.id, "conditions (if) are not supported; not sent"
         elif lost is not None:
-            unmet[index] = f"{entries[lost].id[:64]} did not succeed, so this was not sent"
-    return unmet
+            unsent[index] = entry.id, f"{entries[lost].id[:64]} did not succeed, so this was not sent"
+    return unsent
 
 
 def _batch(
-    operations: Sequence[Operation], parents: Sequence[Sequence[int]], unmet: Mapping[int, str], *, stops: bool
+    operations: Sequence[Operation], parents: Sequence[Sequence[int]], unsent: Container[int], *, stops: bool
 ) -> Batch:
     """Those that can run. A child runs only if its parents were answered below 300."""
-    kept = [index for index in range(len(operations)) if index not in unmet]
-    graph = None
-    if any(parents[index] for index in kept):
-        ids = [operations[index].id for index in kept]
-        names = [[operations[parent].id for parent in parents[index]] for index in kept]
-        graph = graph_of(ids, names)[0]._replace(fails_from=300, refers=False)
-    return Batch([operations[index] for index in kept], "halt" if stops else "continue", "/requests", graph)
+    kept = [
+        msgspec.structs.replace(operation, depends_on=tuple(operations[parent].id for parent in parents[index]))
+        if parents[index]
+        else operation
+        for index, operation in enumerate(operations)
+        if index not in unsent
+    ]
+    graph, _ = order_of(kept, fails_from=300, refers=False)
+    return Batch(kept, "halt" if stops else "continue", "/requests", graph)

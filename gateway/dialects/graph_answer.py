@@ -19,7 +19,7 @@ from gateway.dialects import native
 from gateway.dialects.port import EnvelopeError, Page
 from gateway.errors import GatewayError
 
-_JSON_FIELD = (b"Content-Type", b"application/json")
+JSON_FIELD = (b"Content-Type", b"application/json")
 _RETRY_AFTER_S_MAX = 120
 _ENCODER = msgspec.json.Encoder()
 _STATUSES: Mapping[str, int] = {
@@ -33,6 +33,14 @@ _MESSAGES: Mapping[str, str] = {"halted": "an earlier request failed and continu
 _OUTER_STATUSES: Mapping[str, int] = {"too-many-operations": 400, "validation-failed": 400}
 
 
+class Memo(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """How an answer is written. `unsent`: by their place, the entries that are not operations; their ids, and why."""
+
+    unsent: Mapping[int, tuple[str, str]]
+    in_base64: bool
+    stops: bool
+
+
 class Answered(msgspec.Struct, omit_defaults=True, gc=False):
     """One entry of the answer; the order of the members is the order on the wire."""
 
@@ -42,9 +50,42 @@ class Answered(msgspec.Struct, omit_defaults=True, gc=False):
     body: Any = UNSET
 
 
+class Entries:
+    """Gives the entries of an answer in the order of the requests, with those that were not sent where they stood."""
+
+    def __init__(self, memo: Memo) -> None:
+        self._memo = memo
+        self._place = 0
+
+    def of(self, id_: str, outcome: Outcome) -> list[Answered]:
+        """The entry `id_`, behind those before it that were not sent."""
+        found = [*self.unsent(), answered(id_, outcome, in_base64=self._memo.in_base64)]
+        self._place += 1
+        return found
+
+    def unsent(self) -> list[Answered]:
+        """Those that stand here and were not sent."""
+        found = []
+        while self._place in self._memo.unsent:
+            id_, message = self._memo.unsent[self._place]
+            found.append(unmet(id_, message, in_base64=self._memo.in_base64))
+            self._place += 1
+        return found
+
+
+def applied(memo: Memo, *others: str) -> list[tuple[bytes, bytes]]:
+    """`Preference-Applied` (RFC 7240 3); nothing where none was."""
+    preferences = [*others, *(["continue-on-error=false"] if memo.stops else [])]
+    return [(b"Preference-Applied", ", ".join(preferences).encode())] if preferences else []
+
+
+def encoded(entry: Answered) -> bytes:
+    return _ENCODER.encode(entry)
+
+
 def page(answered: Sequence[Answered], fields: Sequence[tuple[bytes, bytes]] = ()) -> Page:
     """The whole answer."""
-    return Page(200, [_JSON_FIELD, *fields], _ENCODER.encode({"responses": answered}))
+    return Page(200, [JSON_FIELD, *fields], _ENCODER.encode({"responses": answered}))
 
 
 def answered(id_: str, outcome: Outcome, *, in_base64: bool) -> Answered:
@@ -69,7 +110,7 @@ def refusal(error: GatewayError, request_id: str) -> Page:
     status = _OUTER_STATUSES.get(error.problem.slug, error.status)
     more = {"details": details} if (details := error.members.get("details")) else {}
     document = _error(status, error.detail, more | {"innerError": {"request-id": request_id}})
-    return Page(status, [_JSON_FIELD], _ENCODER.encode(document))
+    return Page(status, [JSON_FIELD], _ENCODER.encode(document))
 
 
 def invalid(found: Sequence[Violation]) -> EnvelopeError:

@@ -26,6 +26,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _VISIBLE = "".join(map(chr, range(0x21, 0x7F)))
 _CONTROLS = "".join(map(chr, [*range(0x20), 0x7F]))  # left as they are: the grammar of a path refuses them
 _NOT_IN_AN_ID = re.compile(r"[^A-Za-z0-9._-]")
+_ESCAPED = re.compile("(?:~[0-9A-F]{2})+")
 _TO_STANDARD = str.maketrans("-_", "+/")
 # About the connection, vouched for by the gateway, or counted anew. An inner answer cannot be compressed (WIRE 1.1).
 _NOT_SENT = HOP_BY_HOP | VOUCHED | {b"accept-encoding", b"content-length", b"expect", b"host"}
@@ -104,6 +105,11 @@ def is_there(raw: Raw | UnsetType) -> bool:
 def operation_id(id_: str) -> str:
     """An entry's id as an operation may have it: what has no place there as `~` and the two digits of each byte."""
     return _NOT_IN_AN_ID.sub(lambda found: "".join(f"~{byte:02X}" for byte in found[0].encode()), id_)
+
+
+def entry_id(id_: str) -> str:
+    """The id of the entry that became an operation of this id."""
+    return _ESCAPED.sub(lambda found: bytes.fromhex(found[0].replace("~", "")).decode(), id_)
 
 
 def target_of(url: str, *, origins: frozenset[str], root: str, slash_root: str) -> str:

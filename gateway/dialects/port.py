@@ -52,6 +52,45 @@ class Page(NamedTuple):
     body: bytes
 
 
+class Pieces(Protocol):
+    """An answer that is written outcome by outcome, in the order of the operations. `fields` are without its type."""
+
+    content_type: bytes
+    fields: Sequence[tuple[bytes, bytes]]
+
+    def first(self) -> bytes:
+        """What stands before all of them."""
+
+    def piece(self, id_: str, outcome: Outcome) -> bytes:
+        """The outcome of the operation `id_`."""
+
+    def last(self) -> bytes:
+        """What stands behind them."""
+
+
+class LaterDialect(Protocol):
+    """What a dialect that is answered in place says of batches whose callers prefer a later answer.
+
+    Such a batch is on record and has a monitor: a URL that tells how it stands, and in the end answers it. `origin` is
+    the scheme and host by which the caller reached the gateway.
+    """
+
+    def asked(self, call: Call) -> str | None:
+        """The gateway's id of the batch whose monitor is asked; None for a call of another kind."""
+
+    def memo(self, read: Read) -> bytes:
+        """What is wanted again when the answer is written; kept sealed."""
+
+    def accepted(self, call: Call, read: Read, batch_id: str, origin: str) -> Page:
+        """The answer to a batch that was put on record."""
+
+    def pending(self, call: Call, origin: str) -> Page:
+        """What the monitor says while the batch runs."""
+
+    def answer(self, memo: bytes, accept: str) -> Pieces:
+        """What the monitor says in the end, to who sent this `Accept`."""
+
+
 class InPlaceDialect(Protocol):
     """A vendor's format for batches that are answered in place. Made once from values; keeps nothing between calls.
 
@@ -59,6 +98,10 @@ class InPlaceDialect(Protocol):
     """
 
     name: str
+
+    @property
+    def later(self) -> LaterDialect | None:
+        """None where every batch is answered in place."""
 
     def reads(self, call: Call) -> bool | None:
         """Whether the call is an envelope of this dialect; what is none passes through. Looks at no body.

@@ -17,7 +17,9 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     on_failure: str = "continue"
     trace_seed: bytes = b""
     paid: bool = False  # tokens of all operations were taken when the batch began to run in place
-    may_be_ordered: bool = True  # False: no text of an operation refers to another, whatever it looks like
+    may_be_ordered: bool = True  # False: no operation waits for another, whatever its texts look like
+    fails_from: int = 400  # of the batch's graph, as the next one
+    refers: bool = True
 
 
 class Recorded(msgspec.Struct, frozen=True, gc=False):
@@ -69,6 +71,10 @@ MEMO = "memo"
 
 WHY = "why"
 """Why a batch is refused: in place of its only slice, so that it cannot be run; the label tells."""
+
+
+FAILS_FROM = "failsFrom"
+"""In the label of a batch without references whose operations wait: from which status on they do so in vain."""
 
 
 def of_operations(slice_: int) -> str:

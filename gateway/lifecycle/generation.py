@@ -5,7 +5,7 @@ Upstreams whose settings are the same are handed on, and with them their connect
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,9 +14,11 @@ import structlog
 
 from gateway import wiring
 from gateway.admission import Admission
+from gateway.batch.validation import Rules
 from gateway.config import Config, Loaded
 from gateway.config import Upstream as UpstreamSettings
 from gateway.dialects.on_record import OnRecordDialect
+from gateway.dialects.port import InPlaceDialect
 from gateway.executor import Executor
 from gateway.lifecycle import callers
 from gateway.limiter.port import Limiter
@@ -27,7 +29,7 @@ from gateway.server.batches import Batches
 from gateway.server.callers import Callers
 from gateway.server.edge import Edge, Rooms
 from gateway.server.forwarding import Forwarding, ForwardingSettings
-from gateway.server.in_place import InPlace
+from gateway.server.in_place import InPlace, RunSettings
 from gateway.server.once import Once
 from gateway.server.origin import Origins
 from gateway.server.vendors import Mounted, Unkept, Vendor, Vendors
@@ -92,7 +94,11 @@ class Generation:
         once = _once(config, lasting.replay, admission, access, asynchronous)
         batches = Batches(batch_settings, in_place, admission, access, once, asynchronous)
         rules = wiring.rules(config, may_bring_credentials=True)
-        at_once = [Vendor(dialect, rules, run, in_place, access) for dialect in wiring.dialects_in_place(config, rules)]
+        at_once = [
+            mounted
+            for dialect in wiring.dialects_in_place(config, rules)
+            for mounted in _at_once(dialect, rules, run, asynchronous, in_place, admission, access, once)
+        ]
         later = [
             _later(dialect, keeping, asynchronous, in_place, admission, access, once, origins)
             for dialect in wiring.dialects_on_record(config, rules)
@@ -175,6 +181,25 @@ class Generations:
     def _is_unused(self, pool: Pool, by_all_but: Generation) -> bool:
         others = {self.current, *self._leaving} - {by_all_but}
         return not any(pool is used for generation in others for used in generation.pools.values())
+
+
+def _at_once(
+    dialect: InPlaceDialect,
+    rules: Rules,
+    run: RunSettings,
+    asynchronous: "Asynchronous | None",
+    in_place: InPlace,
+    admission: Admission,
+    access: Access,
+    once: Once,
+) -> Sequence[Mounted]:
+    """A vendor's batches that are answered in place, and the monitors of those that are not after all."""
+    if dialect.later is None or asynchronous is None:
+        return [Vendor(dialect, rules, run, in_place, access)]
+    from gateway.server.monitors import Monitors  # they bring the ledger with them
+
+    monitors = Monitors(dialect, dialect.later, asynchronous.custody, admission, access, once, run.origins)
+    return [Vendor(dialect, rules, run, in_place, access, monitors), monitors]
 
 
 def _later(

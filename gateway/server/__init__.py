@@ -21,6 +21,7 @@ in_place     the path of every batch that is answered in place: its body, its ad
 batches      POST /batch and what stands under it
 once         envelopes that are answered once, however often they are sent
 vendors      vendors' batches, wherever their dialects are mounted
+monitors     their batches whose callers prefer to come back for the answer
 vendor_batches those that are answered later, kept in the same custody
 vendor_files the files that such batches are made of, and their results as files
 vendor_record a batch on record as dialects are told of it

@@ -9,7 +9,6 @@ from aiohttp.web import BaseRequest
 
 from gateway.batch.model import Batch
 from gateway.batch.states import FINAL
-from gateway.batch.validation import order_of
 from gateway.dialects.on_record import Order
 from gateway.errors import GatewayError, quoted
 from gateway.ledger.port import View
@@ -19,7 +18,7 @@ from gateway.server.custody import Custody
 from gateway.server.edge import request_id_of
 from gateway.server.events import Events
 from gateway.server.results import number, send_results
-from gateway.server.retrying import NATIVE, operations_to_retry
+from gateway.server.retrying import operations_to_retry, order_again
 from gateway.upstream.headers import RawFields
 
 _PAGE, _PAGE_MAX = 20, 100
@@ -133,7 +132,7 @@ class Asynchronous:
         if not operations:
             raise GatewayError("batch-terminal", "nothing of the batch is left to retry")
         on_failure: Literal["halt", "continue"] = "halt" if first.label.get("onFailure") == "halt" else "continue"
-        batch = Batch(operations, on_failure, graph=order_of(operations)[0] if first.dialect == NATIVE else None)
+        batch = Batch(operations, on_failure, graph=order_again(operations, first))
         order = Order(batch, memo=self._records.memo(first))
         view = await self.custody.accept(order, request, caller, dialect=first.dialect, retry_of=first.id)
         return self.accepted(request, view)

@@ -1,15 +1,19 @@
 """Which operations of a batch that has ended a retry runs again."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from gateway.batch.model import Operation, Outcome
+from gateway.batch.ordering import Graph
 from gateway.batch.references import BadReferenceError, may_refer, references_of
-from gateway.batch.validation import VIOLATIONS_MAX
+from gateway.batch.validation import VIOLATIONS_MAX, order_of
 from gateway.errors import GatewayError
 from gateway.ledger.port import View
+from gateway.ledger.segments import FAILS_FROM
 from gateway.server.records import Records
 
-NATIVE = "native"  # a vendor's words refer to nothing, whatever they look like
+_NATIVE = "native"  # a vendor's words refer to nothing, whatever they look like
 
 # They may have run: sent again only by whoever says so.
 _DOUBTFUL = frozenset({"outcome-unknown", "quarantined"})
@@ -19,8 +23,11 @@ async def operations_to_retry(records: Records, view: View, *, include_unknown: 
     """Those that failed, were cancelled or expired, in order; those that may have run only with `include_unknown`."""
     chosen: list[Operation] = []
     read, operations = -1, list[Operation]()
+    fails_from = _fails_from(view)
     async for outcomes in records.outcomes(view, first=0, most=view.total):
-        indexes = {each.index for each in outcomes if _is_wanted(each.outcome, include_unknown=include_unknown)}
+        indexes = {
+            each.index for each in outcomes if _is_wanted(each.outcome, fails_from, include_unknown=include_unknown)
+        }
         if not indexes:
             continue
         slice_ = min(indexes) // view.slice_size
@@ -28,14 +35,23 @@ async def operations_to_retry(records: Records, view: View, *, include_unknown: 
             read, operations = slice_, await records.operations(view, slice_) or []
         start = slice_ * view.slice_size
         chosen += [operation for place, operation in enumerate(operations, start) if place in indexes]
-    return _free_of_others(chosen) if view.dialect == NATIVE else chosen
+    return _free_of_others(chosen, refers=view.dialect == _NATIVE)
 
 
-def _free_of_others(operations: list[Operation]) -> list[Operation]:
+def order_again(operations: Sequence[Operation], view: View) -> Graph | None:
+    """Who of them waits for whom, as in the batch that they are of."""
+    return order_of(operations, fails_from=_fails_from(view), refers=view.dialect == _NATIVE)[0]
+
+
+def _fails_from(view: View) -> int:
+    return int(view.label.get(FAILS_FROM, 400))
+
+
+def _free_of_others(operations: list[Operation], *, refers: bool) -> list[Operation]:
     """The operations without the parents that have succeeded. Raises 422 where a value of theirs is referred to."""
     ids = {operation.id for operation in operations}
     errors = []
-    for index, operation in enumerate(operations):
+    for index, operation in enumerate(operations if refers else ()):
         try:
             references_of(operation, ids) if may_refer(operation) else ()
         except BadReferenceError as error:
@@ -52,7 +68,7 @@ def _free_of_others(operations: list[Operation]) -> list[Operation]:
     ]
 
 
-def _is_wanted(outcome: Outcome, *, include_unknown: bool) -> bool:
-    if outcome.succeeded:
+def _is_wanted(outcome: Outcome, fails_from: int, *, include_unknown: bool) -> bool:
+    if outcome.succeeded and outcome.status < fails_from:
         return False
     return include_unknown or outcome.failure is None or outcome.failure.slug not in _DOUBTFUL

@@ -19,6 +19,7 @@ from gateway.ledger.port import Ledger, NewBatch, Part, View
 from gateway.ledger.seal import BatchKey, Sealer
 from gateway.ledger.segments import (
     CONTEXT,
+    FAILS_FROM,
     MEMO,
     WHY,
     Context,
@@ -124,6 +125,8 @@ def _slice_size(batch: Batch, usual: int) -> int:
 def _label(order: Order, batch: Batch, key: BatchKey) -> Mapping[str, str]:
     """What a retry has to know when the context is erased, and what the dialect wants to know again."""
     label = {"onFailure": "halt"} if batch.on_failure == "halt" else {}
+    if batch.graph is not None and not batch.graph.refers:
+        label[FAILS_FROM] = str(batch.graph.fails_from)
     if order.memo:
         label[MEMO] = b64encode(key.seal(order.memo, MEMO)).decode()
     if order.why:
@@ -132,13 +135,16 @@ def _label(order: Order, batch: Batch, key: BatchKey) -> Mapping[str, str]:
 
 
 def _context(batch: Batch, caller: Caller, *, paid: bool) -> Context:
+    graph = batch.graph
     return Context(
         [(bytes(name), bytes(value)) for name, value in caller.fields],
         caller.identity,
         caller.ip,
         on_failure=batch.on_failure,
         trace_seed=secrets.token_bytes(_TRACE_SEED_BYTES),
-        may_be_ordered=batch.graph is not None,
+        may_be_ordered=graph is not None,
+        fails_from=400 if graph is None else graph.fails_from,
+        refers=graph is None or graph.refers,
         paid=paid,
     )
 

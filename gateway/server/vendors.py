@@ -5,7 +5,7 @@ A refusal is in that shape too, whatever it is for; a batch whose time was up is
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from aiohttp.web import BaseRequest
 
@@ -20,42 +20,62 @@ from gateway.server.answer import Answer
 from gateway.server.envelope import begun, check_coding, check_framing, invite, too_large
 from gateway.server.in_place import ALWAYS, InPlace, RunSettings, answer_fields
 from gateway.server.origin import Origins
+from gateway.server.preferences import preferences_of
 from gateway.server.reading import Body
+
+if TYPE_CHECKING:  # they bring the ledger with them, which not every gateway has
+    from gateway.server.monitors import Monitors
 
 _RETRY_AFTER_S_MAX = 120  # clients give up, or wait for good, above some minutes (WIRE 1.2, 1.3)
 
 
 class Vendor:
-    """One dialect: answers its envelopes. `rules` judge what references bring."""
+    """One dialect: answers its envelopes. `rules` judge what references bring. Without `monitors` a preference for a
+    later answer is ignored, as every preference may be (RFC 7240 2)."""
 
     def __init__(
-        self, dialect: InPlaceDialect, rules: Rules, settings: RunSettings, in_place: InPlace, access: Access
+        self,
+        dialect: InPlaceDialect,
+        rules: Rules,
+        settings: RunSettings,
+        in_place: InPlace,
+        access: Access,
+        monitors: "Monitors | None" = None,
     ) -> None:
         self._dialect = dialect
         self._rules = rules
         self._settings = settings
         self._in_place = in_place
         self._access = access
+        self._monitors = monitors
 
     def may_read(self, call: Call) -> bool:
         return self._dialect.reads(call) is not False
 
-    async def __call__(self, request: BaseRequest, path: str, _is_last: Callable[[], bool]) -> Answer | None:
+    async def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool]) -> Answer | None:
         """None for what turned out to be no envelope; nothing of its body is lost."""
         with self._in_place.on_record(request, self._dialect.name) as served:
-            read = await self._read(request, served)
-            return None if read is None else await self._batch(request, read, served)
+            found = await self._read(request, served)
+            if found is None:
+                return None
+            read, data = found
+            if self._monitors is not None and read.batch.operations and _prefers_later(request):
+                return await self._monitors.accepted(request, read, data, served, is_last)
+            return await self._batch(request, read, served)
 
     def refuse(self, error: GatewayError, request_id: str) -> Answer:
         """The error in the vendor's shape; `X-Gateway-Error` tells it from an upstream's."""
         return refused(self._dialect.refusal(error, request_id), error, (b"X-Request-Id", request_id.encode()))
 
-    async def _read(self, request: BaseRequest, served: Served) -> Read | None:
+    async def _read(self, request: BaseRequest, served: Served) -> tuple[Read, bytes] | None:
+        """The envelope, and the bytes that it was read from."""
         body_bytes_max = self._settings.body_bytes_max
         call = call_of(request, self._settings.origins)
         if self._dialect.reads(call):
             check_framing(request, body_bytes_max)
-            return await self._parsed(_with_body(call, request, await self._in_place.body(request, served)))
+            body = await self._in_place.body(request, served)
+            read = await self._parsed(_with_body(call, request, body))
+            return None if read is None else (read, body)
         invite(request)
         body = await begun(request, body_bytes_max)
         try:
@@ -72,7 +92,7 @@ class Vendor:
         if len(body) > body_bytes_max:
             raise too_large(body_bytes_max)
         served.bytes_in = len(body)
-        return read
+        return read, body
 
     async def _parsed(self, call: Call) -> Read | None:
         return await self._in_place.apart(len(call.body), partial(self._dialect.parse, call))
@@ -147,6 +167,12 @@ def call_of(request: BaseRequest, origins: Origins) -> Call:
     path, _, query = request.raw_path.partition("?")
     host = origins.host_of(request) or ""
     return Call(request.method, path, query, request.headers.get("Content-Type", ""), b"", host)
+
+
+def _prefers_later(request: BaseRequest) -> bool:
+    """Whether the caller wants no answer but that its batch is on record."""
+    preferences = preferences_of(request.headers.getall("Prefer", ()))
+    return preferences.respond_async and not preferences.wait_s
 
 
 def _with_body(call: Call, request: BaseRequest, body: bytes) -> Call:

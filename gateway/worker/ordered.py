@@ -16,6 +16,7 @@ from gateway.batch.validation import Rules, order_of
 from gateway.ledger.port import Ledger
 from gateway.ledger.seal import BatchKey
 from gateway.ledger.segments import of_outcomes, outcomes_from_bytes
+from gateway.worker.opened import Opened
 
 _ALL = 1 << 31
 # Tokens are taken once the path is known, so nothing was charged ahead that could be too little.
@@ -29,9 +30,11 @@ class Earlier(NamedTuple):
     outcomes: Mapping[int, Outcome]
 
 
-async def earlier_of(operations: Sequence[Operation], batch_id: str, ledger: Ledger, key: BatchKey) -> Earlier | None:
+async def earlier_of(opened: Opened, batch_id: str, ledger: Ledger, key: BatchKey) -> Earlier | None:
     """None where nobody waits. Raises `PayloadCorruptError` where a part on record does not open."""
-    graph, _ = order_of(operations)
+    context, graph = opened.context, None
+    if context.may_be_ordered:
+        graph, _ = order_of(opened.operations, fails_from=context.fails_from, refers=context.refers)
     if graph is None:
         return None
     outcomes: dict[int, Outcome] = {}
@@ -52,8 +55,10 @@ class Ordered:
         rules: Rules,
         decide: Decide,
     ) -> None:
-        batch = Batch(operations, graph=earlier.graph)
-        self._resolution = Resolution(batch, [_ANY_COST] * len(operations), rules, decide)
+        self._resolution = None
+        if earlier.graph.refers:
+            batch = Batch(operations, graph=earlier.graph)
+            self._resolution = Resolution(batch, [_ANY_COST] * len(operations), rules, decide)
         self._agenda = Agenda(operations, earlier.graph, self._resolution, {**earlier.outcomes, **settled})
         self._decide = decide
         self._operations = operations
@@ -70,11 +75,14 @@ class Ordered:
 
     def resolved(self, position: int) -> tuple[Operation, Route] | Failure:
         """The operation as it is to be sent, with its route."""
-        settled = self._agenda.settled(position, self._resolution)
-        if isinstance(settled, Failure) or settled[1] is not _ANY_COST:
-            return settled
-        route = self._decide(settled[0].method, settled[0].target)
-        return route if isinstance(route, Failure) else (settled[0], route)
+        operation = self._operations[position]
+        if self._resolution is not None:
+            settled = self._agenda.settled(position, self._resolution)
+            if isinstance(settled, Failure) or settled[1] is not _ANY_COST:
+                return settled
+            operation = settled[0]
+        route = self._decide(operation.method, operation.target)
+        return route if isinstance(route, Failure) else (operation, route)
 
     def finished(self, outcome: Outcome) -> Sequence[Outcome]:
         """Take notice of an outcome; those of the operations that can never run because of it."""

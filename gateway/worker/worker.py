@@ -225,9 +225,7 @@ class Worker:
         lease = hold.lease
         try:
             inside = await opened(lease, key, self._store.sealer)
-            earlier = None
-            if inside.context.may_be_ordered:
-                earlier = await earlier_of(inside.operations, lease.batch, self._store.ledger, key)
+            earlier = await earlier_of(inside, lease.batch, self._store.ledger, key)
             running = Running(
                 self._around, self._means(), hold, inside, recorder, self._concurrency(lease.batch), earlier
             )

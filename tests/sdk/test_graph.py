@@ -1,13 +1,17 @@
 """The official msgraph-core, unmodified, before the gateway: collections, order, failures, bodies, its own retries.
 
-The SDK reads bodies in base64 only (WIRE 6.3), so the gateway is told to write them so for this client: `bodies: auto`.
+Its builder of batches knows no preference and no monitor. Where an answer is wanted later, its own request is sent with
+one field more by its own adapter, which reads the monitor's answer as well. The SDK reads bodies in base64 only
+(WIRE 6.3), so the gateway is told to write them so for this client: `bodies: auto`.
 """
 
+import asyncio
 import json
 import urllib.request
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -24,7 +28,7 @@ from kiota_abstractions.serialization import (
     SerializationWriter,
     SerializationWriterFactoryRegistry,
 )
-from kiota_http.middleware.options import RetryHandlerOption
+from kiota_http.middleware.options import HeadersInspectionHandlerOption, RetryHandlerOption
 from kiota_serialization_json.json_parse_node_factory import JsonParseNodeFactory
 from kiota_serialization_json.json_serialization_writer_factory import JsonSerializationWriterFactory
 from msgraph_core import BaseGraphRequestAdapter, GraphClientFactory
@@ -35,10 +39,14 @@ from msgraph_core.requests.batch_request_item import BatchRequestItem
 from msgraph_core.requests.batch_response_content import BatchResponseContent
 from msgraph_core.requests.batch_response_content_collection import BatchResponseContentCollection
 
+from tests.integration.asynchronous.calls import ALICE, keeping, status
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
+from tests.sdk.apis import Stops, Turnstile
+from tests.sdk.dying import Dying
 
 SETTINGS = "dialects: {graph: {bodies: auto}}\n"
+MANY = "dialects: {graph: {bodies: auto, operations_max: 5000}}"
 
 
 class User(Parsable):
@@ -125,9 +133,69 @@ def item(id_: str, url: str, method: Method = Method.GET, body: object = None, *
     return BatchRequestItem(information, id_, list(parents))
 
 
+def content_of(items: Iterable[BatchRequestItem]) -> BatchRequestContent:
+    """All of them in one batch: the SDK adds no more than 20, and counts only what it adds."""
+    content = BatchRequestContent()
+    content.requests.update({each.id: each for each in items})
+    return content
+
+
+class Later:
+    """One batch that is answered later, asked for and looked at by the SDK's adapter as `caller`."""
+
+    def __init__(self, port: int, caller: str = "alice") -> None:
+        transport = httpx.AsyncHTTPTransport(http2=True, retries=0)
+        client = httpx.AsyncClient(transport=transport, timeout=100, headers={"Authorization": f"Bearer {caller}"})
+        options = {RetryHandlerOption.get_key(): RetryHandlerOption(max_retries=0)}
+        self._adapter = BaseGraphRequestAdapter(
+            AnonymousAuthenticationProvider(),
+            http_client=GraphClientFactory.create_with_default_middleware(client=client, options=options),
+        )
+        self._adapter.base_url = f"http://127.0.0.1:{port}/v1.0"
+        self.monitor = ""
+        self.close = transport.aclose
+
+    async def post(self, *items: BatchRequestItem, prefer: str = "respond-async") -> None:
+        information = await BatchRequestBuilder(self._adapter).to_post_request_information(content_of(items))
+        information.headers.add("Prefer", prefer)
+        heads = HeadersInspectionHandlerOption(inspect_response_headers=True)
+        information.add_request_options([heads])
+        assert await self._adapter.send_async(information, BatchResponseContent, {}) is None  # a 202 without a body
+        assert heads.response_headers.get("preference-applied") == {prefer}
+        self.monitor = next(iter(heads.response_headers.get("location")))
+
+    async def look(self) -> BatchResponseContent | None:
+        """The answer; None while the batch runs."""
+        return await self._adapter.send_async(self._information(Method.GET), BatchResponseContent, {})
+
+    async def ended(self, looked: Callable[[], None] = lambda: None) -> BatchResponseContent:
+        async with asyncio.timeout(60):
+            while (found := await self.look()) is None:
+                looked()
+                await asyncio.sleep(0.05)
+        return found
+
+    async def cancel(self) -> None:
+        await self._adapter.send_no_response_content_async(self._information(Method.DELETE), {})
+
+    def _information(self, method: Method) -> RequestInformation:
+        information = RequestInformation()
+        information.http_method, information.url = method, self.monitor
+        return information
+
+
+@asynccontextmanager
+async def later(port: int, caller: str = "alice") -> AsyncIterator[Later]:
+    batch = Later(port, caller)
+    try:
+        yield batch
+    finally:
+        await batch.close()
+
+
 async def post(port: int, *items: BatchRequestItem, retries: int = 3) -> BatchResponseContent:
     async with builder(port, retries=retries) as batch:
-        answered = await batch.post(BatchRequestContent({each.id: each for each in items}))
+        answered = await batch.post(content_of(items))
     assert isinstance(answered, BatchResponseContent)
     return answered
 
@@ -286,6 +354,138 @@ async def test_without_the_setting_the_sdk_sees_statuses_and_no_bodies_as_it_doe
     response = answered.get_response_by_id("u1")
     assert response is not None
     assert (response.status, response.content_type, response.body) == (200, "application/json", None)
+
+
+async def test_a_batch_is_answered_later_at_its_monitor(graph_api: Api, tmp_path: Path) -> None:
+    async with keeping(graph_api.url, tmp_path, SETTINGS) as running, later(running.port) as batch:
+        base = f"http://127.0.0.1:{running.port}/v1.0"
+        child = item("child", f"{base}/me/messages", Method.POST, {"a": 1}, "u1")
+        lost = item("lost", f"{base}/users/u3", Method.GET, None, "nope")
+        await batch.post(*users(running.port, "u1", "nope"), child, lost)
+        answered = await batch.ended()
+
+    user = answered.response_body("u1", User)
+    assert user is not None
+    assert (user.id, user.name) == ("u1", "é u1")
+    assert answered.get_response_status_codes() == {"u1": 200, "nope": 404, "child": 201, "lost": 424}
+    assert error_of(answered, "lost")["code"] == "FailedDependency"
+    targets = graph_api.targets
+    assert targets.index("/v1.0/users/u1") < targets.index("/v1.0/me/messages")
+
+
+async def test_a_later_batch_stops_at_its_first_failure_where_the_caller_wants_that(
+    graph_api: Api, tmp_path: Path
+) -> None:
+    async with (
+        keeping(graph_api.url, tmp_path, SETTINGS, batch__concurrency=1) as running,
+        later(running.port) as batch,
+    ):
+        prefer = "respond-async, continue-on-error=false"
+        await batch.post(*users(running.port, "u1", "nope", "u2"), prefer=prefer)
+        answered = await batch.ended()
+
+    assert answered.get_response_status_codes() == {"u1": 200, "nope": 404, "u2": 424}
+    assert graph_api.targets == ["/v1.0/users/u1", "/v1.0/users/nope"]
+
+
+async def test_a_later_batch_is_cancelled_at_its_monitor_which_is_gone_then(tmp_path: Path) -> None:
+    turnstile = Turnstile(answer(200, b"{}"))
+    async with (
+        Api(otherwise=turnstile) as api,
+        keeping(api.url, tmp_path, MANY, batch__concurrency=1, async__slices=1) as running,
+        later(running.port) as batch,
+    ):
+        await batch.post(*users(running.port, *(f"u{number}" for number in range(200))))
+        await api.until(1)
+        assert await batch.look() is None
+        await batch.cancel()
+        with pytest.raises(APIError) as gone:
+            await batch.look()
+        native: dict[str, Any] = {"status": "cancelling"}
+        while native["status"] == "cancelling":
+            turnstile.turn()
+            native = await status(running.port, batch.monitor.rpartition("/")[2], ALICE)
+            await asyncio.sleep(0.05)
+
+    assert gone.value.response_status_code == 404
+    assert native["status"] == "cancelled"
+    assert len(api.received) == 200 - native["cancelled"] < 200
+
+
+async def test_what_a_later_batch_does_not_send_in_time_is_504(tmp_path: Path) -> None:
+    turnstile = Turnstile(answer(200, b"{}"))
+    async with (
+        Api(otherwise=turnstile) as api,
+        keeping(api.url, tmp_path, MANY, batch__concurrency=1, async__slices=1, async__expiry="1s") as running,
+        later(running.port) as batch,
+    ):
+        await batch.post(*users(running.port, *(f"u{number}" for number in range(200))))
+        answered = await batch.ended(turnstile.turn)
+
+    statuses = list(answered.get_response_status_codes().values())
+    assert set(statuses) == {200, 504}
+    assert statuses.count(200) == len(api.received)
+
+
+async def test_a_monitor_is_shown_to_its_caller_only(graph_api: Api, tmp_path: Path) -> None:
+    async with (
+        keeping(graph_api.url, tmp_path, SETTINGS) as running,
+        later(running.port) as batch,
+        later(running.port, "bob") as other,
+    ):
+        await batch.post(*users(running.port, "u1"))
+        other.monitor = batch.monitor
+        with pytest.raises(APIError) as foreign:
+            await other.look()
+        answered = await batch.ended()
+
+    assert foreign.value.response_status_code == 404
+    assert answered.get_response_status_codes() == {"u1": 200}
+
+
+@pytest.mark.parametrize("is_later", [False, True], ids=["at once", "later"])
+async def test_five_thousand_requests_are_one_batch(graph_api: Api, tmp_path: Path, is_later: bool) -> None:
+    names = [f"u{number}" for number in range(5000)]
+    async with keeping(graph_api.url, tmp_path, MANY, batch__sync_timeout="60s") as running:
+        items = users(running.port, *names)
+        async with later(running.port) as batch:
+            if is_later:
+                await batch.post(*items)
+                answered = await batch.ended()
+            else:
+                answered = await post(running.port, *items)
+
+    assert answered.get_response_status_codes() == dict.fromkeys(names, 200)
+    user = answered.response_body("u4999", User)
+    assert user is not None
+    assert user.name == "é u4999"
+    assert sorted(graph_api.targets) == sorted(f"/v1.0/users/{name}" for name in names)
+
+
+async def test_a_later_batch_survives_the_death_of_its_gateway_and_nothing_is_sent_twice(tmp_path: Path) -> None:
+    stops = Stops(25, answer(200, b"{}"))
+    async with Api(otherwise=stops) as api:
+        gateways = Dying(tmp_path, api.url, f"{MANY}\nasync: {{slice: 10, slices: 1}}")
+        url = f"http://127.0.0.1:{gateways.port}/v1.0/me/messages"
+        items = [item(f"m{number}", url, Method.POST, {"number": number}) for number in range(100)]
+        async with later(gateways.port) as batch:
+            await gateways.start()
+            try:
+                await batch.post(*items)
+                await api.until(26)
+                await gateways.kill()
+                with pytest.raises(httpx.TransportError):
+                    await batch.look()
+                stops.goes_on.set()
+                await gateways.start()
+                answered = await batch.ended()
+            finally:
+                await gateways.kill()
+
+    statuses = answered.get_response_status_codes()
+    assert list(statuses) == [each.id for each in items]
+    assert set(statuses.values()) == {200, 504}  # 504: on its way when the gateway died, so nobody can know
+    assert 60 < list(statuses.values()).count(200) <= len(stops.bodies) == len(set(stops.bodies))
 
 
 def error_of(answered: BatchResponseContent, id_: str) -> dict[str, Any]:

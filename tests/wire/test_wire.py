@@ -2,7 +2,7 @@
 
 A case is a folder `<dialect>/<case>`: `request.http` is written to the gateway as it stands, `upstream.json` tells what
 the API answers, by method and target and, where those do not tell them apart, body, and `answer.http` is what must come
-back: the status line, the Content-Type and the body. Of batches that are answered later `request-2.http`,
+back: the status line, Content-Type and Location, and the body. Of batches that are answered later `request-2.http`,
 `answer-2.http` and so on follow; a GET is asked until it is answered as it should be. What the gateway makes up has a
 name, ids by the order in which they come: `{id1}`, `{time}`. A new case's answers are written by UPDATE=1 and then read
 by a person.
@@ -70,7 +70,7 @@ class _MadeUp:
 
 
 async def _exchange(port: int, request: bytes) -> bytes:
-    """Status line, Content-Type and body of the answer."""
+    """Status line, Content-Type, Location and body of the answer."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(request)
     async with asyncio.timeout(10):
@@ -78,8 +78,8 @@ async def _exchange(port: int, request: bytes) -> bytes:
     writer.close()
     head, _, body = whole.partition(b"\r\n\r\n")
     status, *fields = head.split(b"\r\n")
-    typed = [field for field in fields if field.lower().startswith(b"content-type:")]
-    return b"\r\n".join([status, *typed, b"", body])
+    shown = [field for field in fields if field.lower().startswith((b"content-type:", b"location:"))]
+    return b"\r\n".join([status, *shown, b"", body])
 
 
 async def _settled(port: int, request: bytes, expected: bytes | None, made_up: _MadeUp) -> bytes:

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.batch.model import METHODS, Operation
+from gateway.batch.ordering import Graph
 from gateway.batch.validation import VIOLATIONS_MAX, Rules, Violation, _are_plain, _Judged, order_of, violations
 from gateway.upstream.headers import refusal_in_operation
 from tests.strategies import LAW, RULES, ids, paths, targets
@@ -185,6 +186,14 @@ def test_names_and_references_make_one_graph() -> None:
     assert not found
     assert graph is not None
     assert graph.parents == [[], [0], [0, 1]]
+
+
+def test_without_references_only_names_count_and_the_graph_knows() -> None:
+    operations = [Operation("a", "GET", "/"), Operation("b", "GET", "/{$ops.x.response.status}", depends_on=("a",))]
+
+    graph, found = order_of(operations, fails_from=300, refers=False)
+
+    assert (graph, found) == (Graph([[], [0]], [[1], []], fails_from=300, refers=False), [])
 
 
 def test_what_cannot_be_is_told_at_its_member() -> None:

@@ -219,15 +219,16 @@ def test_every_refusal_has_graphs_shape() -> None:
 @st.composite
 def batches(draw: st.DrawFn) -> Batch:
     """Batches that any Graph envelope can carry: who waits stands behind those that he waits for."""
-    operations, parents = [], []
+    operations, parents = list[Operation](), list[list[int]]()
     for index in range(draw(st.integers(1, 5))):
         body = draw(st.none() | json_texts.filter(lambda text: text != "null" and not text.startswith('"')))
         fields = (("X-A", "1"), *([("Content-Type", "application/json")] if body is not None else []))
         target = draw(paths.filter(lambda path: "batch" not in path.lower()))
         method = draw(st.sampled_from(["POST", "PUT", "PATCH"]))
         sent = b"" if body is None else body.encode()
-        operations.append(Operation(f"i{index}", method, target, fields, sent, body is not None))
         parents.append(sorted(draw(st.sets(st.integers(0, index - 1), max_size=2))) if index else [])
+        waits_for = tuple(operations[parent].id for parent in parents[index])
+        operations.append(Operation(f"i{index}", method, target, fields, sent, body is not None, depends_on=waits_for))
     children = [[child for child, above in enumerate(parents) if index in above] for index in range(len(operations))]
     order = Graph(parents, children, fails_from=300, refers=False) if any(parents) else None
     return Batch(operations, draw(st.sampled_from(["continue", "halt"])), "/requests", order)
