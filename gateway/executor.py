@@ -6,6 +6,7 @@ sent; what is on its way ends by itself and is reported to `stray`: every sent o
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from functools import partial
 from typing import cast
@@ -14,7 +15,7 @@ from gateway.batch.agenda import Agenda
 from gateway.batch.model import SAFE_METHODS, Failure, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
-from gateway.plan import HALTED, OUT_OF_TIME, Gate, Plan, refused
+from gateway.plan import HALTED, OUT_OF_TIME, Gate, Plan, failed, refused
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import Names, end_to_end
 from gateway.upstream.turns import Turn, Turns
@@ -74,6 +75,7 @@ class _Run:
         self._stray: Callable[[Outcome], None] | None = None
         self._began_s = loop.time()
         self._halts = plan.batch.on_failure == "halt"
+        self._tells_time = False
         self._held: list[int] = []  # started, but for the intent
 
     def start(self) -> None:
@@ -82,7 +84,7 @@ class _Run:
         for outcome in self._agenda.lost:
             self._finish(outcome)
         last_s = min(self._plan.starts_until_s, self._plan.deadline_s)
-        self._deadline = self._loop.call_at(last_s, self._send_no_more, OUT_OF_TIME)
+        self._deadline = self._loop.call_at(last_s, self._time_is_up)
         self._send()
 
     def stop(self, stray: Callable[[Outcome], None]) -> None:
@@ -105,11 +107,12 @@ class _Run:
                 timer.cancel()
 
     async def finished(self) -> Sequence[Outcome]:
-        """The outcomes since the last call; waits for one."""
-        if not self._finished:
+        """The outcomes since the last call; waits for one, or for the plan's time to be up."""
+        if not self._finished and not self._tells_time:
             self._waiter = self._loop.create_future()
             await self._waiter
         finished, self._finished = self._finished, []
+        self._tells_time = self._tells_time and bool(finished)
         return finished
 
     def take_turn(self) -> None:
@@ -245,7 +248,7 @@ class _Run:
             seconds = now_s - exchange.sent_s
             outcome = Outcome(exchange.index, exchange.status, headers, exchange.body, None, seconds, exchange.attempt)
         else:
-            outcome = self._failed(exchange, now_s)
+            outcome = failed(exchange, self._plan, now_s)
         self._finish(outcome)
         if self._halts and not outcome.succeeded:
             self._send_no_more(HALTED)
@@ -258,28 +261,25 @@ class _Run:
         """Where operation `index` has taken its turn: at the upstream of the route that it was admitted for."""
         return self._upstreams[cast(Route, self._plan.routes[index]).upstream].pool.turns
 
-    def _failed(self, exchange: Exchange, now_s: float) -> Outcome:
-        status, failure = exchange.status, exchange.failure
-        if failure is None:
-            detail = "the answers of this batch are above the cap; the operation ran"
-            failure = Failure("response-budget-exceeded", detail, members={"upstreamStatus": status})
-            status = 507
-        elif failure.slug == "overloaded" and now_s >= self._plan.deadline_s:
-            failure, status = OUT_OF_TIME, 408
-        seconds = now_s - exchange.sent_s if exchange.sent_s else 0.0
-        return Outcome(exchange.index, status, {}, b"", failure, seconds, exchange.attempt)
-
     def _finish(self, outcome: Outcome) -> None:
         if self._stray is not None:
-            self._stray(outcome)
-            return
+            return self._stray(outcome)
         self._finished.append(outcome)
         if self._agenda.is_ordered:
             self._finished += self._agenda.finished(outcome)
         if self._waiter is not None:
-            waiter, self._waiter = self._waiter, None
-            if not waiter.done():
-                waiter.set_result(None)
+            self._wake()
+
+    def _wake(self) -> None:
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _time_is_up(self) -> None:
+        self._send_no_more(OUT_OF_TIME)
+        self._tells_time = self._plan.deadline_s == math.inf
+        if self._tells_time:
+            self._wake()
 
     def _send_no_more(self, refusal: Failure) -> None:
         """Every operation that was not sent yet ends with `refusal`."""

@@ -12,6 +12,7 @@ from gateway.errors import PROBLEMS
 
 if TYPE_CHECKING:
     from gateway.replay.keyed import Keyed
+    from gateway.upstream.exchange import Exchange
 
 HALTED = Failure("halted", "an earlier operation failed and onFailure is halt; not sent")
 OUT_OF_TIME = Failure("batch-deadline", "the batch ran out of time before this operation was sent", retryable=True)
@@ -38,7 +39,8 @@ class Plan(NamedTuple):
 
     `write` makes an operation's request; `deadline_s` is a time of the loop's clock. `gate` None: nothing is awaited.
     `resolution` is there where operations may refer to others. Operations with an outcome in `earlier` are not sent.
-    Nothing starts after `starts_until_s`, of the same clock; what was sent by then has until the deadline.
+    Nothing starts after `starts_until_s`, of the same clock; what was sent by then has until the deadline. Where that
+    is infinite, an empty group of outcomes tells that the time is up, behind those of all that was not sent.
     `keyed` is there where some have idempotency keys. Operations in `twins` end with the one that they name.
     """
 
@@ -71,3 +73,16 @@ class Plan(NamedTuple):
 def refused(index: int, failure: Failure) -> Outcome:
     """The outcome of an operation that the gateway does not send."""
     return Outcome(index, PROBLEMS[failure.slug].status, failure=failure)
+
+
+def failed(exchange: "Exchange", plan: Plan, now_s: float) -> Outcome:
+    """The outcome of an operation that ended without an answer, or with one that is too much for its batch."""
+    status, failure = exchange.status, exchange.failure
+    if failure is None:
+        detail = "the answers of this batch are above the cap; the operation ran"
+        failure = Failure("response-budget-exceeded", detail, members={"upstreamStatus": status})
+        status = 507
+    elif failure.slug == "overloaded" and now_s >= plan.deadline_s:
+        failure, status = OUT_OF_TIME, 408
+    seconds = now_s - exchange.sent_s if exchange.sent_s else 0.0
+    return Outcome(exchange.index, status, {}, b"", failure, seconds, exchange.attempt)

@@ -44,6 +44,7 @@ class Agenda:
         self._unsent = set(range(len(operations))) - earlier.keys() if self.is_ordered else set[int]()
         self._kept: dict[int, Outcome] = {}
         self._parent_lost: dict[int, int] = {}
+        self._is_over = False
         self.ready = deque(range(len(operations))) if self._order is None else self._order.ready
         self.lost = [each for outcome in earlier.values() for each in self.finished(outcome)]
         if earlier or twins:
@@ -89,13 +90,16 @@ class Agenda:
             if child in self._unsent:
                 self._unsent.discard(child)
                 lost.append(self._never_run(child))
-        if self._twins:
+        if self._is_over:
+            self.ready.clear()
+        elif self._twins:
             came = [self.ready.pop() for _ in range(len(self.ready) - known)]
             self.ready.extend([index for index in reversed(came) if index not in self._twins])
         return lost
 
     def rest(self) -> Sequence[int]:
-        """Everything that was not begun, in order. It is not ready any more."""
+        """Everything that was not begun, in order. It is not ready any more, whatever else ends."""
+        self._is_over = True
         rest = sorted(self._unsent) if self.is_ordered else list(self.ready)
         self._unsent.clear()
         self.ready.clear()

@@ -19,6 +19,9 @@ from gateway.errors import GatewayError
 
 Command = Literal["cancel", "pause", "resume", "break", "delete"]
 
+FIRST_EPOCH = 1
+"""Of the lease that a batch comes with; later ones have higher epochs."""
+
 OnEnd = Callable[[str, float], None]
 """Told the dialect of a batch and its age in seconds, once, by the store through which it ended."""
 
@@ -45,6 +48,15 @@ class Part(msgspec.Struct, frozen=True, gc=False):
     unknown: int = 0
 
 
+class Begun(msgspec.Struct, frozen=True, gc=False):
+    """What of a new batch is on its way: `indexes`, in ascending order, may have been sent. The slices that they stand
+    in are leased to `worker` from acceptance on, for `lasts_ms`, under `FIRST_EPOCH`."""
+
+    worker: str
+    indexes: Sequence[int]
+    lasts_ms: int
+
+
 class NewBatch(msgspec.Struct, frozen=True, gc=False):
     """A batch to put on record. `slices[i]` holds the sealed operations `i * slice_size ...`.
 
@@ -53,7 +65,7 @@ class NewBatch(msgspec.Struct, frozen=True, gc=False):
     of all else. `priority` 0 to 9, higher first, within one owner. `begins_after_ms`, `lives_ms` and `kept_ms` count
     from acceptance, from acceptance and from the end. `label` is what the dialect wants to know again, in clear: small
     and without secrets. `parts` are outcomes that it comes with, as a synchronous batch does that ran out of time:
-    never all of them, and never run again.
+    never all of them, and never run again. `begun` is what had no outcome yet when it did.
     """
 
     id: str
@@ -72,6 +84,7 @@ class NewBatch(msgspec.Struct, frozen=True, gc=False):
     retry_of: str | None = None
     label: Mapping[str, str] = {}
     parts: Sequence[Part] = ()
+    begun: Begun | None = None
 
 
 class View(msgspec.Struct, frozen=True, gc=False):

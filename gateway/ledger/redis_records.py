@@ -6,7 +6,7 @@ from typing import Any, cast
 import msgspec
 
 from gateway.batch.states import State
-from gateway.ledger.port import Lease, NewBatch, Part, View
+from gateway.ledger.port import Begun, Lease, NewBatch, Part, View
 
 VIEWED = (
     "seq", "state", "paused", "owner", "dialect", "total", "slice_size", "succeeded", "failed", "unknown", "accepted",
@@ -62,6 +62,8 @@ def accepted(batch: NewBatch) -> list[bytes | str | int]:
     if batch.retry_of is not None:
         fields["retry_of"] = batch.retry_of
     arguments: list[bytes | str | int] = [batch.lives_ms, batch.kept_ms, batch.begins_after_ms]
+    begun = batch.begun or Begun("", (), 0)
+    arguments += [begun.worker, by_comma(begun.indexes), begun.lasts_ms]
     arguments += [len(batch.slices), len(batch.parts), len(fields), *batch.slices]
     for part in batch.parts:
         arguments += [part.slice, header(part), part.sealed]

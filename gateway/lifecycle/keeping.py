@@ -32,6 +32,7 @@ from gateway.server.records import Records
 from gateway.server.submission import Submission
 from gateway.telemetry.metrics import Metrics
 from gateway.wiring import LedgerClosedError, LedgerPlace
+from gateway.worker.handover import Handover
 from gateway.worker.means import Means
 from gateway.worker.worker import Store, Worker
 
@@ -58,7 +59,7 @@ class Opened(NamedTuple):
 class Keeping:
     """An open ledger and what works on it. `name` says where it is."""
 
-    def __init__(self, opened: Opened, config: Config, metrics: Metrics) -> None:
+    def __init__(self, opened: Opened, config: Config, metrics: Metrics, logger: Callable[[], Logger]) -> None:
         self.name = opened.name
         self.files = opened.files
         self._queue = MeteredQueue(opened.queue, metrics.ledger_seconds)
@@ -69,20 +70,34 @@ class Keeping:
         self._health: Mapping[str, float] = {}
         self._worker: Worker | None = None
         self._looking: asyncio.Task[None] | None = None
+        self._process = token_hex(4)
+        pace = wiring.pace(config)
+        self._handover = Handover(
+            self._process,
+            self._queue,
+            self._sealer,
+            logger,
+            lasts_s=pace.lease_s,
+            every_s=pace.renew_every_s,
+        )
         self._show()
 
     def calls(self, config: Config, callers: Callers) -> Asynchronous:
         """The calls about batches on record, under one configuration."""
         base, settings = config.batch.path, config.async_
         records = Records(self._ledger, self._sealer, self._names, self._clock, retention_s=settings.retention)
+        submission = Submission(
+            wiring.submission_settings(settings), self._ledger, self._sealer, self._names, self._clock, self._handover
+        )
         custody = Custody(
             self._ledger,
             records,
-            Submission(wiring.submission_settings(settings), self._ledger, self._sealer, self._names, self._clock),
+            submission,
             self._names,
             self._clock,
             callers.known,
             0.0 if settings.is_shared else _POLL_AGE_S,
+            self._handover,
         )
         return Asynchronous(custody, Events(records, self._clock, base, watchers_max=_WATCHERS_MAX), base=base)
 
@@ -93,7 +108,7 @@ class Keeping:
     def work(self, means: Callable[[], Means], logger: Callable[[], Logger]) -> None:
         """Begin to work off what is on record. `means` is asked for every slice: a reload changes it."""
         self._worker = Worker(
-            token_hex(4),
+            self._process,
             Store(self._ledger, self._queue, self._sealer),
             wiring.pace(self._config),
             means,
@@ -110,7 +125,10 @@ class Keeping:
     async def hand_back(self, timeout_s: float) -> bool:
         """Stop the worker at an operation boundary; True when everything on its way ended in time."""
         worker, self._worker = self._worker, None
-        return worker is None or await worker.stop(timeout_s)
+        ends = [self._handover.finish(timeout_s)]
+        if worker is not None:
+            ends.append(worker.stop(timeout_s))
+        return all(await asyncio.gather(*ends))
 
     async def close(self) -> None:
         """Stop at once, and close the ledger."""
@@ -155,14 +173,14 @@ async def open_ledger(place: LedgerPlace, config: Config, metrics: Metrics, logg
         metrics.batch_age_seconds.observe((dialect,), age_s)
 
     if place.url is None:
-        return Keeping(await _embedded(place, config, on_end), config, metrics)
+        return Keeping(await _embedded(place, config, on_end), config, metrics, logger)
 
     def went_back(batch_id: str) -> None:
         metrics.ledger_losses.add(())
         cure = "look whether the server failed over or lost its append-only file"
         logger().error("the ledger has lost acknowledged changes", batch_id=batch_id, cure=cure)
 
-    return Keeping(_shared(place.url, config, went_back, on_end), config, metrics)
+    return Keeping(_shared(place.url, config, went_back, on_end), config, metrics, logger)
 
 
 def _shared(url: str, config: Config, went_back: Callable[[str], None], on_end: OnEnd) -> Opened:

@@ -16,6 +16,7 @@ answer       answers written as bytes, exactly as given
 problem      refusals as problem+json, and the page behind each problem type
 envelope     an envelope's head and body, read up to the limit
 preferences  what a caller prefers of the answer (pure)
+promotion    a batch whose time in place is up goes on record
 in_flight    how many batches are answered in place at once
 in_place     the path of every batch that is answered in place: its body, its admission, its outcomes
 batches      POST /batch and what stands under it

@@ -94,10 +94,14 @@ class Access:
 
     def promoted(self, plan: Plan, finished: Sequence[Outcome], served: Served) -> None:
         """A batch that ran out of time and was put on record with what had finished."""
-        operations = [plan.batch.operations[outcome.index] for outcome in finished]
-        routes = [plan.routes[outcome.index] for outcome in finished]
-        self._operations(plan._replace(batch=Batch(operations), routes=routes), finished, served.dialect)
+        self.ended_late(plan, finished, served.dialect)
         self.accepted(served, len(plan.batch.operations))
+
+    def ended_late(self, plan: Plan, outcomes: Sequence[Outcome], dialect: str) -> None:
+        """Some operations of a batch that is on record by now, which ran in place."""
+        operations = [plan.batch.operations[outcome.index] for outcome in outcomes]
+        routes = [plan.routes[outcome.index] for outcome in outcomes]
+        self._operations(plan._replace(batch=Batch(operations), routes=routes), outcomes, dialect)
 
     def refused(self, served: Served, slug: str, status: int) -> None:
         """An envelope that was refused as a whole."""

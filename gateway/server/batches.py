@@ -22,13 +22,14 @@ from gateway.server import problem
 from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.chunks import Chunks
-from gateway.server.deadline import is_left, left_of, ran_out
+from gateway.server.deadline import is_left, ran_out
 from gateway.server.dry_run import is_dry, plan_page
 from gateway.server.envelope import check_head, form_of
 from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields, begun
 from gateway.server.limits_page import limits_page
 from gateway.server.once import Envelope, Once
 from gateway.server.preferences import goes_on_record, preferences_of
+from gateway.server.promotion import Late, promote
 
 if TYPE_CHECKING:  # it brings the ledger with it, which not every gateway has
     from gateway.server.asynchronous import Asynchronous
@@ -128,8 +129,10 @@ class Batches:
             return await self._accept(self._asynchronous, request, envelope, served, fence, is_draining())
         settings, in_place = self._settings, self._in_place
         admitted = await in_place.admitted(batch, served)
-        wait_s = None if self._asynchronous is None else preferences.wait_s
-        plan = in_place.plan(request, batch, admitted, served, settings.rules, wait_s)
+        there = self._asynchronous
+        wait_s = None if there is None else preferences.wait_s
+        may_be_kept = there is not None and form != _LINES.media_type and not is_draining()
+        plan = in_place.plan(request, batch, admitted, served, settings.rules, wait_s, may_be_kept=may_be_kept)
         fields = answer_fields(request, admitted.readings, served)
         if wait_s is not None:
             fields.append((b"Preference-Applied", b"wait=%d" % wait_s))
@@ -137,11 +140,13 @@ class Batches:
             if form == _LINES.media_type:
                 chunks = Chunks(request, keeps=bool(fence))
                 return await self._stream(chunks, plan, fields, served, keep_alive=not is_draining())
-            outcomes = await in_place.outcomes(plan, served)
-        if self._asynchronous is not None and ran_out(plan, outcomes, asyncio.get_running_loop().time()):
-            promoted = await self._promoted(self._asynchronous, request, plan, outcomes, served, fence)
+            outcomes, groups = begun(plan), in_place.run(plan, is_told_whole=True)
+            is_whole = await in_place.gather(groups, outcomes, served)
+        if there is not None and (not is_whole or ran_out(plan, outcomes, asyncio.get_running_loop().time())):
+            promoted = await promote(there, self._access, request, Late(plan, outcomes, groups), served, fence)
             if promoted is not None:
                 return promoted
+            await in_place.gather(groups, outcomes, served)
         return self._answer(plan, outcomes, fields, form, served)
 
     async def _rehearse(
@@ -193,37 +198,6 @@ class Batches:
         served.batch_id = view.id
         self._access.accepted(served, view.total)
         return asynchronous.accepted(request, view, [_RESPOND_ASYNC] if envelope.preferences.respond_async else ())
-
-    async def _promoted(
-        self,
-        there: "Asynchronous",
-        request: BaseRequest,
-        plan: Plan,
-        outcomes: Sequence[Outcome],
-        served: Served,
-        fence: bytes,
-    ) -> Answer | None:
-        """202 for a batch whose time is up: what has an outcome keeps it, the rest runs in the background (PROMISES
-        2.3, rule 6). None where nothing is left to run, or where the ledger cannot take it."""
-        left = left_of(plan, outcomes)
-        if not left:
-            return None
-        finished = tuple(outcome for outcome in outcomes if outcome.index not in left)
-        try:
-            view = await there.custody.accept(
-                Order(plan.batch),
-                request,
-                served.caller,
-                dialect=served.dialect,
-                finished=finished,
-                fence=fence,
-                paid=True,
-            )
-        except GatewayError:
-            return None  # some of it ran: the answer that tells what became of each is worth more than a 503
-        served.batch_id = view.id
-        self._access.promoted(plan, finished, served)
-        return there.accepted(request, view)
 
     def _answer(self, plan: Plan, outcomes: Sequence[Outcome], fields: Fields, form: str, served: Served) -> Answer:
         summary = summarize(outcomes)

@@ -4,7 +4,7 @@ A batch is shown to its owner only. To everybody else it is a 404, the same for 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from aiohttp.web import BaseRequest
 
@@ -17,7 +17,7 @@ from gateway.ledger.names import Names, is_id
 from gateway.ledger.port import Command, Ledger, View
 from gateway.server.clock import Clock
 from gateway.server.records import Records
-from gateway.server.submission import Submission
+from gateway.server.submission import Handover, Submission
 
 _BROWSE, _BROWSED_MAX = 100, 2000  # views looked through for one page of a list
 _BROWSED_BACK_MAX = 10_000
@@ -39,6 +39,7 @@ class Custody:
         clock: Clock,
         caller_of: Callable[[BaseRequest], Caller],
         poll_age_s: float,
+        handover: Handover,
     ) -> None:
         self._ledger = ledger
         self.records = records
@@ -47,6 +48,7 @@ class Custody:
         self.clock = clock
         self.caller_of = caller_of
         self.poll_age_s = poll_age_s
+        self.hand_over = handover.take
 
     def check(self, batch: Batch) -> None:
         """Raise 422 where `accept` would, and put nothing on record."""
@@ -60,12 +62,14 @@ class Custody:
         *,
         dialect: str,
         finished: tuple[Outcome, ...] = (),
+        begun: Sequence[int] = (),
         retry_of: str | None = None,
         fence: bytes = b"",
         paid: bool = False,
     ) -> View:
         """The order's batch once it is durable; one that is refused has failed. Under one `fence` it is accepted once,
-        and `found`. `paid`: the tokens of its operations were taken."""
+        and `found`. `paid`: the tokens of its operations were taken. With
+        `begun` it is to be handed over (`Handover`)."""
         view = await self._submission.accept(
             order,
             request,
@@ -73,6 +77,7 @@ class Custody:
             dialect=dialect,
             retry_of=retry_of,
             finished=finished,
+            begun=begun,
             fence=fence,
             paid=paid,
         )

@@ -143,25 +143,32 @@ class InPlace:
         served: Served,
         rules: Rules,
         wait_s: int | None = None,
+        *,
+        may_be_kept: bool = False,
     ) -> Plan:
-        """`rules` judge what references bring; after `wait_s` nothing starts, and what was sent has its time."""
+        """`rules` judge what references bring; after `wait_s` nothing starts, and what was sent has its time.
+        `may_be_kept`: there is a ledger for what is on its way when the time is up, so that it needs no deadline."""
         settings = self._settings
         said = settings.origins.vouched(request, settings.via)
         writer = RequestWriter(
             served.caller.fields, said, served.batch_id, secrets.token_bytes(24), settings.default_host
         )
         now_s = asyncio.get_running_loop().time()
+        deadline_s, twins = now_s + settings.sync_timeout_s, self.twins(batch, admitted)
+        starts_until_s = math.inf if wait_s is None else now_s + wait_s
+        if may_be_kept and not (batch.has_keys or twins or batch.on_failure == "halt"):
+            starts_until_s, deadline_s = min(starts_until_s, deadline_s), math.inf
         return Plan(
             batch,
             admitted.routes,
             writer.write,
             settings.concurrency,
-            now_s + settings.sync_timeout_s,
+            deadline_s,
             settings.answers_bytes_max,
             admitted.delays_us,
             resolution=self._admission.resolution(batch, admitted.routes, rules),
-            starts_until_s=math.inf if wait_s is None else now_s + wait_s,
-            twins=self.twins(batch, admitted),
+            starts_until_s=starts_until_s,
+            twins=twins,
         )
 
     def twins(self, batch: Batch, admitted: Admitted) -> Mapping[int, int]:
@@ -197,12 +204,21 @@ class InPlace:
     async def outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
         """All outcomes, in the order of the operations."""
         outcomes = begun(plan)
-        began_s = perf_counter()
-        async for finished in self.run(plan, is_told_whole=True):
-            for outcome in finished:
-                outcomes[outcome.index] = outcome
-        served.waited_s += perf_counter() - began_s
+        await self.gather(self.run(plan, is_told_whole=True), outcomes, served)
         return outcomes
+
+    async def gather(self, groups: AsyncIterator[Sequence[Outcome]], outcomes: list[Any], served: Served) -> bool:
+        """Put outcomes in their places as they come; False where the time is up (see `Plan`) before all are there."""
+        began_s = perf_counter()
+        try:
+            async for finished in groups:
+                if not finished:
+                    return False
+                for outcome in finished:
+                    outcomes[outcome.index] = outcome
+            return True
+        finally:
+            served.waited_s += perf_counter() - began_s
 
 
 def begun(plan: Plan) -> list[Any]:

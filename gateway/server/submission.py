@@ -4,8 +4,9 @@ import asyncio
 import math
 import secrets
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from aiohttp.web import BaseRequest
 
@@ -15,7 +16,7 @@ from gateway.dialects.on_record import Order
 from gateway.dialects.port import EnvelopeError
 from gateway.errors import GatewayError
 from gateway.ledger.names import Names
-from gateway.ledger.port import Ledger, NewBatch, Part, View
+from gateway.ledger.port import Begun, Ledger, NewBatch, Part, View
 from gateway.ledger.seal import BatchKey, Sealer
 from gateway.ledger.segments import (
     CONTEXT,
@@ -47,17 +48,43 @@ class SubmissionSettings:
     slice_size: int
 
 
+class Handover(Protocol):
+    """Who sees to the end of what a batch has on its way when it is put on record: a `worker`, whose leases last for
+    `lasts_ms`."""
+
+    worker: str
+    lasts_ms: int
+
+    def take(
+        self,
+        view: View,
+        indexes: Sequence[int],
+        ids: Sequence[str],
+        groups: AsyncIterator[Sequence[Outcome]],
+        runs_again: Callable[[Outcome], bool],
+    ) -> None:
+        """Of the batch, just accepted, operations `indexes` are on their way; `ids` are those of all. Their outcomes
+        come in `groups`; where one `runs_again`, that is for a later lease."""
+
+
 class Submission:
     """Accepts batches into one ledger."""
 
     def __init__(
-        self, settings: SubmissionSettings, ledger: Ledger, sealer: Sealer, names: Names, clock: Clock
+        self,
+        settings: SubmissionSettings,
+        ledger: Ledger,
+        sealer: Sealer,
+        names: Names,
+        clock: Clock,
+        handover: Handover,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._sealer = sealer
         self._names = names
         self._clock = clock
+        self._handover = handover
 
     def begins_after_s(self, batch: Batch, lives_s: float = math.inf) -> float:
         """Seconds from now until the batch may begin. Raises 422 where its time would be up before."""
@@ -76,13 +103,14 @@ class Submission:
         dialect: str,
         retry_of: str | None = None,
         finished: Sequence[Outcome] = (),
+        begun: Sequence[int] = (),
         fence: bytes = b"",
         paid: bool = False,
     ) -> View:
         """The order's batch, once it is durable; one that is refused never begins. `finished` are outcomes that it has
-        already; under one `fence` it is the same batch however often it is accepted. `paid`: the tokens of its
-        operations were taken. Raises 429 `too-many-batches`, 503 `ledger-unavailable`, and 422 where its time would be
-        up before it may begin."""
+        already, `begun` operations that are on their way; under one `fence` it is the same batch however often it is
+        accepted. `paid`: the tokens of its operations were taken. Raises 429 `too-many-batches`, 503
+        `ledger-unavailable`, and 422 where its time would be up before it may begin."""
         settings, batch = self._settings, order.batch or Batch(())
         owner = self._names.owner_of(caller.identity)
         batch_id = self.id_under(fence, owner) if fence else self._names.new_id(owner, self._clock.now_s())
@@ -109,6 +137,7 @@ class Submission:
                 retry_of=retry_of,
                 label=_label(order, batch, key),
                 parts=_parts(finished, batch.operations, size, key),
+                begun=Begun(self._handover.worker, begun, self._handover.lasts_ms) if begun else None,
             )
         )
 

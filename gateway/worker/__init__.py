@@ -2,6 +2,7 @@
 
 worker      leases, renews, sweeps; starts and stops
 running     one leased slice from its first operation to its last word
+handover    what a batch had on its way when it was put on record
 floor       who may run beside whom
 hold        how long a lease may be trusted, by our own clock
 recorder    outcomes on their way to the ledger, in groups

@@ -1,13 +1,15 @@
 """A batch from acceptance to its end. Every change of a state asks `gateway.batch.states.advance`."""
 
 import sqlite3
+from collections.abc import Sequence
+from itertools import groupby
 from typing import Any
 
 import msgspec
 
 from gateway.batch.states import FINAL, Event, State, advance
 from gateway.errors import GatewayError
-from gateway.ledger.port import Command, NewBatch, Part, View
+from gateway.ledger.port import FIRST_EPOCH, Begun, Command, NewBatch, Part, View
 from gateway.ledger.sqlite import reading, turns
 
 FREE, HELD, DONE = 0, 1, 2  # slices.status
@@ -30,12 +32,25 @@ def accept(db: sqlite3.Connection, now_ms: int, batch: NewBatch) -> View:
         "INSERT INTO slices (batch, slice, status, ready_ms) VALUES (?, ?, 0, 0)",
         ((number, slice_) for slice_ in range(len(batch.slices))),
     )
+    if batch.begun is not None:
+        _hold(db, now_ms, number, batch.slice_size, batch.begun)
     for part in batch.parts:
         put(db, number, part)
     for slice_ in {part.slice for part in batch.parts}:
         finish_slice(db, number, slice_, batch.total, batch.slice_size)
     turns.refresh(db, number, now_ms)
     return reading.view_of(db, number)
+
+
+def _hold(db: sqlite3.Connection, now_ms: int, number: int, slice_size: int, begun: Begun) -> None:
+    """Lease the slices of what is on its way to who sent it."""
+    happen(db, now_ms, number, "accepted", "lease")
+    for slice_, indexes in groupby(begun.indexes, lambda index: index // slice_size):
+        db.execute(
+            "UPDATE slices SET status = 1, ready_ms = ?, epoch = ? WHERE batch = ? AND slice = ?",
+            (now_ms + begun.lasts_ms, FIRST_EPOCH, number, slice_),
+        )
+        add_intents(db, (number, slice_), list(indexes))
 
 
 def command(db: sqlite3.Connection, now_ms: int, batch_id: str, order: Command) -> View | None:
@@ -96,6 +111,14 @@ def put(db: sqlite3.Connection, number: int, part: Part) -> None:
     db.execute(
         "INSERT INTO parts (batch, slice, succeeded, failed, unknown, indexes, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (number, part.slice, part.succeeded, part.failed, part.unknown, to_bytes(list(part.indexes)), part.sealed),
+    )
+
+
+def add_intents(db: sqlite3.Connection, place: tuple[int, int], indexes: Sequence[int]) -> None:
+    db.execute(
+        "INSERT INTO intents (batch, slice, number, indexes)"
+        " SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3 FROM intents WHERE batch = ?1 AND slice = ?2",
+        (*place, to_bytes(list(indexes))),
     )
 
 

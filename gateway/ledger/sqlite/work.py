@@ -9,7 +9,18 @@ import msgspec
 from gateway.batch.states import FINAL, State, advance
 from gateway.ledger.port import Lease, LostLeaseError, Part, Swept
 from gateway.ledger.sqlite import turns
-from gateway.ledger.sqlite.life import DONE, FREE, HELD, finish_slice, happen, put, remove, settle, to_bytes
+from gateway.ledger.sqlite.life import (
+    DONE,
+    FREE,
+    HELD,
+    add_intents,
+    finish_slice,
+    happen,
+    put,
+    remove,
+    settle,
+    to_bytes,
+)
 
 _AT_ONCE = 100  # batches that one sweep ends or forgets: it shares its transaction with others
 
@@ -125,7 +136,7 @@ def intend(db: sqlite3.Connection, held: Lease, indexes: Sequence[int]) -> None:
     found = _slice(db, held)
     if found is None or found.epoch != held.epoch or found.status != HELD or found.state in FINAL:
         raise LostLeaseError(_about(held))
-    _add_intents(db, (found.number, held.slice), indexes)
+    add_intents(db, (found.number, held.slice), indexes)
 
 
 class Recording(NamedTuple):
@@ -249,19 +260,11 @@ def _intended(db: sqlite3.Connection, place: tuple[int, int]) -> set[int]:
     return {index for (indexes,) in rows for index in _indexes(indexes)}
 
 
-def _add_intents(db: sqlite3.Connection, place: tuple[int, int], indexes: Sequence[int]) -> None:
-    db.execute(
-        "INSERT INTO intents (batch, slice, number, indexes)"
-        " SELECT ?1, ?2, coalesce(max(number), 0) + 1, ?3 FROM intents WHERE batch = ?1 AND slice = ?2",
-        (*place, to_bytes(list(indexes))),
-    )
-
-
 def _withdraw(db: sqlite3.Connection, place: tuple[int, int], indexes: Sequence[int]) -> None:
     left = _intended(db, place) - set(indexes)
     db.execute("DELETE FROM intents WHERE batch = ? AND slice = ?", place)
     if left:
-        _add_intents(db, place, sorted(left))
+        add_intents(db, place, sorted(left))
 
 
 def _about(held: Lease) -> str:

@@ -5,7 +5,7 @@ from itertools import count
 from typing import Any
 
 from gateway.batch.states import State
-from gateway.ledger.port import Lease, NewBatch, Part, View
+from gateway.ledger.port import FIRST_EPOCH, Lease, NewBatch, Part, View
 from tests.contract.ledger.worlds import Store, World
 
 LEASE_MS = 400  # long enough for a slow machine, short enough to wait for
@@ -42,6 +42,18 @@ def part(
     """Outcomes of `indexes`: the last `failed` of them failed, and of these the last `unknown` are unknown."""
     sealed = f"outcomes of {list(indexes)}".encode() if sealed is None else sealed
     return Part(slice_, tuple(indexes), sealed, len(indexes) - failed, failed, unknown)
+
+
+def begun_leases(batch: NewBatch) -> list[Lease]:
+    """Those that a batch comes with."""
+    size, indexes = batch.slice_size, () if batch.begun is None else batch.begun.indexes
+    return [
+        Lease(
+            batch.id, slice_, FIRST_EPOCH, 0, batch.owner, batch.dialect, slice_ * size,
+            min(size, batch.total - slice_ * size), b"", b"", batch.key,
+        )
+        for slice_ in sorted({index // size for index in indexes})
+    ]  # fmt: skip
 
 
 def left(lease: Lease) -> list[int]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from gateway.batch.states import FINAL, Event, State, advance
-from gateway.ledger.port import Command, Lease, NewBatch, Part
+from gateway.ledger.port import FIRST_EPOCH, Command, Lease, NewBatch, Part
 
 
 @dataclass
@@ -76,7 +76,13 @@ class Model:
             raise RefusedError
         size = new.slice_size
         slices = [Slice(first, min(size, new.total - first)) for first in range(0, new.total, size)]
-        self.batches[new.id] = Kept(new, now_ms, slices)
+        self.batches[new.id] = kept = Kept(new, now_ms, slices)
+        if new.begun is not None:
+            kept.happen("lease", now_ms)
+            for index in new.begun.indexes:
+                each = slices[index // size]
+                each.held, each.ready_ms, each.epoch = True, now_ms + new.begun.lasts_ms, FIRST_EPOCH
+                each.intended.add(index)
 
     def free(self, now_ms: int) -> set[tuple[str, int]]:
         """What may be leased now."""

@@ -3,8 +3,22 @@
 import pytest
 
 from gateway.errors import GatewayError
-from tests.contract.ledger.batches import KEPT_MS, LIVES_MS, new_batch, part, run, run_all, seen, take, take_one
+from gateway.ledger.port import Begun, LostLeaseError
+from tests.contract.ledger.batches import (
+    KEPT_MS,
+    LIVES_MS,
+    begun_leases,
+    new_batch,
+    part,
+    run,
+    run_all,
+    seen,
+    take,
+    take_one,
+)
 from tests.contract.ledger.worlds import Store, World
+
+LONG_MS = 10_000
 
 
 async def test_what_was_accepted_is_read_back(store: Store) -> None:
@@ -118,3 +132,50 @@ async def test_how_long_results_are_kept_counts_from_the_end(store: Store) -> No
     view = await seen(store, batch.id)
     assert view.ended_ms is not None
     assert view.kept_until_ms == view.ended_ms + KEPT_MS
+
+
+async def test_what_is_on_its_way_when_a_batch_is_accepted_is_nobody_elses(store: Store) -> None:
+    batch = new_batch(total=6, begun=Begun("us", (2, 3), LONG_MS))
+
+    view = await store.accept(batch)
+    others = await take(store, most=10)
+    (ours,) = begun_leases(batch)
+    await store.record(ours, part(1, [2]), ends=False)
+    await store.record(ours, None, ends=True, retracts=[3])
+    (last,) = await take(store, most=10)
+
+    assert (view.state, view.completed) == ("processing", 0)
+    assert view.started_ms == view.accepted_ms
+    assert [lease.slice for lease in others] == [0, 2]
+    assert (last.slice, list(last.done), list(last.in_doubt), last.losses) == (1, [2], [], 0)
+
+
+async def test_what_was_on_its_way_is_in_doubt_when_its_lease_expires(world: World) -> None:
+    store = world.store
+    batch = new_batch(begun=Begun("us", (1,), 300))
+    await store.accept(batch)
+    (ours,) = begun_leases(batch)
+
+    kept = await store.renew([ours], lasts_ms=600)
+    await world.later(301)
+    before = await take(store, most=10)
+    await world.later(301)
+    (after,) = await take(store, most=10)
+
+    assert list(kept) == [True]
+    assert [lease.slice for lease in before] == [1]
+    assert (after.slice, list(after.in_doubt), after.losses) == (0, [1], 1)
+    with pytest.raises(LostLeaseError):
+        await store.record(ours, part(0, [1]), ends=False)
+
+
+async def test_a_batch_that_is_cancelled_hears_what_was_on_its_way(store: Store) -> None:
+    batch = new_batch(begun=Begun("us", (0,), LONG_MS))
+    await store.accept(batch)
+    (ours,) = begun_leases(batch)
+
+    await store.command(batch.id, "cancel")
+    await store.record(ours, part(0, [0]), ends=True)
+
+    view = await seen(store, batch.id)
+    assert (view.state, view.succeeded) == ("cancelled", 1)

@@ -22,10 +22,10 @@ from hypothesis.stateful import (
 
 from gateway.errors import GatewayError
 from gateway.ledger import redis_records
-from gateway.ledger.port import Command, Lease, LostLeaseError, Part
+from gateway.ledger.port import Begun, Command, Lease, LostLeaseError, Part
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.sqlite.store import open_store
-from tests.contract.ledger.batches import new_batch, part
+from tests.contract.ledger.batches import begun_leases, new_batch, part
 from tests.contract.ledger.frozen import FrozenClock, frozen
 from tests.contract.ledger.model import Model, RefusedError, Slice
 from tests.contract.ledger.worlds import Clock, Store
@@ -74,10 +74,19 @@ class Life(RuleBasedStateMachine):
         lives_ms=st.sampled_from([150, 100_000]),
         begins_after_ms=st.sampled_from([0, 0, 60]),
         priority=st.integers(0, 9),
+        begun=st.sets(st.integers(0, 5), max_size=3),
     )
     def accept(
-        self, owner: str, total: int, slice_size: int, lives_ms: int, begins_after_ms: int, priority: int
+        self,
+        owner: str,
+        total: int,
+        slice_size: int,
+        lives_ms: int,
+        begins_after_ms: int,
+        priority: int,
+        begun: set[int],
     ) -> str:
+        on_their_way = sorted(index for index in begun if index < total)
         batch = new_batch(
             id=f"batch{next(self.ids)}",
             owner=owner,
@@ -88,6 +97,7 @@ class Life(RuleBasedStateMachine):
             kept_ms=2000,
             priority=priority,
             unfinished_max=4,
+            begun=Begun("worker", on_their_way, LEASE_MS) if on_their_way else None,
         )
         try:
             self.model.accept(batch, self.clock.ms)
@@ -98,6 +108,12 @@ class Life(RuleBasedStateMachine):
             for _ in range(2):  # the second time is an answer that was lost
                 self.runner.run(self.store.accept(batch))
         return batch.id
+
+    @rule(target=leases, id_=batches)
+    def began(self, id_: str) -> MultipleResults[Lease]:
+        """What a batch had on its way ends, sooner or later."""
+        kept = self.model.batches.get(id_)
+        return multiple(*(begun_leases(kept.new) if kept is not None else ()))
 
     @rule(target=leases, most=st.integers(1, 4))
     def lease(self, most: int) -> MultipleResults[Lease]:

@@ -43,6 +43,16 @@ def test_the_rest_is_what_was_not_begun() -> None:
     assert agenda.finished(Outcome(0, 500)) == []
 
 
+@pytest.mark.parametrize("twins", [{}, {2: 1}])
+def test_nothing_becomes_ready_once_the_rest_was_given_up(twins: dict[int, int]) -> None:
+    agenda = Agenda(OPERATIONS, GRAPH, None, {}, twins)
+    agenda.begun(agenda.ready.popleft())
+    agenda.rest()
+
+    assert agenda.finished(Outcome(0, 200)) == []
+    assert not agenda.ready
+
+
 def test_an_answer_from_the_graphs_own_mark_on_is_no_success_for_the_children() -> None:
     strict = Agenda(OPERATIONS, GRAPH._replace(fails_from=300), None, {})
     lenient = Agenda(OPERATIONS, GRAPH, None, {})
