@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from gateway.batch.idempotency import without_key
 from gateway.batch.model import METHODS, Fields, Operation
 from gateway.batch.ordering import Graph, graph_of
 from gateway.batch.paths import are_plain, decoded, refusal
@@ -113,6 +114,7 @@ class _Judged:
         self._rules = rules
         self._seen: set[str] = set()
         self._fields: dict[Fields, tuple[str, str] | None] = {(): None}
+        self._keyed: dict[Fields, tuple[str, str] | None] = {}
 
     def whole_of(self, index: int, operation: Operation) -> list[Violation]:
         judged = (
@@ -130,16 +132,19 @@ class _Judged:
         if not operation.fields and not operation.has_body and operation.timeout_s is None:
             return ()
         judged = (
-            ("headers", self._of_fields(operation.fields)),
+            ("headers", self._of_fields(operation)),
             ("body", _of_body(operation, self._rules.body_bytes_max)),
             ("timeoutSeconds", _of_timeout(operation.timeout_s)),
         )
         return [Violation(index, member, *wrong) for member, wrong in judged if wrong]
 
-    def _of_fields(self, fields: Fields) -> tuple[str, str] | None:
-        if fields not in self._fields:
-            self._fields[fields] = self._rules.fields_rule(fields)
-        return self._fields[fields]
+    def _of_fields(self, operation: Operation) -> tuple[str, str] | None:
+        """Of those with a key one stands for all, for keys have been looked at."""
+        fields = without_key(operation)
+        judged = self._fields if fields is operation.fields else self._keyed
+        if fields not in judged:
+            judged[fields] = self._rules.fields_rule(operation.fields)
+        return judged[fields]
 
 
 def _of_id(id_: str, seen: set[str]) -> tuple[str, str] | None:

@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 
-from gateway.batch.model import Operation
+from gateway.batch.idempotency import without_key
+from gateway.batch.model import Fields, Operation
 from gateway.upstream.headers import RawFields, inherited, rendered
 
 # version - trace id - parent id - flags (W3C Trace Context, section 3.2); later versions may append more.
@@ -33,17 +34,25 @@ class RequestWriter:
         # What stands around the span's id and the operation's id in nearly every head.
         self._before_span = f" HTTP/1.1\r\n{rendered(self._common).decode('latin-1')}{self._trace}"
         self._after_span = f"-{self._flags}\r\n{self._request_id}"
+        # The fields that an operation brought, and most that follow; their lines; whether they replace inherited ones.
+        self._own: tuple[Fields, str, bool] = ((), "", False)
 
     def write(self, operation: Operation, index: int) -> bytes:
         """The request of the operation at `index`, head and body."""
         method = operation.method
         span = (self._span + index) % _SPANS or 1
-        if operation.fields and self._names & {name.lower().encode() for name, _ in operation.fields}:
-            start = self._overridden(operation, span)
+        shared = without_key(operation)
+        if shared != self._own[0]:
+            replaces = not self._names.isdisjoint([name.lower().encode() for name, _ in shared])
+            self._own = shared, _lines(shared), replaces
+        _, own, replaces = self._own
+        if shared is not operation.fields:
+            own += _lines(operation.fields[-1:])
+        if replaces:
+            start = f"{self._overridden(operation, span)}{own}"
         else:
-            start = f"{method} {operation.target}{self._before_span}{span:016x}{self._after_span}{operation.id}\r\n"
-        if operation.fields:
-            start += "".join([f"{name}: {value}\r\n" for name, value in operation.fields])
+            before, after = self._before_span, self._after_span
+            start = f"{method} {operation.target}{before}{span:016x}{after}{operation.id}\r\n{own}"
         if operation.has_body or method in _WITH_LENGTH:
             return f"{start}Content-Length: {len(operation.body)}\r\n\r\n".encode("latin-1") + operation.body
         return f"{start}\r\n".encode("latin-1")
@@ -55,6 +64,10 @@ class RequestWriter:
         trace = "" if b"traceparent" in own else f"{self._trace}{span:016x}-{self._flags}\r\n"
         request_id = "" if b"x-request-id" in own else f"{self._request_id}{operation.id}\r\n"
         return f"{operation.method} {operation.target} HTTP/1.1\r\n{kept}{trace}{request_id}"
+
+
+def _lines(fields: Fields) -> str:
+    return "".join([f"{name}: {value}\r\n" for name, value in fields])
 
 
 def _trace_of(fields: RawFields, seed: bytes) -> tuple[str, str]:

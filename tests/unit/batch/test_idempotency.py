@@ -2,7 +2,8 @@
 
 import pytest
 
-from gateway.batch.idempotency import BadKeyError, key_of, keyed
+from gateway.batch.idempotency import BadKeyError, key_of, keyed, without_key
+from gateway.batch.model import Fields, Operation
 
 
 @pytest.mark.parametrize(
@@ -17,18 +18,35 @@ def test_anything_else_is_none(said: str) -> None:
     assert key_of(said) is None
 
 
-def test_a_member_goes_among_the_fields_as_it_was_said() -> None:
-    assert keyed((("X-A", "b"),), '"k"') == ((("X-A", "b"), ("Idempotency-Key", '"k"')), "k")
+def test_a_member_goes_behind_the_fields_as_it_was_said() -> None:
+    assert keyed((("X-A", "b"),), '"k"') == ((("Idempotency-Key", '"k"'),), "k")
 
 
 def test_a_field_stays_as_it_is() -> None:
-    fields = (("IDEMPOTENCY-key", "k"),)
-
-    assert keyed(fields, None) == (fields, "k")
+    assert keyed((("IDEMPOTENCY-key", "k"),), None) == ((), "k")
 
 
 def test_without_a_key_nothing_changes() -> None:
-    assert keyed((("X-A", "b"),), None) == ((("X-A", "b"),), "")
+    assert keyed((("X-A", "b"),), None) == ((), "")
+
+
+_A, _KEY = ("X-A", "b"), ("Idempotency-Key", "k")
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "shared"),
+    [
+        ((_A, _KEY), "k", (_A,)),
+        ((_KEY,), "k", ()),
+        ((_KEY, _A), "k", (_KEY, _A)),
+        ((("IDEMPOTENCY-key", "k"),), "k", (("IDEMPOTENCY-key", "k"),)),
+        ((_A,), "", (_A,)),
+        ((), "", ()),
+        ((), "k", ()),
+    ],
+)
+def test_others_share_all_fields_but_a_key_at_the_end(fields: Fields, key: str, shared: Fields) -> None:
+    assert without_key(Operation("a", "POST", "/", fields, key=key)) == shared
 
 
 @pytest.mark.parametrize(

@@ -147,6 +147,20 @@ def test_an_operation_may_bring_its_own_trace_or_request_id(name: str) -> None:
     assert _read(Operation("a", "GET", "/", ((name, "own"),))).values(name.lower()) == ["own"]
 
 
+def test_what_one_operation_brought_is_not_the_next_ones() -> None:
+    brought = [(), (("X-A", "1"),), (("Accept", "own"),), (("X-A", "1"),), ()]
+    keyed = [(*fields, ("Idempotency-Key", f"k{index}")) for index, fields in enumerate(brought)]
+    writer = RequestWriter([(b"Host", b"h"), (b"Accept", b"outer")], (), "b", _SEED)
+
+    for index, fields in enumerate([*brought, *keyed]):
+        key = fields[-1][1] if fields and fields[-1][0] == "Idempotency-Key" else ""
+        read = _Read(writer.write(Operation("a", "GET", "/", fields, key=key), index))
+
+        assert read.values("x-a") == [value for name, value in fields if name == "X-A"]
+        assert read.values("accept") == [next((value for name, value in fields if name == "Accept"), "outer")]
+        assert read.values("idempotency-key") == ([key] if key else [])
+
+
 def test_fields_of_other_names_leave_the_inherited_ones_alone() -> None:
     own: Fields = (("X-B", "1"), ("X-B", "2"))
 
