@@ -14,6 +14,7 @@ from typing import Any
 from tests.bench.once import send
 from tests.bench.processes import LOAD_CORE, MEASURED_CORE, NotMeasuredError, Running, require, run, start
 from tests.bench.workloads import ITEM_JSON, REFUSAL_JSON
+from tests.fakes.ports import free_port
 
 PEERS = Path(__file__).parent / "peers"
 INSTALL_S = 120.0
@@ -209,10 +210,3 @@ def cjson_folder() -> str:
 def port_of(running: Running) -> int:
     """The port in its address."""
     return int(running.url.rpartition(":")[2])
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
+from tests.fakes.ports import free_port
 from tests.integration.cli.process import Process
-from tests.integration.ledger.servers import free_port
 
 
 class Dying:

@@ -12,6 +12,8 @@ from typing import ClassVar, cast
 import msgspec
 import uvloop
 
+from tests.bench.peers.serving import serve
+
 CONCURRENCY = 10
 BLANK = b"\r\n\r\n"
 
@@ -72,18 +74,7 @@ class Batch(asyncio.Protocol):
             self.transport.write(head % len(answer) + answer)
 
 
-async def serve(upstream: str) -> None:
-    """Open enough connections, listen on a free port, print the address."""
-    loop = asyncio.get_running_loop()
-    host, _, port = upstream.removeprefix("http://").partition(":")
-    for _ in range(200):
-        await loop.create_connection(Upstream, host, int(port))
-    server = await loop.create_server(Batch, "127.0.0.1", 0)
-    print(f"ready traffic=http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    await server.serve_forever()
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--upstream", required=True)
-    uvloop.run(serve(parser.parse_args().upstream))
+    uvloop.run(serve(parser.parse_args().upstream, Upstream, Batch))

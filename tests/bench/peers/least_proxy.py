@@ -11,6 +11,8 @@ from typing import Any, ClassVar, cast
 import uvloop
 from httptools import HttpRequestParser, HttpResponseParser
 
+from tests.bench.peers.serving import serve
+
 
 class Message(asyncio.Protocol):
     """A connection on which messages come one at a time; `parser` is of llhttp."""
@@ -79,18 +81,7 @@ class Caller(Message):
         Upstream.idle.pop().ask(self, request)
 
 
-async def serve(upstream: str) -> None:
-    """Open enough connections, listen on a free port, print the address."""
-    loop = asyncio.get_running_loop()
-    host, _, port = upstream.removeprefix("http://").partition(":")
-    for _ in range(200):
-        await loop.create_connection(Upstream, host, int(port))
-    server = await loop.create_server(Caller, "127.0.0.1", 0)
-    print(f"ready traffic=http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    await server.serve_forever()
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--upstream", required=True)
-    uvloop.run(serve(parser.parse_args().upstream))
+    uvloop.run(serve(parser.parse_args().upstream, Upstream, Caller))

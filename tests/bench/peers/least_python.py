@@ -14,6 +14,8 @@ import msgspec
 import uvloop
 from httptools import HttpResponseParser
 
+from tests.bench.peers.serving import serve
+
 CONCURRENCY = 10
 BLANK = b"\r\n\r\n"
 
@@ -139,20 +141,9 @@ class Batch(asyncio.Protocol):
             self.transport.write(head % len(answer) + answer)
 
 
-async def serve(upstream: str, pipelining: int) -> None:
-    """Open enough connections, listen on a free port, print the address."""
-    loop = asyncio.get_running_loop()
-    host, _, port = upstream.removeprefix("http://").partition(":")
-    for _ in range(200):
-        await loop.create_connection(Upstream, host, int(port))
-    server = await loop.create_server(lambda: Batch(pipelining), "127.0.0.1", 0)
-    print(f"ready traffic=http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
-    await server.serve_forever()
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--upstream", required=True)
     parser.add_argument("--pipelining", type=int, default=1)
     options = parser.parse_args()
-    uvloop.run(serve(options.upstream, options.pipelining))
+    uvloop.run(serve(options.upstream, Upstream, lambda: Batch(options.pipelining)))

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -66,6 +67,16 @@ class Process:
         """The traffic and the admin port of the ready line."""
         _, traffic, admin = self.said("ready ").split()
         return int(traffic.rpartition(":")[2]), int(admin.rpartition(":")[2])
+
+    def listens(self, port: int) -> None:
+        """Wait until it takes connections there."""
+        deadline_s = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline_s and self.process.poll() is None:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)) == 0:
+                    return
+            time.sleep(0.005)  # polls what is observable
+        raise AssertionError(f"{self.process.args!r} did not start: {self.err}")
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

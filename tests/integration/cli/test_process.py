@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.cli.conftest import Serve
 from tests.integration.cli.process import Process
-from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.api import Api, after, answer, hang
 from tests.integration.server.wire import Wire, ask, get, post_batch, request, until
 
 BATCH = json.dumps([{"method": "GET", "path": "/slow"}]).encode()
@@ -44,11 +44,7 @@ async def refused(port: int) -> None:
 async def test_term_drains_without_losing_a_request(api: Api, serve: Serve, kind: str) -> None:
     release = asyncio.Event()
 
-    async def wait(talk: Talk) -> None:
-        await release.wait()
-        await talk.send(answer(200, b'"slow"'))
-
-    api.on("/slow", wait)
+    api.on("/slow", after(release, answer(200, b'"slow"')))
     process = serve("--upstream", api.url, environ={"BATCH_GATEWAY__DRAIN__DELAY": "500ms"})
     traffic, admin = process.ports()
     slow = request("POST", "/batch", [JSON], BATCH) if kind == "batch" else request("GET", "/slow")
@@ -91,9 +87,6 @@ async def test_an_idle_gateway_ends_with_0(api: Api, serve: Serve, number: signa
 
 
 async def test_a_second_term_ends_it_at_once_with_1(api: Api, serve: Serve) -> None:
-    async def hang(talk: Talk) -> None:
-        await asyncio.Event().wait()
-
     api.on("/slow", hang)
     process = serve("--upstream", api.url, environ={"BATCH_GATEWAY__DRAIN__DELAY": "0s"})
     traffic, admin = process.ports()
@@ -111,9 +104,6 @@ async def test_a_second_term_ends_it_at_once_with_1(api: Api, serve: Serve) -> N
 
 
 async def test_a_drain_that_takes_too_long_ends_with_1(api: Api, serve: Serve) -> None:
-    async def hang(talk: Talk) -> None:
-        await asyncio.Event().wait()
-
     api.on("/slow", hang)
     limits = {"BATCH_GATEWAY__DRAIN__DELAY": "0s", "BATCH_GATEWAY__DRAIN__TIMEOUT": "300ms"}
     process = serve("--upstream", api.url, environ=limits)

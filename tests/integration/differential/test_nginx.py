@@ -4,12 +4,11 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
-import time
 from collections.abc import Iterator
 
 import pytest
 
+from tests.fakes.ports import free_port
 from tests.integration.cli.process import Process
 from tests.integration.server.wire import ask, get, post_batch, request
 
@@ -42,7 +41,7 @@ def nginx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     user = "user root;" if os.getuid() == 0 else ""
     (folder / "nginx.conf").write_text(CONF.format(folder=folder, port=port, user=user))
     server = Process(folder, ["nginx", "-e", "stderr", "-p", str(folder), "-c", str(folder / "nginx.conf")])
-    wait_for(port, server)
+    server.listens(port)
     yield f"http://127.0.0.1:{port}"
     server.signal(signal.SIGTERM)  # a killed master would leave its worker behind
     server.ended()
@@ -118,19 +117,3 @@ async def test_a_file_passes_through_as_nginx_gives_it(gateway_port: int, nginx:
     kept = [field for field in direct.fields if field[0] not in ("Connection", "Date")]
     assert [field for field in through.fields if field[0] not in ("Via", "Date")] == kept
     assert head.header("Content-Length") == direct.header("Content-Length")
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def wait_for(port: int, server: Process) -> None:
-    deadline_s = time.monotonic() + 10
-    while time.monotonic() < deadline_s and server.process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.005)  # polls what is observable
-    raise AssertionError(f"nginx did not start: {server.err}")

@@ -3,14 +3,13 @@
 import os
 import shutil
 import signal
-import socket
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.ports import free_port
 from tests.integration.cli.process import Process
 
 _NGINX = """
@@ -73,24 +72,8 @@ def _running(folder: Path, command: list[str], port: int) -> Iterator[None]:
         pytest.skip(f"{command[0]} is not installed; `make tools` installs it")
     process = Process(folder, command)
     try:
-        _wait_for(port, process)
+        process.listens(port)
         yield
     finally:
         process.signal(signal.SIGTERM)  # a killed master would leave its worker behind
         process.ended()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _wait_for(port: int, process: Process) -> None:
-    deadline_s = time.monotonic() + 10
-    while time.monotonic() < deadline_s and process.process.poll() is None:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.005)  # polls what is observable
-    raise AssertionError(f"{process.process.args!r} did not start: {process.err}")

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.api import Api, after, answer
 from tests.integration.server.gateways import gateway
 from tests.integration.server.wire import get, post_batch
 
@@ -13,11 +13,7 @@ LARGEST = [{"method": "GET", "path": "/hang"}] * 100
 async def test_batches_that_hang_leave_connections_to_forwarded_requests(api: Api) -> None:
     release = asyncio.Event()
 
-    async def hang(talk: Talk) -> None:
-        await release.wait()
-        await talk.send(answer())
-
-    api.on("/hang", hang)
+    api.on("/hang", after(release, answer()))
     async with gateway(api.url, CONNECTIONS) as running:
         batches = [asyncio.create_task(post_batch(running.port, LARGEST)) for _ in range(10)]
         await api.until(8)
@@ -34,11 +30,7 @@ async def test_batches_that_hang_leave_connections_to_forwarded_requests(api: Ap
 async def test_forwarded_requests_that_hang_leave_connections_to_batches(api: Api) -> None:
     release = asyncio.Event()
 
-    async def hang(talk: Talk) -> None:
-        await release.wait()
-        await talk.send(answer())
-
-    api.on("/hang", hang)
+    api.on("/hang", after(release, answer()))
     async with gateway(api.url, CONNECTIONS) as running:
         first = [asyncio.create_task(get(running.port, "/hang")) for _ in range(8)]
         await api.until(8)

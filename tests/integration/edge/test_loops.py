@@ -1,20 +1,14 @@
 """Gateways in a circle: each knows its own entry of `Via` again, however many stand between (RFC 9110 7.6.3)."""
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
+from tests.fakes.ports import free_port
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import ask, get, post_batch, request
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 @asynccontextmanager

@@ -2,11 +2,11 @@
 
 import asyncio
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import pytest
 
-from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.api import Api, Talk, answer, hang
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Wire, ask, get, request
 
@@ -221,13 +221,6 @@ async def test_a_silent_tunnel_ends_at_both_sides(api: Api) -> None:
     assert GRACE_S <= took_s <= LATEST_S
 
 
-def silent() -> Callable[[Talk], Awaitable[None]]:
-    async def hang(talk: Talk) -> None:
-        await asyncio.Event().wait()
-
-    return hang
-
-
 async def test_ten_thousand_pipelined_requests_hold_back_their_sender_and_are_all_answered(api: Api) -> None:
     count = 10_000
     async with gateway(api.url) as running, await Wire.open(running.port) as wire:
@@ -239,7 +232,7 @@ async def test_ten_thousand_pipelined_requests_hold_back_their_sender_and_are_al
 
 
 async def test_pipelined_requests_wait_in_the_kernel_behind_a_slow_one(api: Api) -> None:
-    api.on("/slow", silent())
+    api.on("/slow", hang)
     async with gateway(api.url) as running, await Wire.open(running.port) as wire:
         await wire.send(request("GET", "/slow"))
         await api.until(1)

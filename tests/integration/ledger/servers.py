@@ -23,13 +23,6 @@ DAY_MS = 86_400_000
 _STARTS_WITHIN_S = 15.0
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def lasting_port() -> int:
     """A free port that nobody is given while its owner is away: from below those that the kernel chooses from."""
     while True:

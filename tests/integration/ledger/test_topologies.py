@@ -19,7 +19,8 @@ from gateway.limiter.redis import RedisLimiter
 from gateway.redis_client import connect
 from gateway.replay.redis import RedisKeys
 from tests.contract.stores import STORES, binary, spawn
-from tests.integration.ledger.servers import Server, batch, free_port, ledger_at, part, until_it_works
+from tests.fakes.ports import free_port
+from tests.integration.ledger.servers import Server, batch, ledger_at, part, until_it_works
 
 WITHIN_S = 15.0
 SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))

@@ -166,6 +166,21 @@ def chunked(*chunks: bytes, fields: Sequence[tuple[str, str]] = (), trailers: Se
     return "\r\n".join([*lines, "", ""]).encode("latin-1") + b"".join(pieces) + last.encode("latin-1")
 
 
+async def hang(_: Talk) -> None:
+    """Never answers."""
+    await asyncio.Event().wait()
+
+
+def after(release: asyncio.Event, said: bytes) -> Behaviour:
+    """Answers once it is released."""
+
+    async def wait(talk: Talk) -> None:
+        await release.wait()
+        await talk.send(said)
+
+    return wait
+
+
 def _saying(data: bytes) -> Behaviour:
     async def say(talk: Talk) -> None:
         await talk.request.read()

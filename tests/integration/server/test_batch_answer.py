@@ -9,7 +9,7 @@ from xml.etree import ElementTree as Xml
 
 import pytest
 
-from tests.integration.server.api import Api, Talk, answer, chunked
+from tests.integration.server.api import Api, Talk, after, answer, chunked, hang
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Answer, Wire, post_batch, request
 
@@ -90,15 +90,11 @@ async def test_the_head_of_a_207_is_as_the_contract_says(plain: Gateway) -> None
 async def test_results_stand_in_the_order_of_the_operations_however_they_finish(api: Api, plain: Gateway) -> None:
     released = asyncio.Event()
 
-    async def last(talk: Talk) -> None:
-        await released.wait()
-        await talk.send(answer(200, b'"slow"'))
-
     async def first(talk: Talk) -> None:
         await talk.send(answer(200, b'"quick"'))
         released.set()
 
-    api.on("/slow", last)
+    api.on("/slow", after(released, answer(200, b'"slow"')))
     api.on("/quick", first)
 
     answered = await post_batch(plain.port, operations("/slow", "/quick"))
@@ -275,9 +271,6 @@ async def test_a_bare_array_is_an_envelope(plain: Gateway) -> None:
 
 
 async def test_an_operation_stops_at_its_own_timeout(api: Api, plain: Gateway) -> None:
-    async def hang(talk: Talk) -> None:
-        await asyncio.Event().wait()
-
     api.on("/hang", hang)
     envelope = {
         "operations": [
@@ -411,11 +404,7 @@ async def test_an_upstream_that_is_down_is_a_502_for_each_operation(api: Api) ->
 async def test_ndjson_streams_each_result_as_it_finishes_and_the_summary_last(api: Api, plain: Gateway) -> None:
     released = asyncio.Event()
 
-    async def wait(talk: Talk) -> None:
-        await released.wait()
-        await talk.send(answer(200, b'{\n "slow" : true\r\n}'))
-
-    api.on("/slow", wait)
+    api.on("/slow", after(released, answer(200, b'{\n "slow" : true\r\n}')))
     body = json.dumps(operations("/slow", "/quick")).encode()
     fields = [("Content-Type", "application/json"), ("Accept", "application/x-ndjson")]
 

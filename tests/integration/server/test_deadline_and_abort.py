@@ -8,15 +8,11 @@ from typing import Any
 
 import pytest
 
-from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.api import Api, after, answer, hang
 from tests.integration.server.gateways import gateway
 from tests.integration.server.wire import Wire, get, post_batch, request, until
 
 JSON = ("Content-Type", "application/json")
-
-
-async def hang(talk: Talk) -> None:
-    await asyncio.Event().wait()
 
 
 def batch(*operations: tuple[str, str]) -> dict[str, Any]:
@@ -76,11 +72,7 @@ async def test_a_batch_that_ends_before_its_deadline_is_207_though_one_of_its_op
 async def test_a_caller_who_goes_away_stops_the_sends(api: Api, how: str, accept: str) -> None:
     release = asyncio.Event()
 
-    async def wait(talk: Talk) -> None:
-        await release.wait()
-        await talk.send(answer(200))
-
-    api.on("/x", wait)
+    api.on("/x", after(release, answer(200)))
     body = json.dumps(batch(*[("POST", "/x")] * 60)).encode()
 
     async with gateway(api.url) as running:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.api import Api, Talk, after, answer
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import post_batch
 
@@ -105,11 +105,7 @@ async def test_cycles_and_unknown_names_are_refused_before_anything_runs(api: Ap
 async def test_an_answer_waits_for_nobody_it_does_not_depend_on(api: Api, plain: Gateway) -> None:
     release = asyncio.Event()
 
-    async def slow(talk: Talk) -> None:
-        await release.wait()
-        await talk.send(answer(200, b"{}"))
-
-    api.on("/slow", slow)
+    api.on("/slow", after(release, answer(200, b"{}")))
     asking = asyncio.create_task(
         outcomes_of(plain.port, [get("slow", "/slow"), get("a", "/a"), get("b", "/b", "a"), get("z", "/z", "slow")])
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.api import Api, after, answer
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.test_deadline_and_abort import aborted, metric
 from tests.integration.server.wire import Answer, Wire, get, post_batch, request, until
@@ -18,11 +18,7 @@ def hanging(api: Api) -> asyncio.Event:
     """`/hang` answers once this event is set."""
     release = asyncio.Event()
 
-    async def hang(talk: Talk) -> None:
-        await release.wait()
-        await talk.send(answer())
-
-    api.on("/hang", hang)
+    api.on("/hang", after(release, answer()))
     return release
 
 

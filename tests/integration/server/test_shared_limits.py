@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from tests.contract.stores import STORES
+from tests.fakes.ports import free_port
 from tests.integration.cli.process import Process
-from tests.integration.ledger.servers import Server, free_port
+from tests.integration.ledger.servers import Server
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Answer, get, post, until

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.api import Api, after, answer, hang
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Answer, Wire, ask, get, post, post_batch, request
 
@@ -112,10 +112,7 @@ async def test_every_refusal_is_in_the_vendor_s_shape(api: Api, data: bytes, sta
 
 
 async def test_a_batch_whose_time_is_up_tells_what_became_of_each_call(api: Api) -> None:
-    async def never(_: Talk) -> None:
-        await asyncio.Event().wait()
-
-    api.on("/slow", never)
+    api.on("/slow", hang)
     async with gateway(api.url, SPOKEN + "\nbatch: {sync_timeout: 100ms, concurrency: 1}") as running:
         answered = await send(running, "GET /a", "POST /slow", "GET /b")
 
@@ -170,11 +167,7 @@ async def test_the_same_bytes_again_are_another_batch(api: Api) -> None:
 async def test_a_batch_that_runs_while_the_gateway_drains_is_answered_and_its_connection_closed(api: Api) -> None:
     going = asyncio.Event()
 
-    async def slow(talk: Talk) -> None:
-        await going.wait()
-        await talk.send(answer(200, b"{}"))
-
-    api.on("/slow", slow)
+    api.on("/slow", after(going, answer(200, b"{}")))
     async with gateway(api.url, SPOKEN) as running:
         sending = asyncio.create_task(send(running, "GET /slow", "GET /a"))
         await api.until(2)
