@@ -139,6 +139,23 @@ async def test_a_request_that_fails_leaves_the_others_alone(client: AsyncAnthrop
     assert lines["b"].error.request_id == "req_7"
 
 
+async def test_every_call_of_the_beta_is_the_same(client: AsyncAnthropic) -> None:
+    batches = client.beta.messages.batches
+    made = await batches.create(requests=[_request("a", "one")])  # type: ignore[list-item]  # the same members
+
+    await _ended(client, made.id)
+
+    assert (await batches.retrieve(made.id)).processing_status == "ended"
+    assert [each.id async for each in batches.list()] == [made.id]
+    lines = [line async for line in await batches.results(made.id)]
+    assert [(line.custom_id, line.result.type) for line in lines] == [("a", "succeeded")]
+    with pytest.raises(anthropic.BadRequestError):
+        await batches.cancel(made.id)
+    assert (await batches.delete(made.id)).type == "message_batch_deleted"
+    with pytest.raises(anthropic.NotFoundError):
+        await batches.retrieve(made.id)
+
+
 async def test_params_reach_the_upstream_with_the_callers_own_fields(client: AsyncAnthropic, api: Api) -> None:
     await _ended(client, await _created(client, [_request("a", "one")]))
 
@@ -240,11 +257,13 @@ async def test_bad_input_is_refused_as_the_vendor_does(
     assert api.targets == []
 
 
-async def test_more_requests_than_fit_are_too_large(api: Api, tmp_path: Path) -> None:
-    few = "dialects: {anthropic: {operations_max: 3}}"
+@pytest.mark.parametrize("limit", ["operations_max: 3", "body_max: 400B"])
+async def test_more_requests_than_fit_are_too_large(api: Api, tmp_path: Path, limit: str) -> None:
+    few = f"dialects: {{anthropic: {{{limit}}}}}"
     async with keeping(api.url, tmp_path, few) as running, _client(running) as client:
         with pytest.raises(anthropic.RequestTooLargeError) as refused:
             await _created(client, _requests(4))
+        assert await _created(client, _requests(3))
 
     assert str(refused.value.type) == "request_too_large"
 

@@ -178,6 +178,29 @@ async def test_more_than_fifty_are_refused_and_nothing_runs(spoken: Gateway, gra
     assert (graph.received, heard.good, heard.bad) == ([], [], [])
 
 
+@pytest.mark.parametrize(
+    ("method", "url", "words"),
+    [
+        ("GET", "a/../b", "dot-segment"),
+        ("GET", "http://elsewhere.example/a", "on another host"),
+        ("FETCH", "a", "not a method"),
+    ],
+)
+async def test_a_call_that_cannot_be_sent_fails_alone(
+    spoken: Gateway, graph: Api, client: Client, method: str, url: str, words: str
+) -> None:
+    batch, heard = client(spoken).new_batch(), _Heard()
+    heard.add(batch, method, url)
+    heard.add(batch, "GET", "good")
+
+    assert await _execute(batch) is None
+
+    assert [(error.http_status(), error.api_error_code()) for error in heard.bad] == [(400, 100)]
+    assert words in heard.bad[0].api_error_message()
+    assert [node["id"] for node in heard.good] == ["good"]
+    assert len(graph.received) == 1
+
+
 async def test_five_thousand_run_where_the_operator_allows_them(graph: Api, client: Client) -> None:
     settings = "dialects: {facebook: {operations_max: 5000}}\nbatch: {sync_timeout: 120s}"
     async with gateway(graph.url, settings) as running:

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import re
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from typing import Any
 
 import httplib2
@@ -18,6 +20,7 @@ from tests.integration.server.gateways import Gateway, gateway
 
 _anonymous: Any = AnonymousCredentials  # it has no types
 _SPOKEN = "dialects: {google: {}}\n"
+_PAGE = {"pageToken": {"type": "string", "location": "query"}}
 _ID = {"id": {"type": "string", "required": True, "location": "path"}}
 
 
@@ -33,11 +36,15 @@ _DOCUMENT = {
     "rootUrl": "https://www.googleapis.com/",
     "servicePath": "things/v1/",
     "batchPath": "batch/things/v1",
-    "schemas": {"Thing": {"id": "Thing", "type": "object", "properties": {"name": {"type": "string"}}}},
+    "schemas": {
+        "Thing": {"id": "Thing", "type": "object", "properties": {"name": {"type": "string"}}},
+        "Page": {"id": "Page", "type": "object", "properties": {"nextPageToken": {"type": "string"}}},
+    },
     "resources": {
         "things": {
             "methods": {
                 "get": _method("GET", "things/{id}", parameters=_ID, parameterOrder=["id"], supportsMediaDownload=True),
+                "list": {**_method("GET", "things", parameters=_PAGE), "response": {"$ref": "Page"}},
                 "insert": _method("POST", "things", **_BODY),
                 "patch": _method("PATCH", "things/{id}", parameters=_ID, parameterOrder=["id"], **_BODY),
                 "delete": {**_method("DELETE", "things/{id}", parameters=_ID), "response": None},
@@ -182,6 +189,46 @@ async def test_a_thousand_calls_are_one_batch(spoken: Gateway, api: Api, service
     assert (len(results.answers), len(results.errors)) == (900, 100)
     assert all(results.answers[str(number)]["name"] == f"t{number}" for number in range(1000) if number % 10)
     assert len(api.received) == 1000
+
+
+async def test_five_thousand_calls_run_where_the_operator_and_the_client_allow_them(
+    api: Api, service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("googleapiclient.http.MAX_BATCH_LIMIT", 5000)  # the client has no setting for it
+
+    def fill(things: Any, batch: BatchHttpRequest) -> None:
+        for number in range(5000):
+            batch.add(things.get(id=f"t{number}"), request_id=str(number))
+
+    settings = "dialects: {google: {operations_max: 5000}}\nbatch: {sync_timeout: 55s}"
+    async with gateway(api.url, settings) as running:
+        results = await _executed(service(running), fill)
+
+    assert results.order == [str(number) for number in range(5000)]
+    assert all(results.answers[str(number)]["name"] == f"t{number}" for number in range(5000))
+    assert len(api.received) == 5000
+
+
+def _add_as_page(call: HttpRequest, _: Any, batch: BatchHttpRequest) -> None:
+    batch.add(call, request_id="page")
+
+
+async def test_three_pages_are_read_by_a_batch_each(spoken: Gateway, api: Api, service: Service) -> None:
+    async def paged(talk: Talk) -> None:
+        page = int(re.search(r"pageToken=(\d)", talk.request.target + "&pageToken=0")[1])  # type: ignore[index]
+        said = {"items": [page], **({"nextPageToken": str(page + 1)} if page < 2 else {})}
+        await talk.send(answer(200, json.dumps(said).encode()))
+
+    api.on("/things/v1/things", paged)
+    client, found = service(spoken), list[int]()
+    call = client.things().list()
+    while call is not None:
+        results = await _executed(client, partial(_add_as_page, call))
+        found += results.answers["page"]["items"]
+        call = client.things().list_next(call, results.answers["page"])
+
+    assert found == [0, 1, 2]
+    assert len(api.received) == 3
 
 
 async def test_ids_may_be_of_any_words_and_length(spoken: Gateway, service: Service) -> None:

@@ -38,6 +38,7 @@ from msgraph_core.requests.batch_request_content_collection import BatchRequestC
 from msgraph_core.requests.batch_request_item import BatchRequestItem
 from msgraph_core.requests.batch_response_content import BatchResponseContent
 from msgraph_core.requests.batch_response_content_collection import BatchResponseContentCollection
+from msgraph_core.tasks.page_iterator import PageIterator
 
 from tests.integration.asynchronous.calls import ALICE, keeping, status
 from tests.integration.server.api import Api, Talk, answer
@@ -68,6 +69,27 @@ class User(Parsable):
 
     def serialize(self, writer: SerializationWriter) -> None:
         writer.write_str_value("displayName", self.name)
+
+
+class Page(Parsable):
+    """A page of a collection, likewise."""
+
+    def __init__(self) -> None:
+        self.value: list[User] | None = None
+        self.odata_next_link: str | None = None
+
+    @staticmethod
+    def create_from_discriminator_value(parse_node: ParseNode | None = None) -> "Page":
+        return Page()
+
+    def get_field_deserializers(self) -> dict[str, Callable[[ParseNode], None]]:
+        return {
+            "value": lambda node: setattr(self, "value", node.get_collection_of_object_values(User)),
+            "@odata.nextLink": lambda node: setattr(self, "odata_next_link", node.get_str_value()),
+        }
+
+    def serialize(self, writer: SerializationWriter) -> None:
+        writer.write_collection_of_object_values("value", self.value)
 
 
 @pytest.fixture(autouse=True)
@@ -354,6 +376,27 @@ async def test_without_the_setting_the_sdk_sees_statuses_and_no_bodies_as_it_doe
     response = answered.get_response_by_id("u1")
     assert response is not None
     assert (response.status, response.content_type, response.body) == (200, "application/json", None)
+
+
+async def test_a_collection_that_a_batch_began_is_read_over_three_pages(graph_api: Api, before: Gateway) -> None:
+    base = f"http://127.0.0.1:{before.port}/v1.0"
+
+    async def paged(talk: Talk) -> None:
+        page = int(talk.request.target.partition("$skiptoken=")[2] or "0")
+        more = {"@odata.nextLink": f"{base}/users?$skiptoken={page + 1}"} if page < 2 else {}
+        said = {"value": [{"id": f"{page}-{number}"} for number in range(2)], **more}
+        await talk.send(answer(200, json.dumps(said).encode(), ("Content-Type", "application/json")))
+
+    graph_api.on("/v1.0/users", paged)
+    found: list[str | None] = []
+    async with builder(before.port) as batch:
+        answered = await batch.post(content_of([item("page", f"{base}/users")]))
+        assert isinstance(answered, BatchResponseContent)
+        pages: PageIterator[Any] = PageIterator(answered.response_body("page", Page), batch._request_adapter)
+        await pages.iterate(lambda user: found.append(user.id) or True)  # type: ignore[func-returns-value]
+
+    assert found == ["0-0", "0-1", "1-0", "1-1", "2-0", "2-1"]
+    assert graph_api.targets == ["/v1.0/users", "/v1.0/users?$skiptoken=1", "/v1.0/users?$skiptoken=2"]
 
 
 async def test_a_batch_is_answered_later_at_its_monitor(graph_api: Api, tmp_path: Path) -> None:

@@ -150,6 +150,25 @@ async def test_every_bad_line_is_told_by_its_number_and_nothing_is_sent(client: 
     assert api.received == []
 
 
+async def test_files_and_batches_are_as_the_operator_wants_them(api: Api, tmp_path: Path) -> None:
+    settings = "dialects: {openai: {base: /ai/v1, lines_max: 2, files_max: 2, file_life: 2h}}"
+    async with (
+        keeping(api.url, tmp_path, settings) as running,
+        AsyncOpenAI(base_url=f"http://127.0.0.1:{running.port}/ai/v1", api_key="sk-alice") as client,
+    ):
+        batch = await _submit(client, _jsonl(*(_line(str(number)) for number in range(3))))
+        file = await client.files.retrieve(batch.input_file_id)
+        taken = await _submit(client, _jsonl(*(_line(str(number)) for number in range(2))))
+        with pytest.raises(openai.BadRequestError, match="you have 2 files"):
+            await client.files.create(file=_jsonl(_line("a")), purpose="batch")
+
+        assert batch.errors is not None
+        assert (batch.status, [each.code for each in batch.errors.data or []]) == ("failed", ["too_many_tasks"])
+        assert (file.expires_at or 0) - file.created_at == 7200
+        assert (await _ended(client, taken.id)).status == "completed"
+        assert len(api.received) == 2
+
+
 @pytest.mark.parametrize("ending", ["cancelled", "expired"])
 async def test_what_never_ran_is_in_the_error_file_of_a_batch_that_ends_early(
     api: Api, tmp_path: Path, ending: str
