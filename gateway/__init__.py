@@ -14,7 +14,7 @@ executor    runs a batch; yields outcomes, keeps none
 replay      idempotency keys: what a batch sent before is answered from what was kept
 plan        a batch that was admitted, with all that running it takes
 ledger      the durable record of asynchronous batches
-redis_pipeline  calls to Redis that share one connection, for limiter and replay
+redis_pipeline  calls to Redis that share one connection, for ledger, limiter and replay
 redis_client  from a URL to a client of Redis or Valkey, for ledger, limiter and replay
 upstream    the API behind us: HTTP/1.1 connections, reuse, deadlines, the retry law
 batch       what a batch is and what may happen to it

@@ -120,15 +120,17 @@ class Admission:
         always_waits: bool = False,
         ordered: bool = False,
         paid: bool = False,
+        routes: list[Route | Failure] | None = None,
     ) -> Admitted:
         """Routes for all, and tokens for all that have one, in one step.
 
         Raises 429, 413, 422 for strict routes, or 503 for a batch all of whose upstreams are away: it costs nothing.
         `always_waits`: a limit that is exhausted is waited for, whatever it does for others (CONTRACT 5).
         `ordered`: the operations may hold references, and are routed by what surrounds them. `paid`: an earlier call
-        took the tokens.
+        took the tokens. `routes`: what was decided for each already.
         """
-        routes = self._routes_of(operations, batched=batched, ordered=ordered)
+        if routes is None:
+            routes = self._routes_of(operations, batched=batched, ordered=ordered)
         if self._strict and batched:
             _refuse_all(operations, routes, pointer)
         if batched:
@@ -197,9 +199,7 @@ class Admission:
         if waits_s and all(waits_s):
             raise GatewayError("upstream-unavailable", headers={"Retry-After": str(min(waits_s))})
 
-    def _charges(
-        self, routes: Sequence[Route | Failure], caller: Caller, *, always_waits: bool = False
-    ) -> list[Charge]:
+    def _charges(self, routes: list[Route | Failure], caller: Caller, *, always_waits: bool = False) -> list[Charge]:
         charges = []
         for limit in self._limits:
             bucket = limit.bucket._replace(on_exhausted="wait") if always_waits else limit.bucket

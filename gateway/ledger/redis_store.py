@@ -16,7 +16,7 @@ from gateway.ledger.port import LedgerUnavailableError
 from gateway.ledger.redis_durability import Durability, Info, infos_of
 from gateway.ledger.redis_memory import Memory
 from gateway.ledger.scripts import Scripts
-from gateway.redis_client import Client, close
+from gateway.redis_client import Client
 
 _HURRIED_MAX = 1000  # batches, those that are due first
 _OTHERS_MEND_S = 3.0  # after a failover nothing is leased for this long: replicas put their intents back first
@@ -87,7 +87,7 @@ class Store:
         return (at, ids, node) if at else (0, ids, (node + 1) % len(nodes))
 
     async def close(self) -> None:
-        await close(self._client)
+        await self._scripts.close()
 
     async def _run(self, script: str, names: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
         return await self._guarded(lambda: self._scripts.run(script, names, arguments))
@@ -100,13 +100,7 @@ class Store:
             raise
 
     async def _read(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
-        async def pipelined() -> list[Any]:
-            async with self._client.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                return list(await pipe.execute())
-
-        answers: list[Any] = await self._guarded(pipelined)
+        answers: list[Any] = await self._guarded(lambda: self._scripts.read(commands))
         return answers
 
     async def _infos(self) -> Sequence[Info]:

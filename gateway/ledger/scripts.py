@@ -11,10 +11,12 @@ from collections.abc import Awaitable, Callable, Sequence
 from importlib.resources import files
 from typing import Any
 
+from redis.asyncio import RedisCluster
 from redis.exceptions import NoScriptError
 
 from gateway.ledger.port import LedgerUnavailableError
-from gateway.redis_client import FAILURES, Client
+from gateway.redis_client import FAILURES, Client, close
+from gateway.redis_pipeline import Pipeline
 
 
 class Script:
@@ -32,10 +34,13 @@ OF_INDEX = ("browse", "due", "forget", "health", "hurry", "lost", "note", "pick"
 
 
 class Scripts:
-    """`timeout_s` bounds every call, its connecting included."""
+    """`timeout_s` bounds every call, its connecting included. What one server is asked at the same time goes out
+    together."""
 
     def __init__(self, client: Client, timeout_s: float) -> None:
         self._client = client
+        self._pipeline = None if isinstance(client, RedisCluster) else Pipeline(client.connection_pool, timeout_s)
+        self._call = client.execute_command if self._pipeline is None else self._pipeline.call
         self._timeout_s = timeout_s
         self._scripts = {name: Script("batch", name) for name in OF_BATCH}
         self._scripts |= {f"index_{name}": Script("index", f"index_{name}") for name in OF_INDEX}
@@ -44,9 +49,19 @@ class Scripts:
         """The script's answer. Raises what redis-py raises: to be called within `within_deadline`."""
         script = self._scripts[name]
         try:
-            return await self._client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            return await self._call("EVALSHA", script.sha, len(keys), *keys, *arguments)
         except NoScriptError:
-            return await self._client.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
+            return await self._call("EVAL", script.text, len(keys), *keys, *arguments)
+
+    async def read(self, commands: Sequence[Sequence[str | int]]) -> list[Any]:
+        """The answers of commands that change nothing. To be called within `within_deadline`."""
+        return await asyncio.gather(*(self._call(*command) for command in commands))
+
+    async def close(self) -> None:
+        """The client with it."""
+        if self._pipeline is not None:
+            await self._pipeline.close()
+        await close(self._client)
 
     async def within_deadline(self, call: Callable[[], Awaitable[Any]]) -> Any:
         """What `call` answers. Raises `LedgerUnavailableError`, after `timeout_s` at the latest."""

@@ -36,10 +36,11 @@ class Recorded(msgspec.Struct, frozen=True, gc=False):
     replayed: bool = False
 
     @classmethod
-    def of(cls, id_: str, outcome: Outcome) -> "Recorded":
+    def of(cls, id_: str, index: int, outcome: Outcome) -> "Recorded":
+        """`index` is the operation's in the batch, where the outcome's may be in a slice."""
         return cls(
             id_,
-            outcome.index,
+            index,
             outcome.status,
             outcome.headers,
             outcome.body,

@@ -200,7 +200,7 @@ def _parts(finished: Sequence[Outcome], operations: Sequence[Operation], size: i
 
 
 def _part(slice_: int, outcomes: Sequence[Outcome], operations: Sequence[Operation], key: BatchKey) -> Part:
-    recorded = [Recorded.of(operations[outcome.index].id, outcome) for outcome in outcomes]
+    recorded = [Recorded.of(operations[outcome.index].id, outcome.index, outcome) for outcome in outcomes]
     summary = summarize(outcomes)
     return Part(
         slice_,

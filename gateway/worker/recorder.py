@@ -34,25 +34,29 @@ class Recorder:
         self._queue = queue
         self._lease = lease
         self._key = key
+        self._left = lease.count - len(lease.done)
         self._waiting: list[Recorded] = []
         self._bytes = 0
         self._writing = asyncio.Lock()
 
     def add(self, outcome: Recorded) -> None:
+        self._left -= 1
         self._waiting.append(outcome)
         self._bytes += len(outcome.body)
 
     @property
     def is_full(self) -> bool:
-        return len(self._waiting) >= _GROUP or self._bytes >= _GROUP_BYTES
+        """Whether there is a group to write. The slice's last outcomes go with the last word on it."""
+        return self._left > 0 and (len(self._waiting) >= _GROUP or self._bytes >= _GROUP_BYTES)
 
     async def while_writing(self, run: Coroutine[None, None, Ending], every_s: float) -> Ending:
-        """What `run` returns; while it runs, what it adds is written every `every_s` seconds."""
+        """What `run` returns; while it runs, what it adds is written every `every_s` seconds, and so is what it leaves
+        when it fails."""
         running = asyncio.ensure_future(run)
         try:
             while not running.done():
                 await asyncio.wait({running}, timeout=every_s)
-                if self._waiting:
+                if self._waiting and (not running.done() or running.exception() is not None):
                     await self.write()
         finally:
             running.cancel()

@@ -173,6 +173,7 @@ class Running:
                     wait_max_us=int(self._around.turn_s * 1_000_000),
                     always_waits=True,
                     paid=self._context.paid and not self._lease.losses and not self._lease.tries,
+                    routes=[self._routes[position] for position in taken],
                 )
             except GatewayError as refused:
                 if refused.status >= 500 or (refused.status == 429 and len(taken) <= self._concurrency):
@@ -247,8 +248,7 @@ class Running:
         if outcome.failure is STOPPED or slug == "batch-deadline":
             return
         if slug == "halted":
-            self._halted.append(position)
-            return
+            return self._halted.append(position)
         if slug == "ledger-unavailable":  # the keys' store is away: nothing was sent
             self._wait_s, self._postponed = _COME_BACK_S, True
             return
@@ -272,7 +272,7 @@ class Running:
 
     def _keep(self, position: int, outcome: Outcome) -> None:
         operation, route = self._operations[position], self._routes[position]
-        recorded = Recorded.of(operation.id, msgspec.structs.replace(outcome, index=self._lease.first + position))
+        recorded = Recorded.of(operation.id, self._lease.first + position, outcome)
         self._settled.add(position)
         self._recorder.add(recorded)
         template = route.template if isinstance(route, Route) else "_other"

@@ -8,12 +8,14 @@ import pytest
 from gateway.admission import Limit
 from gateway.batch.model import Operation
 from gateway.batch.routes import Route
+from gateway.ledger.metered import MeteredQueue
 from gateway.ledger.seal import Sealer
 from gateway.limiter.bucket import Bucket
+from gateway.telemetry.metrics import Histogram
 from gateway.upstream.address import Address
 from gateway.worker.worker import Store
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, echo, in_turn, plain
-from tests.integration.worker.desk import QUICK, desk, operations, slugs, until_so
+from tests.integration.worker.desk import QUICK, SEALER, desk, operations, slugs, until_so
 
 
 def numbers(requests: list[Received]) -> list[int]:
@@ -141,6 +143,21 @@ async def test_outcomes_are_on_record_before_their_slice_is_done() -> None:
         await at.ended(batch)
 
     assert view.state == "processing"
+
+
+async def test_a_slice_that_fills_a_group_is_put_on_record_in_one_step() -> None:
+    seconds = Histogram("ledger_calls", "each call", ("call",), (1.0,))
+    async with ScriptedUpstream() as upstream, desk(upstream.address) as at:
+        batch = await at.submit(operations(50, "GET"), slice_size=50)
+        store = Store(at.store, MeteredQueue(at.store, seconds), SEALER)
+        worker = at.worker(dataclasses.replace(QUICK, record_every_s=60.0), store=store)
+        view = await at.ended(batch)
+        await worker.stop(5.0)
+
+    (told,) = seconds.collect()
+    counts = {each.labels["call"]: each.value for each in told.samples if each.name.endswith("_count")}
+    assert view.succeeded == 50
+    assert counts["record"] == 1
 
 
 async def test_halt_stops_the_whole_batch() -> None:

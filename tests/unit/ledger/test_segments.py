@@ -33,7 +33,7 @@ def test_operations_come_back() -> None:
 
 
 def test_outcomes_come_back_under_their_ids() -> None:
-    recorded = [Recorded.of(id_, outcome) for id_, outcome in zip("ab", OUTCOMES, strict=True)]
+    recorded = [Recorded.of(id_, outcome.index, outcome) for id_, outcome in zip("ab", OUTCOMES, strict=True)]
 
     read = outcomes_from_bytes(outcomes_to_bytes(recorded))
 
