@@ -1,5 +1,6 @@
 """The native outcomes as a `DAV:multistatus` (RFC 4918 section 13; WIRE 8), for clients that read XML."""
 
+import re
 from collections.abc import Sequence
 from http import HTTPStatus
 from urllib.parse import quote
@@ -11,9 +12,7 @@ from gateway.errors import PROBLEMS
 _DAV = "{DAV:}"
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 # XML 1.0 section 2.2: these characters cannot stand in a document, not even escaped.
-_FORBIDDEN = {
-    code: "\ufffd" for code in (*range(32), *range(0xD800, 0xE000), 0xFFFE, 0xFFFF) if code not in (9, 10, 13)
-}
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 
 Xml.register_namespace("D", "DAV:")
 
@@ -41,8 +40,8 @@ def _append_response(root: Xml.Element, id_: str, outcome: Outcome, base: str) -
         error = Xml.SubElement(response, f"{_DAV}error")
         Xml.SubElement(error, outcome.failure.slug)
         words = f"{PROBLEMS[outcome.failure.slug].title}: {outcome.failure.detail}"
-        Xml.SubElement(response, f"{_DAV}responsedescription").text = words.translate(_FORBIDDEN)
+        Xml.SubElement(response, f"{_DAV}responsedescription").text = _FORBIDDEN.sub("\ufffd", words)
     location = outcome.headers.get("Location")
     if isinstance(location, str) and (outcome.status == 201 or 300 <= outcome.status < 400):
         place = Xml.SubElement(Xml.SubElement(response, f"{_DAV}location"), f"{_DAV}href")
-        place.text = location.translate(_FORBIDDEN)
+        place.text = _FORBIDDEN.sub("\ufffd", location)
