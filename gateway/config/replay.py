@@ -44,3 +44,8 @@ class Replay(Section):
     def is_shared(self) -> bool:
         """Whether the store is a Redis of its own."""
         return is_redis(self.store)
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it is a file or memory of its own, which one process uses."""
+        return self.store.startswith("sqlite:")

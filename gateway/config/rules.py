@@ -118,9 +118,17 @@ def _exact(draft: Draft) -> Iterator[Finding]:
 
 
 def _keys_shared(draft: Draft) -> Iterator[Finding]:
-    if draft.replay is not None and draft.replay.is_shared and "key" not in draft.async_given:
+    if draft.replay is None:
+        return
+    if draft.replay.is_shared and "key" not in draft.async_given:
         message = "needs async.key, the same in every replica: keys are named and sealed with it"
         yield Finding(("replay", "store"), message, about=(("async", "key"),))
+    if draft.replay.is_local and draft.async_ is not None and draft.async_.is_shared:
+        message = (
+            "keeps keys of one process, but whoever shares the ledger runs its batches; leave it out, and they are kept"
+            " in the ledger's Redis"
+        )
+        yield Finding(("replay", "store"), message, about=(("async", "ledger"),))
 
 
 def _identity(draft: Draft) -> Iterator[Finding]:

@@ -31,6 +31,9 @@ _UPSTREAM = "upstream: {url: http://a}\n"
          " {fromFile: PATH}; `openssl rand -base64 32` makes a good one"),
         ("async: {worker: false}",
          "2:17: async.worker: false needs a ledger in Redis: nobody else can work off this one"),
+        ("async: {ledger: 'redis://r', key: {value: 0123456789abcdef}}\nreplay: {store: 'sqlite:/keys.db'}",
+         "3:17: replay.store: keeps keys of one process, but whoever shares the ledger runs its batches; leave it out,"
+         " and they are kept in the ledger's Redis"),
         ("replay: {store: 'redis://r'}", "2:17: replay.store: needs async.key, the same in every replica: keys are"
                                          " named and sealed with it"),
         ("identity: {client_cert: {}}", "2:25: identity.client_cert: needs listen.trusted_proxies: nobody"
