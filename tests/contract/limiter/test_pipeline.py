@@ -5,6 +5,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -91,12 +92,14 @@ async def test_who_does_not_wait_any_more_takes_no_answer_from_others(stage: Sta
     assert [each for at, each in enumerate(said) if at % 3] == [each for at, each in enumerate(_numbers(50)) if at % 3]
 
 
-async def test_after_a_lost_connection_the_next_call_has_a_new_one(stage: Stage) -> None:
+async def test_a_lost_connection_ends_what_was_under_way_and_the_next_call_has_a_new_one(stage: Stage) -> None:
     own = await stage.pipeline.call("CLIENT", "ID")
+    under_way = asyncio.create_task(stage.pipeline.call("BLPOP", "nothing", 0))
+    await asyncio.sleep(0)
     await stage.beside.client_kill_filter(_id=str(own))
 
     with pytest.raises((RedisError, OSError)):
-        await stage.pipeline.call("PING")
+        await under_way
 
     assert await _echoed(stage.pipeline, 20) == _numbers(20)
 
@@ -123,3 +126,33 @@ async def test_without_a_server_every_call_fails_at_once(tmp_path: Path) -> None
 
     assert all(isinstance(each, (RedisError, OSError)) for each in [*said, *again])
     await client.aclose()
+
+
+@pytest.mark.parametrize("said", [b"$4\r\nmine\r\n$6\r\nsurplu", b"?nonsense\r\n", b"-LOADING still\r\n", b""])
+async def test_what_is_no_answer_ends_the_connection_and_reaches_nobody_else(said: bytes) -> None:
+    connections = 0
+
+    async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        is_first = connections == 1
+        with suppress(OSError):
+            while asked := await reader.read(1 << 16):
+                if is_first and b"mine" in asked:
+                    writer.write(said)
+                    if not said:
+                        break
+                else:  # whatever redis-py greets with
+                    writer.write(b"$5\r\nright\r\n" if b"other" in asked else b"+OK\r\n" * asked.count(b"*"))
+        writer.close()
+
+    async with await asyncio.start_server(server, "127.0.0.1", 0) as listening:
+        client = connect(f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout_s=2, connections_max=1)
+        assert isinstance(client, Redis)
+        pipeline = Pipeline(client.connection_pool, 2)
+        await asyncio.gather(pipeline.call("ECHO", "mine"), return_exceptions=True)
+
+        assert await pipeline.call("ECHO", "other") == b"right"
+        assert connections == 2
+        await pipeline.close()
+        await client.aclose()
