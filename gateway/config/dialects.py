@@ -48,7 +48,9 @@ class Graph(Section):
     """Microsoft Graph's JSON batches, which are those of OData 4.01."""
 
     path: Prefix = Field(
-        default="/$batch", description="POST of JSON here, below any service root, is a batch of Graph's clients."
+        default="/$batch",
+        description="POST of JSON here, below any service root, is a batch of Graph's clients; monitors of those that "
+        "are answered later stand below it.",
     )
     operations_max: int = Field(default=20, ge=1, le=100_000, description="Most requests of one batch.")
     origins: Origins = Field(

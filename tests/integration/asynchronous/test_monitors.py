@@ -27,6 +27,7 @@ from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Answer, get, post, until
 from tests.sdk.apis import Turnstile
+from tests.sdk.dying import Dying
 
 _ON = "dialects: {graph: {}}"
 _MANY = "dialects: {graph: {operations_max: 200}}"
@@ -45,11 +46,15 @@ def entry(id_: str, url: str, method: str = "GET", **more: Any) -> Entry:
     return {"id": id_, "method": method, "url": url, **more}
 
 
-async def send(running: Gateway, *entries: Entry, fields: tuple[tuple[str, str], ...] = (ASYNC, ALICE)) -> Answer:
+async def send(
+    running: Gateway | Dying, *entries: Entry, fields: tuple[tuple[str, str], ...] = (ASYNC, ALICE)
+) -> Answer:
     return await post(running.port, _BATCH, json.dumps({"requests": entries}).encode(), _JSON, *fields)
 
 
-async def accepted(running: Gateway, *entries: Entry, fields: tuple[tuple[str, str], ...] = (ASYNC, ALICE)) -> str:
+async def accepted(
+    running: Gateway | Dying, *entries: Entry, fields: tuple[tuple[str, str], ...] = (ASYNC, ALICE)
+) -> str:
     """The target of the monitor of a batch that is on record."""
     answered = await send(running, *entries, fields=fields)
     assert answered.status == 202, answered
@@ -57,7 +62,7 @@ async def accepted(running: Gateway, *entries: Entry, fields: tuple[tuple[str, s
 
 
 async def finished(
-    running: Gateway, monitor: str, *fields: tuple[str, str], looked: Callable[[], None] = lambda: None
+    running: Gateway | Dying, monitor: str, *fields: tuple[str, str], looked: Callable[[], None] = lambda: None
 ) -> Answer:
     """What the monitor says once the batch has ended."""
     found: list[Answer] = []
@@ -291,3 +296,39 @@ async def test_a_retry_keeps_the_order_and_what_counts_as_success(api: Api, spok
     assert [(each["id"], each["status"]) for each in found] == [("b", 302), ("c", 424)]
     assert statuses(await finished(spoken, f"{_BATCH}/monitors/{batch_id}")) == {"b": 302, "c": 424}
     assert api.targets == ["/a", "/moved", "/moved"]
+
+
+async def test_after_a_kill_the_rest_runs_in_its_order_and_means_what_it_did(api: Api, tmp_path: Path) -> None:
+    """What is safe and was on its way is sent again, what is on record is not; a redirect is still no success."""
+    api.on("/b", hold := Hold())
+    api.on("/moved", answer(302, b"", ("Location", "/a")))
+    words = {"text": "$ops.a.response.body"}
+    entries = [
+        entry("a", "/a", "POST", body=words),
+        entry("b", "/b", dependsOn=["a"]),
+        entry("moved", "/moved", dependsOn=["b"]),
+        entry("c", "/c", "POST", body=words, dependsOn=["b"]),
+        entry("lost", "/lost", dependsOn=["moved"]),
+        entry("if", "/if", **{"if": "x"}),
+    ]
+    gateways = Dying(tmp_path, api.url, _ON)
+    await gateways.start()
+    try:
+        monitor = await accepted(gateways, *entries)
+        await api.until(2)
+
+        async def is_on_record() -> bool:
+            found = await status(gateways.port, monitor.rpartition("/")[2], ALICE)
+            return bool(found["completed"] == 1)
+
+        await until(is_on_record, within_s=LONG_S)
+        await gateways.kill()
+        hold.released.set()
+        await gateways.start()
+        done = await finished(gateways, monitor)
+    finally:
+        await gateways.kill()
+
+    assert statuses(done) == {"a": 200, "b": 200, "moved": 302, "c": 200, "lost": 424, "if": 424}
+    assert sorted(api.targets) == ["/a", "/b", "/b", "/c", "/moved"]
+    assert [json.loads(each.body) for each in api.received if each.method == "POST"] == [words, words]
