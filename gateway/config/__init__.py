@@ -11,15 +11,13 @@ Rooms, in the order a setting travels:
 """
 
 from gateway.config.asynchronous import Asynchronous
-from gateway.config.batch import Batch
 from gateway.config.changes import changed_keys, under_listeners_of, waiting_for_restart
-from gateway.config.identity import ClientCert, Identity, Jwt
+from gateway.config.identity import ClientCert, Jwt
 from gateway.config.limits import Limit, Limiter
-from gateway.config.listeners import Admin, Drain, Listen, Log, Reload
+from gateway.config.listeners import Listen
 from gateway.config.loading import STANDARD_INPUT, Loaded, contents_of, effective, load
 from gateway.config.model import Config
 from gateway.config.problem import ConfigError, Problem
-from gateway.config.replay import Replay
 from gateway.config.routes import Route
 from gateway.config.schema import json_schema
 from gateway.config.secret import Secret
@@ -29,24 +27,17 @@ from gateway.config.upstream import Tls, Upstream
 
 __all__ = [
     "STANDARD_INPUT",
-    "Admin",
     "Asynchronous",
-    "Batch",
     "ClientCert",
     "Config",
     "ConfigError",
-    "Drain",
-    "Identity",
     "Jwt",
     "Limit",
     "Limiter",
     "Listen",
     "Loaded",
-    "Log",
     "Problem",
     "Rate",
-    "Reload",
-    "Replay",
     "Route",
     "Secret",
     "Section",

@@ -25,9 +25,11 @@ _GOOD = [
 
 @pytest.mark.parametrize("url", _GOOD)
 async def test_a_good_url_is_taken_as_it_is_and_makes_a_client(url: str) -> None:
-    client = connect(redis_url(url), timeout_s=1.0, connections_max=2)
+    taken = redis_url(url)
 
-    await client.aclose()
+    await connect(taken, timeout_s=1.0, connections_max=2).aclose()
+
+    assert taken == url
 
 
 @pytest.mark.parametrize(
