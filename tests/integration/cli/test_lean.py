@@ -3,11 +3,13 @@
 import asyncio
 import os
 import ssl
+import subprocess
 import sys
 from pathlib import Path
 
 import trustme
 
+from gateway.dialects.registry import IN_PLACE, ON_RECORD
 from tests.fakes.upstream import ScriptedUpstream, in_turn, plain
 from tests.integration.cli.process import ROOT, WAIT_S
 
@@ -26,6 +28,25 @@ print(len(connector._SSL_CONTEXT_VERIFIED.get_ca_certs()), len(ssl.create_defaul
 from gateway.server.key_set import fetching
 print(asyncio.run(fetching(sys.argv[1])()).decode())
 """
+
+LOADED = """
+import sys
+import gateway.cli.commands
+from gateway.cli.lean import lean_imports
+
+with lean_imports():
+    import gateway.app, gateway.lifecycle.keeping
+print(*sys.modules)
+"""
+FOR_OTHERS = {"cryptography", "joserfc", "multiprocessing", "pygments", "redis", "rich"}
+
+
+def test_a_gateway_with_an_embedded_ledger_loads_nothing_that_only_others_need() -> None:
+    done = subprocess.run([sys.executable, "-c", LOADED], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+
+    assert loaded & (FOR_OTHERS | {where.partition(":")[0] for where in {**IN_PLACE, **ON_RECORD}.values()}) == set()
+    assert "gateway.ledger.sqlite.store" in loaded
 
 
 async def test_an_issuer_is_trusted_whose_authority_the_machine_trusts(tmp_path: Path) -> None:
