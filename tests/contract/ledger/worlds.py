@@ -13,6 +13,8 @@ from gateway.ledger.port import Ledger, Queue
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.sqlite.store import SqliteStore, open_store
 from tests.contract.stores import running
+from tests.integration.ledger.servers import until_it_works
+from tests.integration.ledger.topologies import WITHIN_S, behind_sentinel, cluster, is_whole, knows_replica, until
 
 START_MS = 1_800_000_000_000
 
@@ -78,6 +80,7 @@ class RedisWorld:
     def __init__(self, ledger: RedisLedger, client: "redis.Redis", ends: list[tuple[str, float]]) -> None:
         self.store: Store = ledger
         self.ends = ends
+        self._ledger = ledger
         self._client = client
 
     async def later(self, ms: int) -> None:
@@ -85,31 +88,74 @@ class RedisWorld:
         while self._now_ms() < until_ms:  # noqa: ASYNC110  (it is the server's clock that has to move)
             await asyncio.sleep(0.02)
 
+    @property
+    def may_lease(self) -> bool:
+        """Not for a few seconds after a server was replaced."""
+        return self._ledger.may_lease
+
     def _now_ms(self) -> int:
         seconds, microseconds = self._client.time()
         return seconds * 1000 + microseconds // 1000
 
 
 @asynccontextmanager
-async def redis_world(store: str) -> AsyncIterator[RedisWorld]:
+async def redis_world(url: str, node: str) -> AsyncIterator[RedisWorld]:
+    """A ledger at `url`, and the time of `node`."""
+    lost: list[str] = []
+    ends: list[tuple[str, float]] = []
+    ledger = RedisLedger(url, went_back=lost.append, on_end=lambda *told: ends.append(told))
+    with redis.Redis.from_url(node) as client:
+        yield RedisWorld(ledger, client, ends)
+    await ledger.close()
+    assert lost == []
+
+
+@asynccontextmanager
+async def one_server(store: str) -> AsyncIterator[RedisWorld]:
     with tempfile.TemporaryDirectory() as folder, running(store, Path(folder)) as (_, url):
-        lost: list[str] = []
-        ends: list[tuple[str, float]] = []
-        ledger = RedisLedger(url, went_back=lost.append, on_end=lambda *told: ends.append(told))
-        with redis.Redis.from_url(url) as client:
-            yield RedisWorld(ledger, client, ends)
-        await ledger.close()
-        assert lost == []
+        async with redis_world(url, url) as world:
+            yield world
+
+
+@asynccontextmanager
+async def cluster_of_three(store: str) -> AsyncIterator[RedisWorld]:
+    with cluster(store) as nodes:
+        await until(lambda: is_whole(nodes))
+        async with redis_world(f"redis+cluster://127.0.0.1:{nodes[0].port}", nodes[0].url) as world:
+            yield world
+
+
+@asynccontextmanager
+async def after_a_failover(store: str) -> AsyncIterator[RedisWorld]:
+    """The ledger has known the primary, which is gone, and works on what was its replica."""
+    with behind_sentinel(store) as (primary, replica, url):
+        await until(lambda: knows_replica(url))
+        async with redis_world(url, replica.url) as world:
+            await world.store.health()
+            primary.kill()
+            await until_it_works(world.store.health, WITHIN_S)
+            await until(lambda: world.may_lease)
+            yield world
 
 
 def _redis(folder: Path) -> AbstractAsyncContextManager[World]:
     del folder  # too long a path for a socket
-    return redis_world("redis")
+    return one_server("redis")
 
 
 def _valkey(folder: Path) -> AbstractAsyncContextManager[World]:
     del folder
-    return redis_world("valkey")
+    return one_server("valkey")
+
+
+def _cluster(folder: Path) -> AbstractAsyncContextManager[World]:
+    del folder
+    return cluster_of_three("redis")
+
+
+def _failed_over(folder: Path) -> AbstractAsyncContextManager[World]:
+    del folder
+    return after_a_failover("redis")
 
 
 WORLDS: dict[str, Callable[[Path], AbstractAsyncContextManager[World]]] = {
@@ -118,3 +164,8 @@ WORLDS: dict[str, Callable[[Path], AbstractAsyncContextManager[World]]] = {
     "redis": _redis,
     "valkey": _valkey,
 }
+TOPOLOGIES: dict[str, Callable[[Path], AbstractAsyncContextManager[World]]] = {
+    "redis-cluster": _cluster,
+    "redis-failed-over": _failed_over,
+}
+"""Of several servers: some seconds for each test."""

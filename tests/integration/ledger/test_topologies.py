@@ -1,15 +1,9 @@
 """The ledger on a cluster of three nodes, and behind a Sentinel that fails over."""
 
-import asyncio
-import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
-import redis
 
 from gateway.ledger.port import Lease, LedgerUnavailableError, View
 from gateway.ledger.redis import RedisLedger
@@ -18,53 +12,21 @@ from gateway.limiter.port import LimiterUnavailableError
 from gateway.limiter.redis import RedisLimiter
 from gateway.redis_client import connect
 from gateway.replay.redis import RedisKeys
-from tests.contract.stores import STORES, binary, spawn
+from tests.contract.stores import STORES
 from tests.fakes.ports import free_port
 from tests.integration.ledger.servers import Server, batch, ledger_at, part, until_it_works
+from tests.integration.ledger.topologies import (
+    WITHIN_S,
+    all_keys,
+    behind_sentinel,
+    cluster,
+    clustered,
+    is_whole,
+    knows_replica,
+    until,
+)
 
-WITHIN_S = 15.0
-SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
 BATCHES = 12  # enough to meet every node
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < until_s
-        await asyncio.sleep(0.05)
-
-
-@contextmanager
-def cluster(store: str) -> Iterator[list[Server]]:
-    with tempfile.TemporaryDirectory() as folder:
-        nodes = [Server(store, Path(folder) / str(i)) for i in range(len(SLOTS))]
-        buses = [free_port() for _ in nodes]
-        try:
-            for node, bus in zip(nodes, buses, strict=True):
-                node.start(*clustered(bus))
-            for node, slots in zip(nodes, SLOTS, strict=True):
-                node.ask("CLUSTER", "ADDSLOTSRANGE", *slots)
-            for node, bus in zip(nodes[1:], buses[1:], strict=True):
-                nodes[0].ask("CLUSTER", "MEET", "127.0.0.1", node.port, bus)
-            yield nodes
-        finally:
-            for node in nodes:
-                node.kill()
-
-
-def clustered(bus: int) -> tuple[str, ...]:
-    return "--cluster-enabled", "yes", "--cluster-port", str(bus), "--cluster-node-timeout", "2000"
-
-
-def is_whole(nodes: list[Server]) -> bool:
-    told = [cluster_info(node) for node in nodes]
-    return all("cluster_state:ok" in each and "cluster_known_nodes:3" in each for each in told)
-
-
-def cluster_info(node: Server) -> str:
-    with redis.Redis.from_url(node.url, decode_responses=True) as client:
-        found = client.execute_command("CLUSTER INFO")
-    return "\n".join(f"{name}:{value}" for name, value in found.items())
 
 
 async def run_all(store: RedisLedger) -> list[Lease]:
@@ -95,11 +57,6 @@ async def test_batches_live_on_every_node_of_a_cluster(kind: str) -> None:
         assert homes == {0, 1, 2}
         assert (await store.health())["batches_completed"] == BATCHES
         await store.close()
-
-
-def all_keys(node: Server) -> list[str]:
-    with redis.Redis.from_url(node.url, decode_responses=True) as client:
-        return [str(key) for key in client.scan_iter(count=1000)]
 
 
 async def views(store: RedisLedger) -> list[View | None]:
@@ -140,39 +97,6 @@ async def test_a_batch_that_the_index_lost_is_found_again() -> None:
 
         assert len({lease.batch for lease in await run_all(store)}) == BATCHES
         await store.close()
-
-
-@contextmanager
-def behind_sentinel(kind: str) -> Iterator[tuple[Server, Server, str]]:
-    """A primary, its replica, and the URL of a service that one sentinel watches."""
-    with tempfile.TemporaryDirectory() as folder:
-        primary, replica = (Server(kind, Path(folder) / name) for name in ("primary", "replica"))
-        watched = Path(folder) / "sentinel.conf"
-        port = free_port()
-        sentinel: subprocess.Popen[bytes] | None = None
-        try:
-            primary.start("--repl-diskless-sync-delay", "0")
-            replica.start("--replicaof", f"127.0.0.1 {primary.port}")
-            watched.write_text(
-                f"port {port}\nbind 127.0.0.1\ndir {folder}\nlogfile {folder}/sentinel.log\n"
-                f"sentinel monitor ledger 127.0.0.1 {primary.port} 1\n"
-                "sentinel down-after-milliseconds ledger 1000\nsentinel failover-timeout ledger 3000\n"
-            )
-            sentinel = spawn(binary(kind), str(watched), "--sentinel")
-            yield primary, replica, f"redis+sentinel://127.0.0.1:{port}/ledger"
-        finally:
-            for server in (primary, replica):
-                server.kill()
-            if sentinel is not None:
-                sentinel.kill()
-                sentinel.wait(10)
-
-
-def knows_replica(url: str) -> bool:
-    port = int(url.split(":")[2].split("/")[0])
-    with suppress(redis.RedisError), redis.Redis(port=port, decode_responses=True) as client:
-        return len(client.sentinel_slaves("ledger")) == 1
-    return False
 
 
 @pytest.mark.parametrize("kind", STORES)

@@ -11,8 +11,8 @@ from gateway.replay.port import REPEATABLE, Claims, End, Times, Verdict
 from gateway.replay.redis import RedisKeys
 from gateway.replay.sqlite import open_keys
 from tests.contract.stores import running
-from tests.integration.ledger.test_topologies import cluster, is_whole
-from tests.integration.ledger.test_topologies import until as formed
+from tests.integration.ledger.topologies import cluster, is_whole
+from tests.integration.ledger.topologies import until as formed
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import gateway
 from tests.integration.server.wire import post_batch
