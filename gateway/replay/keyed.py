@@ -154,7 +154,7 @@ class Keyed:
 
     def _end(self, outcomes: Sequence[Outcome]) -> "asyncio.Future[None] | None":
         """Tell what these mean for the keys that they hold; None where they hold none."""
-        claims, held = self._claims, self._held
+        claims, held, keep = self._claims, self._held, End.KEEP
         rows, ends, keeping, kept = [], bytearray(), [], []
         for outcome in outcomes:
             row = held.pop(outcome.index, None)
@@ -162,7 +162,7 @@ class Keyed:
                 end = end_of(outcome, repeatable=bool(claims.flags[row] & REPEATABLE))
                 rows.append(row)
                 ends.append(end)
-                if end is End.KEEP:
+                if end is keep:
                     keeping.append(row)
                     kept.append(outcome)
         if not rows:

@@ -11,6 +11,7 @@ from gateway.replay.port import End
 
 _NOT_SENT = frozenset({"upstream-connect", "upstream-tls", "upstream-unavailable", "overloaded", "draining"})
 _REPEATABLE = frozenset({"upstream-reset", "upstream-timeout"})
+_KEEP = End.KEEP  # to look it up in an enumeration each time takes longer than all the rest
 _TURNED_AWAY = frozenset({429, 503})
 _TOO_EARLY = 425
 
@@ -19,7 +20,7 @@ def end_of(outcome: Outcome, *, repeatable: bool) -> End:
     """`repeatable`: sending the request again cannot repeat an effect."""
     failure = outcome.failure
     if failure is None and outcome.status < 400:
-        return End.KEEP  # nearly always
+        return _KEEP  # nearly always
     if failure is not None:
         if not outcome.attempts or failure.slug in _NOT_SENT:
             return End.FORGET

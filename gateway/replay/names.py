@@ -7,7 +7,8 @@ same is its method, path, query, content type and body. Each part goes in with i
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-from gateway.batch.model import Operation
+from gateway.batch.idempotency import without_key
+from gateway.batch.model import Fields, Operation
 from gateway.replay.port import DIGEST_BYTES
 
 _PURPOSES = (b"owner", b"operation", b"envelope", b"request", b"whole")
@@ -36,7 +37,15 @@ class Names:
 
     def of_requests(self, operations: Iterable[Operation]) -> list[bytes]:
         """References to other operations count as they are written."""
-        return _digests(self._begun[b"request"], [_told(operation) for operation in operations])
+        shared, type_, told = None, "", []
+        for operation in operations:
+            fields = without_key(operation)
+            if fields != shared:  # most of a batch have the same
+                shared, type_ = fields, _type_of(fields)
+            target = operation.target
+            head = f"{operation.method} {len(target)} {operation.has_body:d} {type_}\n{target}"
+            told.append(head.encode() + operation.body)
+        return _digests(self._begun[b"request"], told)
 
     def of_envelope(self, parts: Iterable[bytes]) -> bytes:
         digest = self._begun[b"whole"].copy()
@@ -53,15 +62,10 @@ class Names:
         return _digests(self._begun[purpose], [data])[0]
 
 
-def _told(operation: Operation) -> bytes:
-    """What makes the request the same."""
-    said = ""
-    for name, value in operation.fields:
-        if len(name) == 12 and name.lower() == _TYPE:
-            said = f"{said}\n{value}"
-    target = operation.target
-    head = f"{operation.method} {len(target)} {len(said)} {operation.has_body:d}\n{target}{said}"
-    return head.encode() + operation.body
+def _type_of(fields: Fields) -> str:
+    """The content type, behind its length."""
+    said = "\n".join([value for name, value in fields if name.lower() == _TYPE])
+    return f"{len(said)} {said}"
 
 
 def _digests(begun: blake2b, parts: Sequence[bytes]) -> list[bytes]:
