@@ -18,7 +18,7 @@ from gateway.batch.routes import Route
 from gateway.plan import HALTED, OUT_OF_TIME, Gate, Plan, failed, refused
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import Names, end_to_end
-from gateway.upstream.turns import Turn, Turns
+from gateway.upstream.turns import Turn
 from gateway.upstream.upstream import Upstream
 
 _SHAREABLE = frozenset({"GET", "OPTIONS"})  # HEAD is safe too, but the parser cannot be told where its answer ends
@@ -60,11 +60,10 @@ class _Run:
         self, plan: Plan, upstreams: Mapping[str, Upstream], loop: asyncio.AbstractEventLoop, names: Names
     ) -> None:
         self._plan = plan
-        self._operations = plan.batch.operations
         self._upstreams = upstreams
         self._loop = loop
         self._names = names
-        self._agenda = Agenda(self._operations, plan.batch.graph, plan.resolution, plan.earlier, plan.twins)
+        self._agenda = Agenda(plan.batch.operations, plan.batch.graph, plan.resolution, plan.earlier, plan.twins)
         self._in_flight = 0
         self._answers_bytes = 0
         self._finished: list[Outcome] = []
@@ -129,26 +128,26 @@ class _Run:
 
     def _send(self, *, called: bool = False) -> None:
         """Send as many operations as the concurrency and the upstream's limit allow, in their order."""
-        ready, concurrency, gate = self._agenda.ready, self._plan.concurrency, self._plan.gate
+        plan, ready, gate = self._plan, self._agenda.ready, self._plan.gate
         if gate is not None and ready and (refusal := gate.refusal()) is not None:
             self._send_no_more(refusal)
             return
-        while ready and self._in_flight < concurrency:
+        while ready and self._in_flight < plan.concurrency:
             index = ready[0]
-            if self._plan.delays_us and self._is_early(index):
+            if plan.delays_us and self._is_early(index):
                 return
-            route = self._plan.routes[index]
+            route = plan.routes[index]
             if isinstance(route, Failure):
                 self._begin(index)
                 self._finish(refused(index, route))
                 continue
-            turns = self._upstreams[route.upstream].pool.turns
+            upstream = self._upstreams[route.upstream]
+            turns = upstream.pool.turns
             if turns.in_flight >= turns.room or (turns.line and not called):
                 turn = turns.ask(self, index)
                 if turn is Turn.LATER:
                     return
                 if isinstance(turn, Failure):
-                    self._begin(index)
                     self._unsent(index, turn)
                     continue
             called = False
@@ -158,7 +157,7 @@ class _Run:
             if gate is not None and gate.holds[index]:
                 self._hold(index, gate)
             else:
-                self._submit(index, route, turns)
+                self._submit(index, route, upstream)
 
     def _begin(self, index: int) -> None:
         self._agenda.ready.popleft()
@@ -167,6 +166,7 @@ class _Run:
 
     def _unsent(self, index: int, refusal: Failure) -> None:
         """The upstream is away: the operation ends unsent, and what that means for those behind it."""
+        self._begin(index)
         self._finish(refused(index, refusal))
         if self._halts:
             self._send_no_more(HALTED)
@@ -191,20 +191,20 @@ class _Run:
             self._refuse(held, refusal)
             return
         for index in held:
-            self._submit(index, cast(Route, self._plan.routes[index]), self._turns_of(index))
+            self._submit(index, *self._way_of(index))
 
     def _refuse(self, held: Sequence[int], refusal: Failure | None) -> None:
         """These end unsent; without words for it where nobody listens any more."""
         self._in_flight -= len(held)
         for index in held:
-            self._turns_of(index).withdrawn(self, index)
+            self._way_of(index)[1].pool.turns.withdrawn(self, index)
         if refusal is not None and self._stray is None:
             for index in held:
                 self._finish(refused(index, refusal))
             self._send()
 
-    def _submit(self, index: int, route: Route, turns: Turns) -> None:
-        operation, plan = self._operations[index], self._plan
+    def _submit(self, index: int, route: Route, upstream: Upstream) -> None:
+        plan, turns, operation = self._plan, upstream.pool.turns, self._plan.batch.operations[index]
         if plan.resolution is not None:
             settled = self._agenda.settled(index, plan.resolution)
             if isinstance(settled, Failure):
@@ -214,13 +214,12 @@ class _Run:
                 self._loop.call_soon(self._send)
                 return
             operation, route = settled
-        upstream = self._upstreams[route.upstream]
+            upstream = self._upstreams[route.upstream]
         timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
         if operation.timeout_s is not None and operation.timeout_s < timeout_s:
             timeout_s = operation.timeout_s
-        deadline_s = self._loop.time() + timeout_s
+        deadline_s = (now_s := self._loop.time()) + timeout_s
         method = operation.method
-        is_probe = not turns.room and turns.is_probe(self, index)  # its first failure tells enough
         exchange = Exchange(
             method,
             plan.write(operation, index),
@@ -229,20 +228,20 @@ class _Run:
             self._done,
             index,
             upstream.answer_bytes_max,
-            0 if is_probe else upstream.retries_max,
+            upstream.retries_max if turns.room or not turns.is_probe(self, index) else 0,  # its first failure is enough
             route.rejections,
             method in _SHAREABLE,
             turns,
         )
-        upstream.pool.submit(exchange)
+        upstream.pool.submit(exchange, now_s)
 
     def _done(self, exchange: Exchange) -> None:
         """What a finished exchange became, and the next operation in its place."""
         self._in_flight -= 1
-        now_s = self._loop.time()
-        shares = self._agenda.shares(exchange.index) if self._plan.twins else 1
+        now_s, plan = self._loop.time(), self._plan
+        shares = self._agenda.shares(exchange.index) if plan.twins else 1
         size = self._answers_bytes + len(exchange.body) * shares
-        if exchange.failure is None and size <= self._plan.answers_bytes_max:
+        if exchange.failure is None and size <= plan.answers_bytes_max:
             self._answers_bytes = size
             headers = end_to_end(exchange.fields, self._names) if exchange.shown is None else exchange.shown
             seconds = now_s - exchange.sent_s
@@ -252,14 +251,15 @@ class _Run:
         self._finish(outcome)
         if self._halts and not outcome.succeeded:
             self._send_no_more(HALTED)
-        elif outcome.status == 401 and outcome.failure is None and self._plan.has_one_credential:
+        elif outcome.status == 401 and outcome.failure is None and plan.has_one_credential:
             self._send_no_more(Failure("credential-refused", "the upstream refused this caller's credential; not sent"))
         exchange.turns.left(self, exchange, now_s)
         self._send()
 
-    def _turns_of(self, index: int) -> Turns:
-        """Where operation `index` has taken its turn: at the upstream of the route that it was admitted for."""
-        return self._upstreams[cast(Route, self._plan.routes[index]).upstream].pool.turns
+    def _way_of(self, index: int) -> tuple[Route, Upstream]:
+        """The route that operation `index` was admitted for, and the upstream there, where it has taken its turn."""
+        route = cast(Route, self._plan.routes[index])
+        return route, self._upstreams[route.upstream]
 
     def _finish(self, outcome: Outcome) -> None:
         if self._stray is not None:

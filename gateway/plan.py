@@ -5,6 +5,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.resolution import Resolution
 from gateway.batch.routes import Route
@@ -34,7 +36,7 @@ class Gate(NamedTuple):
     stopped: asyncio.Future[None]
 
 
-class Plan(NamedTuple):
+class Plan(msgspec.Struct, frozen=True):
     """A batch that was admitted. `routes[i]` is a `Failure` where operation i may not run; `delays_us` may be empty.
 
     `write` makes an operation's request; `deadline_s` is a time of the loop's clock. `gate` None: nothing is awaited.

@@ -5,6 +5,7 @@ from operator import attrgetter
 from time import perf_counter
 
 import structlog
+from msgspec.structs import replace
 
 from gateway.admission import Caller
 from gateway.batch.model import METHODS, Batch, Outcome, Summary, kind_of
@@ -101,7 +102,7 @@ class Access:
         """Some operations of a batch that is on record by now, which ran in place."""
         operations = [plan.batch.operations[outcome.index] for outcome in outcomes]
         routes = [plan.routes[outcome.index] for outcome in outcomes]
-        self._operations(plan._replace(batch=Batch(operations), routes=routes), outcomes, dialect)
+        self._operations(replace(plan, batch=Batch(operations), routes=routes), outcomes, dialect)
 
     def refused(self, served: Served, slug: str, status: int) -> None:
         """An envelope that was refused as a whole."""

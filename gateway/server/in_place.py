@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any, TypeVar
 
 from aiohttp.web import BaseRequest
+from msgspec.structs import replace
 
 from gateway.admission import Admission, Admitted
 from gateway.batch.coalescing import twins_of
@@ -190,7 +191,7 @@ class InPlace:
         lasts_s = self._settings.sync_timeout_s
         keyed = await self._replay.claim_batch(plan.batch, plan.routes, served.caller.identity, lasts_s)
         try:
-            yield plan._replace(keyed=keyed, earlier=keyed.earlier)
+            yield replace(plan, keyed=keyed, earlier=keyed.earlier)
             await keyed.finish()
         finally:
             keyed.leave()

@@ -109,7 +109,7 @@ class Passage:
     async def _sent(self, exchange: StreamedExchange, pump: asyncio.Task[None] | None) -> Answer:
         """Submit the exchange and answer; `pump` sends what is left of the body."""
         pool = self._upstream.pool
-        pool.submit(exchange)
+        pool.submit(exchange, self._loop.time())
         try:
             while not exchange.has_head:
                 await self._news(exchange)

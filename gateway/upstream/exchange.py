@@ -51,6 +51,7 @@ class Exchange(msgspec.Struct, eq=False):
     body: bytes = b""
     chunks: list[bytes] | None = None
     answer_bytes: int = 0
+    trailers: RawFields = ()
     failure: Failure | None = None
 
     def begin(self) -> None:
@@ -59,6 +60,7 @@ class Exchange(msgspec.Struct, eq=False):
         self.reason = self.body = b""
         self.fields, self.shown = (), None
         self.chunks = None
+        self.trailers = ()
 
     def on_sent(self) -> None:
         """The exchange is on a connection, and what is known of its request has been written."""
@@ -84,7 +86,7 @@ class Exchange(msgspec.Struct, eq=False):
         """The head and all of the body are there; `passed` is what `plain.Head` says."""
         self.body = body
 
-    def on_end(self, trailers: RawFields) -> None:
+    def on_end(self) -> None:
         """The answer is whole."""
         if self.chunks is not None:
             self.body = b"".join(self.chunks)

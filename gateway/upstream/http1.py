@@ -45,7 +45,7 @@ class Connection(asyncio.Protocol):
         self._fruitless_bytes = 0
         self._transport: asyncio.Transport | None = None
         self._renew_parser()
-        self._answered: list[tuple[Exchange, RawFields]] = []
+        self._answered: list[Exchange] = []  # whole, and not delivered yet
         self._loss: Loss | None = None
 
     def __repr__(self) -> str:
@@ -117,12 +117,12 @@ class Connection(asyncio.Protocol):
         if self._in_tunnel is not None:
             self._in_tunnel.on_data(data)
             return
-        if self._between and self.idle_max_s is not None and self.is_reusable:
+        if self._between and self.is_reusable and self.idle_max_s is not None:
             data = self._pool.heads.take(data, self.exchanges, self._answered)
             if self._answered:
                 self._interims = 0
-            if not data:
-                self._act()
+            if not data:  # nearly always: whole plain answers, and nothing else to do
+                self._deliver()
                 return
         self._fruitless_bytes += len(data)
         self._surplus = self._surplus or not self.exchanges  # llhttp would let empty lines pass
@@ -142,14 +142,14 @@ class Connection(asyncio.Protocol):
         if self.exchanges and self._in_tunnel is None and self._head_ended:
             first = self.exchanges[0]
             if first.status >= 200 and headers.ends_with_close(first.fields):
-                self._answered.append((self.exchanges.popleft(), ()))
+                self._answered.append(self.exchanges.popleft())
         self.is_reusable = False
         self._act()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._in_tunnel is not None:
             self.exchanges.clear()
-            self._in_tunnel.on_end(())
+            self._in_tunnel.on_end()
             self._in_tunnel = None
         self.close()
 
@@ -254,35 +254,31 @@ class Connection(asyncio.Protocol):
         self._renewing = exchange.method == "HEAD"
         if not keep_alive or not exchange.requested:
             self.is_reusable = False
-        self._answered.append((exchange, self._fields))
+        exchange.trailers = self._fields
+        self._answered.append(exchange)
 
     def _act(self) -> None:
         """Deliver what llhttp brought: whole answers first, then the connection goes back, or what is left is lost."""
         answered = self._answered
-        odd = self._renewing or self._loss or self._surplus or self.exchanges or not self.is_reusable
-        if len(answered) == 1 and not odd:  # nearly always: one whole answer, and nothing else to do
-            exchange, trailers = answered.pop()
-            if self._reading_paused:
-                self.resume_reading()
-            self._pool.release(self)
-            exchange.connection = None
-            if exchange.status < 425 or not self._pool.repeats(exchange):
-                exchange.on_end(trailers)
-            return
-        self._answered = []
         if self._renewing:
             self._renew_parser()
         self.is_reusable = self.is_reusable and self._loss is None and not self._surplus
-        if answered and self._reading_paused:
-            self.resume_reading()  # the reader of an answer that is whole has no say any more
-        if answered and not self.exchanges and self.is_reusable:
-            self._pool.release(self)
-        for exchange, trailers in answered:
-            exchange.connection = None
-            if exchange.status < 425 or not self._pool.repeats(exchange):
-                exchange.on_end(trailers)
+        if answered:
+            self._deliver()
         if not self.is_reusable and (self._loss is not None or answered or not self.exchanges or self._surplus):
             self.close(self._loss)
+
+    def _deliver(self) -> None:
+        """Whole answers to those who asked. The connection goes back before, so that they find it."""
+        answered, self._answered = self._answered, []
+        if self._reading_paused:
+            self.resume_reading()  # the reader of an answer that is whole has no say any more
+        if self.is_reusable and not self.exchanges:
+            self._pool.release(self)
+        for exchange in answered:
+            exchange.connection = None
+            if exchange.status < 425 or not self._pool.repeats(exchange):
+                exchange.on_end()
 
     def _renew_parser(self) -> None:
         self._parser: Any = HttpResponseParser(self)

@@ -10,6 +10,8 @@ from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import msgspec
+
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import FIELDS_MAX, HOP_BY_HOP, RawFields, canonical
 
@@ -19,7 +21,7 @@ _LENGTH = re.compile(r"[0-9]{1,15}")
 _WITHOUT_BODY = frozenset({204, 304})
 
 
-class Head(NamedTuple):
+class Head(msgspec.Struct, frozen=True):
     """A plain head: `length` bytes of body follow it, and the connection stays open.
 
     `passed` is what of it goes to the caller of a forwarded request; empty where a `Date` has to be added.
@@ -51,26 +53,30 @@ class Heads(dict[bytes, Head | None]):
         super().__init__()
         self._lines = _Lines()
 
-    def take(self, data: bytes, exchanges: deque[Exchange], answered: list[tuple[Exchange, RawFields]]) -> bytes:
+    def take(self, data: bytes, exchanges: deque[Exchange], answered: list[Exchange]) -> bytes:
         """Move `exchanges` whose whole plain answers `data` begins with to `answered`; what is left is for llhttp."""
-        start = 0
+        start, size = 0, len(data)
         while exchanges:
             exchange = exchanges[0]
             end = data.find(b"\r\n\r\n", start)
             head = self[data[start:end]] if end > 0 else None
             if head is None or exchange.method == "HEAD" or not exchange.requested:
                 break
-            ends = end + 4 + head.length
-            if ends > len(data) or head.length > exchange.answer_bytes_max:
+            start_of_body = end + 4
+            end = start_of_body + head.length
+            if end > size or head.length > exchange.answer_bytes_max:
                 break
-            exchange.status, exchange.reason, exchange.fields, exchange.shown, _, _ = head
+            exchange.status, exchange.reason = head.status, head.reason
+            exchange.fields, exchange.shown = head.fields, head.shown
             if exchange.streamed:
-                exchange.on_whole(data[end + 4 : ends], head.passed)
+                exchange.on_whole(data[start_of_body:end], head.passed)
             else:
-                exchange.body = data[end + 4 : ends]
-            answered.append((exchanges.popleft(), ()))
-            start = ends
-        return data[start:] if start else data
+                exchange.body = data[start_of_body:end]
+            answered.append(exchanges.popleft())
+            if end == size:
+                return b""
+            start = end
+        return data[start:]
 
     def __missing__(self, head: bytes) -> Head | None:
         if len(head) > self.BYTES_MAX:

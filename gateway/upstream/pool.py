@@ -79,24 +79,21 @@ class Pool:
     def waiting(self) -> int:
         return len(self.line)
 
-    def submit(self, exchange: Exchange) -> None:
+    def submit(self, exchange: Exchange, now_s: float) -> None:
         """Send `exchange` as soon as a connection is free; its `done` is called in every case, never from in here."""
-        now_s = self._loop.time()
         if self._sweeping is None:
             self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)
             self._budget.note(now_s)
         self._budget.sends += 1
+        idle = self._idle
         if (
             self._is_plain
-            and self._idle
+            and idle
             and not exchange.attempt
-            and now_s - self._idle[-1].idle_since_s < ASK_AFTER_IDLE_S
+            and now_s - idle[-1].idle_since_s < ASK_AFTER_IDLE_S
             and (exchange.streamed or len(self._batched) < self.line.batched_max)
         ):
-            connection = self._idle.pop()  # just used, so surely alive
-            if not exchange.streamed:
-                self._batched.add(connection)
-            connection.send(exchange, now_s)
+            self._put(idle.pop(), exchange, now_s)  # just used, so surely alive
             return
         found = self._connection_for(exchange, now_s)
         if found is not None:

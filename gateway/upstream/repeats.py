@@ -15,7 +15,7 @@ class Repeats:
 
     def __init__(
         self,
-        submit: Callable[[Exchange], None],
+        submit: Callable[[Exchange, float], None],
         budget: RetryBudget,
         refused: Callable[[], None],
         loop: asyncio.AbstractEventLoop,
@@ -91,4 +91,4 @@ class Repeats:
         if exchange in self.waiting:  # nobody withdrew it
             self.waiting.remove(exchange)
             self._budget.sends -= 1  # `submit` counts it, and it is no further request
-            self._submit(exchange)
+            self._submit(exchange, self._loop.time())

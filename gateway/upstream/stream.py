@@ -43,7 +43,6 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
     has_head: bool = False
     ended: bool = False
     interims: list[tuple[int, bytes, RawFields]] = msgspec.field(default_factory=list)
-    trailers: RawFields = ()
     passed: bytes = b""  # the head of a plain answer as it is passed on
     resume: Callable[[], None] | None = None
     _resumes: bool = False  # soon
@@ -66,7 +65,6 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         self.interims = []
         self.has_head = self.ended = self._paused = self._held = False
         self.stalled_at_s = math.inf
-        self.trailers = ()
         self.passed = b""
 
     # The forwarding side.
@@ -140,9 +138,8 @@ class StreamedExchange(Exchange, kw_only=True, eq=False):
         self.chunks = [body]
         self.passed = passed
 
-    def on_end(self, trailers: RawFields) -> None:
+    def on_end(self) -> None:
         self.ended = True
-        self.trailers = trailers
         self._show()
         if self._writable is not None:
             self.on_writable(True)

@@ -61,7 +61,7 @@ class Asking(AbstractAsyncContextManager["Asking"]):
             rejections=rejections,
             may_share=method in ("GET", "OPTIONS"),
         )
-        self.pool.submit(exchange)
+        self.pool.submit(exchange, loop.time())
         async with asyncio.timeout(timeout_s + TIMEOUT_S):
             await over
         return exchange

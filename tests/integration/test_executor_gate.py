@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from msgspec.structs import replace
+
 from gateway.batch.model import Failure
 from gateway.executor import Gate, Plan
 from tests.fakes.asking import until_idle
@@ -37,7 +39,7 @@ class Gatekeeper:
         self.stopped.set_result(None)
 
     def at(self, plan: Plan) -> Plan:
-        return plan._replace(gate=Gate(lambda: self.closed, self.holds, self.intend, self.stopped))
+        return replace(plan, gate=Gate(lambda: self.closed, self.holds, self.intend, self.stopped))
 
 
 async def until_asked(gate: Gatekeeper, times: int) -> None:

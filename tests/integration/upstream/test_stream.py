@@ -36,7 +36,7 @@ def begin(
         loop=loop,
         requested=not has_body,
     )
-    client.pool.submit(exchange)
+    client.pool.submit(exchange, loop.time())
     return exchange
 
 

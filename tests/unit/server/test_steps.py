@@ -65,7 +65,7 @@ async def test_a_whole_answer_resumes_what_waits_for_it_in_the_same_turn_and_wit
 
     def answered() -> None:
         exchange.on_whole(b"{}", b"")
-        exchange.on_end(())
+        exchange.on_end()
         seen.append("back")
 
     await stepped.run(work())
@@ -91,7 +91,7 @@ async def test_an_answer_in_parts_resumes_in_a_turn_of_its_own_for_the_parser_st
     await stepped.run(work())
     await stepped.do(begun)
     await stepped.do(lambda: exchange.on_data(b"b") and None)
-    await stepped.do(lambda: exchange.on_end(()))
+    await stepped.do(lambda: exchange.on_end())
 
     assert await stepped.end()
     assert seen == ["back", b"a", b"b"]
@@ -133,7 +133,7 @@ async def test_what_waits_for_anything_else_goes_on_as_a_task_from_where_it_stan
     future.set_result("told")
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    await stepped.do(lambda: exchange.on_end(()))
+    await stepped.do(lambda: exchange.on_end())
 
     assert await stepped.end()
     assert (seen, stepped.steps.task) == ([None, "told", True], None)
@@ -175,7 +175,7 @@ async def test_whoever_is_cancelled_cleans_up_whether_a_task_or_not() -> None:
         await asyncio.sleep(0)
         await stepped.do(stepped.steps.cancel)
         await asyncio.sleep(0)
-        await stepped.do(lambda exchange=exchange: exchange.on_end(()))  # type: ignore[misc]
+        await stepped.do(lambda exchange=exchange: exchange.on_end())  # type: ignore[misc]
 
         assert (seen, stepped.ends) == (["cleaned up"], [])
 
