@@ -37,14 +37,16 @@ class Executor:
         self._stray = stray
         self._names = Names()
 
-    async def run(self, plan: Plan) -> AsyncGenerator[Sequence[Outcome]]:
-        """All outcomes of `plan`, each once, in the order in which they finish, grouped by turn of the loop."""
+    async def run(self, plan: Plan, *, at_once: bool = False) -> AsyncGenerator[Sequence[Outcome]]:
+        """All outcomes of `plan`, each once, in the order in which they finish, grouped by turn of the loop. `at_once`:
+        in one group, unless the plan's time is up before."""
         run = _Run(plan, self._upstreams, self._loop, self._names)
         left = len(plan.batch.operations) - len(plan.earlier)
         try:
             run.start()
             while left:
-                finished = await run.finished()
+                finished = await run.finished(left if at_once else 1)
+                at_once = at_once and bool(finished)
                 left -= len(finished)
                 if plan.keyed is not None:
                     await plan.keyed.settle(finished)
@@ -64,17 +66,15 @@ class _Run:
         self._loop = loop
         self._names = names
         self._agenda = Agenda(plan.batch.operations, plan.batch.graph, plan.resolution, plan.earlier, plan.twins)
-        self._in_flight = 0
-        self._answers_bytes = 0
+        self._in_flight = self._answers_bytes = 0
         self._finished: list[Outcome] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._least = 1  # outcomes that are waited for
         self._timer: asyncio.TimerHandle | None = None
-        self._wakes_s = 0.0
         self._deadline: asyncio.TimerHandle | None = None
         self._stray: Callable[[Outcome], None] | None = None
-        self._began_s = loop.time()
-        self._halts = plan.batch.on_failure == "halt"
-        self._tells_time = False
+        self._began_s, self._wakes_s = loop.time(), 0.0
+        self._halts, self._tells_time = plan.batch.on_failure == "halt", False
         self._held: list[int] = []  # started, but for the intent
 
     def start(self) -> None:
@@ -105,10 +105,10 @@ class _Run:
             if timer is not None:
                 timer.cancel()
 
-    async def finished(self) -> Sequence[Outcome]:
-        """The outcomes since the last call; waits for one, or for the plan's time to be up."""
-        if not self._finished and not self._tells_time:
-            self._waiter = self._loop.create_future()
+    async def finished(self, least: int) -> Sequence[Outcome]:
+        """The outcomes since the last call; waits until there are `least`, or for the plan's time to be up."""
+        if len(self._finished) < least and not self._tells_time:
+            self._waiter, self._least = self._loop.create_future(), least
             await self._waiter
         finished, self._finished = self._finished, []
         self._tells_time = self._tells_time and bool(finished)
@@ -267,7 +267,7 @@ class _Run:
         self._finished.append(outcome)
         if self._agenda.is_ordered:
             self._finished += self._agenda.finished(outcome)
-        if self._waiter is not None:
+        if self._waiter is not None and len(self._finished) >= self._least:
             self._wake()
 
     def _wake(self) -> None:

@@ -58,8 +58,10 @@ def check_structure(data: bytes, *, depth_max: int, nodes_max: int) -> None:
     if may_have_too_many and len(_outside_strings(_translated(bare, None, _BUT_COUNTED))) > nodes_max:
         raise _too_complex("nodes", nodes_max, "values")
     braces = _outside_strings(_translated(bare, _BRACES, _BUT_BRACKETS))
-    for _ in range(depth_max):
+    levels = 0
+    while braces and levels < depth_max:
         braces = braces.replace(b"{}", b"")  # one level: the innermost of every branch
+        levels += 1
     if braces:
         raise _too_complex("depth", depth_max, "levels of nesting")
     if _LONG_NUMBER in _translated(bare, _DIGITS) and _LONG_NUMBER in _outside_strings(bare).translate(_DIGITS):

@@ -4,7 +4,7 @@ import asyncio
 import math
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any, TypeVar
@@ -181,15 +181,17 @@ class InPlace:
         if self._replay is None and batch.has_keys:
             raise _keys_are_off(batch)
 
-    @asynccontextmanager
-    async def keyed(self, plan: Plan, served: Served) -> AsyncIterator[Plan]:
+    def keyed(self, plan: Plan, served: Served) -> AbstractAsyncContextManager[Plan]:
         """The plan with the idempotency keys of its operations claimed; to be run within the block."""
-        if self._replay is None or not plan.batch.has_keys:
-            self.check_keys(plan.batch)
-            yield plan
-            return
+        if self._replay is not None and plan.batch.has_keys:
+            return self._claimed(self._replay, plan, served)
+        self.check_keys(plan.batch)
+        return nullcontext(plan)
+
+    @asynccontextmanager
+    async def _claimed(self, replay: Replay, plan: Plan, served: Served) -> AsyncIterator[Plan]:
         lasts_s = self._settings.sync_timeout_s
-        keyed = await self._replay.claim_batch(plan.batch, plan.routes, served.caller.identity, lasts_s)
+        keyed = await replay.claim_batch(plan.batch, plan.routes, served.caller.identity, lasts_s)
         try:
             yield replace(plan, keyed=keyed, earlier=keyed.earlier)
             await keyed.finish()
@@ -197,10 +199,10 @@ class InPlace:
             keyed.leave()
 
     def run(self, plan: Plan, *, is_told_whole: bool = False) -> AsyncGenerator[Sequence[Outcome]]:
-        """Outcomes as they come, grouped by turn of the loop; none of those that the plan has already."""
+        """Outcomes as they come, grouped by turn of the loop, or all at once; none of those that the plan has."""
         if plan.keyed is not None:
             plan.keyed.begin(is_told_whole=is_told_whole)
-        return self._executor.run(plan)
+        return self._executor.run(plan, at_once=is_told_whole and plan.keyed is None)
 
     async def outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
         """All outcomes, in the order of the operations."""
