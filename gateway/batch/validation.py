@@ -7,6 +7,7 @@ back into its own words and pointers.
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import NamedTuple
 
 from gateway.batch.idempotency import without_key
@@ -22,6 +23,7 @@ _AT_ONE_LOOK = 1000  # operations: an expression remembers every line that it ha
 _ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
 _IDS = re.compile(r"(?:[A-Za-z0-9._~-]{1,128}\n)*")
 _METHODS = frozenset(METHODS)
+_METHOD, _ID_OF = attrgetter("method"), attrgetter("id")
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})  # RFC 9110 9.3.1: content has no meaning there, and servers disagree
 
 FieldsRule = Callable[[Fields], tuple[str, str] | None]
@@ -89,8 +91,8 @@ def _are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> b
     It may only be stricter than the look at each operation.
     """
     return (
-        {operation.method for operation in operations} <= _METHODS
-        and len({operation.id for operation in operations}) == len(operations)
+        set(map(_METHOD, operations)) <= _METHODS
+        and len(set(map(_ID_OF, operations))) == len(operations)
         and all(
             _lines_are_plain(operations[start : start + _AT_ONE_LOOK], own_paths)
             for start in range(0, len(operations), _AT_ONE_LOOK)
@@ -99,11 +101,10 @@ def _are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> b
 
 
 def _lines_are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> bool:
-    ids = [operation.id for operation in operations]
     return (
         are_plain([operation.target for operation in operations], without=own_paths)
-        and _IDS.fullmatch(lines := "\n".join([*ids, ""])) is not None
-        and lines.count("\n") == len(ids)
+        and _IDS.fullmatch(lines := "\n".join([*map(_ID_OF, operations), ""])) is not None
+        and lines.count("\n") == len(operations)
     )
 
 

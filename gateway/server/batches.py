@@ -263,4 +263,4 @@ def _check_accepting(is_draining: bool) -> None:
 
 def _summary_field(summary: Summary) -> tuple[bytes, bytes]:
     counts = native.shown(summary)
-    return b"Batch-Summary", ", ".join(f"{name}={count}" for name, count in counts.items()).encode()
+    return b"Batch-Summary", ", ".join([f"{name}={count}" for name, count in counts.items()]).encode()

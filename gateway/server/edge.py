@@ -152,7 +152,7 @@ class Edge:
 def _tells_no_limits(answer: Answer) -> bool:
     """Whether what the caller's buckets hold is still to be told; never in an answer that may be cached for others."""
     is_private = (b"Cache-Control", b"no-store") in answer.fields
-    return is_private and not answer.written and all(name != b"RateLimit" for name, _ in answer.fields)
+    return is_private and not answer.written and b"RateLimit" not in [name for name, _ in answer.fields]
 
 
 def checked(request: BaseRequest) -> None:
