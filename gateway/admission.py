@@ -143,6 +143,18 @@ class Admission:
         """The same for a request that goes alone, whose `route_of` is known."""
         return self._charged([route], caller, wait_max_us=wait_max_us)
 
+    def admit_at_once(self, route: Route, caller: Caller) -> Admitted | None:
+        """The same without waiting; None where that cannot be, or where it is refused."""
+        charges = [
+            Charge(limit.bucket, _key(limit, caller), (route.cost,))
+            for limit in self._limits
+            if route.cost and (limit.templates is None or route.template in limit.templates)
+        ]
+        if not charges:
+            return Admitted((route,))
+        readings = self._limiter.pay(charges)
+        return None if readings is None else Admitted((route,), (), readings, [route.cost] * len(charges))
+
     async def _charged(
         self, routes: list[Route | Failure], caller: Caller, *, wait_max_us: int, always_waits: bool = False
     ) -> Admitted:

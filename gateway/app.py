@@ -19,7 +19,7 @@ from gateway.lifecycle.drain import Drain, Listening, Timings
 from gateway.lifecycle.generation import Generation, Generations, Lasting
 from gateway.lifecycle.keyring import keyring_of
 from gateway.lifecycle.reload import Applied, Reloader
-from gateway.server.connection import Handler
+from gateway.server.connection import Handler, RelayOf
 from gateway.server.edge import Edge
 from gateway.server.heads import HeadLimits
 from gateway.server.listening import CallerServer
@@ -75,7 +75,7 @@ class App:
         """
         await self._open_ledger(works=self._loaded.config.async_.worker)
         listen = self._listen_settings
-        traffic = await self._listen(self._edge, listen.host, listen.port)
+        traffic = await self._listen(self._edge, listen.host, listen.port, self._edge.relay)
         self._traffic = self._servers[-1]
         return traffic, await self._administer()
 
@@ -142,7 +142,7 @@ class App:
         self._reloading = self._loop.create_task(self._reloader.run())
         return address
 
-    async def _listen(self, handler: Handler, host: str, port: int) -> str:
+    async def _listen(self, handler: Handler, host: str, port: int, relay_of: RelayOf | None = None) -> str:
         listen = self._listen_settings
         connections = CallerServer(
             handler,
@@ -151,6 +151,7 @@ class App:
             keepalive_timeout=listen.idle_timeout,
             limits=HeadLimits(listen.line_max, listen.field_max, listen.fields_max, listen.head_max),
             connections_max=wiring.connections_max(listen),
+            relay_of=relay_of,
         )
         server = await self._loop.create_server(connections, host, port, backlog=_BACKLOG)
         for listening in server.sockets:

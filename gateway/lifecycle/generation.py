@@ -110,7 +110,14 @@ class Generation:
         forwarding = Forwarding(settings, admission, upstreams, access)
         limits_of = in_place.limits_of if config.limits else None
         self.rooms = Rooms(
-            config.batch.path, self.callers.ready, vendors.of, batches, forwarding, self.logger, limits_of
+            config.batch.path,
+            self.callers.ready,
+            vendors.of,
+            batches,
+            forwarding,
+            forwarding.relay,
+            self.logger,
+            limits_of,
         )
 
     @cached_property

@@ -110,16 +110,21 @@ def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -
     one that rejects cannot, none does. A bucket that waits goes into debt for at most `wait_max_us`.
     """
     costs, paid, readings = list[int](), list[Level](), list[Reading]()
-    for charge, (units, at_us) in zip(charges, levels, strict=True):
+    for charge, level in zip(charges, levels, strict=True):
         bucket, cost = charge.bucket, sum(charge.costs)
-        units -= cost * bucket.per_us
-        if units < 0:  # seldom: a bucket has too little for all of it
+        left = less(bucket, level, cost)
+        if left is None:  # seldom: a bucket has too little for all of it
             return _shortened(charges, levels, wait_max_us)
-        level = Level(units, at_us)
         costs.append(cost)
-        paid.append(level)
-        readings.append(read(bucket, level))
+        paid.append(left)
+        readings.append(read(bucket, left))
     return Granted(len(charges[0].costs), (), readings, costs), paid
+
+
+def less(bucket: Bucket, level: Level, cost: int) -> Level | None:
+    """`level` without `cost` tokens; None where it holds less."""
+    units = level.units - cost * bucket.per_us
+    return Level(units, level.at_us) if units >= 0 else None
 
 
 def _shortened(

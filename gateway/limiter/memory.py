@@ -10,6 +10,7 @@ from gateway.limiter.bucket import (
     Level,
     Reading,
     full,
+    less,
     plan,
     read,
     redefined,
@@ -37,6 +38,18 @@ class MemoryLimiter:
         if len(self._levels) > self._levels_max:
             self._forget()
         return decision
+
+    def pay(self, charges: Sequence[Charge]) -> Sequence[Reading] | None:
+        now_us, paid = self._now_us(), []
+        for bucket, key, costs in charges:
+            level = less(bucket, self._level(bucket, key, now_us), sum(costs))
+            if level is None:
+                return None
+            paid.append(((bucket.name, key), (bucket, level)))
+        self._levels.update(paid)
+        if len(self._levels) > self._levels_max:
+            self._forget()
+        return [read(bucket, level) for _, (bucket, level) in paid]
 
     async def ask(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
         return self._planned(charges, wait_max_us)[0]

@@ -24,6 +24,12 @@ class Limiter(Protocol):
         Raises `LimiterUnavailableError`, as the others do.
         """
 
+    def pay(self, charges: Sequence[Charge]) -> Sequence[Reading] | None:
+        """`take` without waiting, where the buckets are here and hold what all charges cost: what they hold after it.
+
+        None, and nothing is taken, where they hold less, or are elsewhere: then `take` decides.
+        """
+
     async def ask(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
         """What `take` would answer now. Takes nothing."""
 

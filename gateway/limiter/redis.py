@@ -41,6 +41,9 @@ class RedisLimiter:
         levels = await self._levels(charges, wait_max_us, _REMEMBERED_MS)
         return plan(charges, levels, wait_max_us)[0]
 
+    def pay(self, charges: Sequence[Charge]) -> Sequence[Reading] | None:
+        return None  # they are elsewhere
+
     async def ask(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
         levels = await self._levels(charges, wait_max_us, _LOOK)
         return plan(charges, levels, wait_max_us)[0]

@@ -41,7 +41,8 @@ events       server-sent events of a batch on record
 chunks       a body that is written piece by piece
 clock        the two clocks that these calls read
 forwarding   everything else: through to the upstream as it came
-passage      one forwarded request on its way, and its answer on the way back
+relay        one that is whole, and so is its answer: neither waits for anything else
+passage      any other forwarded request on its way, and its answer on the way back
 upload       a forwarded request's body on its way up
 tunnel       after a 101: bytes both ways
 access       the access line and the numbers of a request

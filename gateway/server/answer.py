@@ -56,6 +56,11 @@ async def send(request: BaseRequest, data: bytes) -> None:
         await request.writer.drain()
 
 
+def call_endless(request: BaseRequest) -> None:
+    """What answers `request` has no end of its own, so a drain does not wait for it."""
+    cast("CallerConnection", request.protocol).endless = request
+
+
 class Answer:
     """A whole answer, or with `written` one that the handler has written to the connection already."""
 

@@ -9,6 +9,7 @@ from aiohttp.web import BaseRequest
 from gateway.admission import ANONYMOUS, Caller
 from gateway.admission import identity_of as digest_of
 from gateway.errors import GatewayError
+from gateway.server.heads import Asked
 from gateway.server.origin import Origins
 from gateway.server.steps import in_task
 
@@ -32,12 +33,12 @@ class Bearer:
         if token is not None:
             await self._tokens.ready(token)
 
-    def name_of(self, request: BaseRequest) -> str | None:
+    def name_of(self, request: BaseRequest | Asked) -> str | None:
         token = self._token(request)
         bearer = None if token is None else self._tokens.bearer_of(token)
         return None if bearer is None else f"jwt:{bearer}"
 
-    def _token(self, request: BaseRequest) -> str | None:
+    def _token(self, request: BaseRequest | Asked) -> str | None:
         said = request.headers.getall(self._header, ())
         if len(said) != 1:
             return None
@@ -55,7 +56,7 @@ class Certificate:
         self._origins = origins
         self._name = name
 
-    def name_of(self, request: BaseRequest) -> str | None:
+    def name_of(self, request: BaseRequest | Asked) -> str | None:
         if not self._origins.is_trusted(request):
             return None
         name = self._name(tuple(request.headers.getall(self._header, ())))
@@ -79,6 +80,11 @@ class Callers:
         self._bearer = bearer
         self._certificate = certificate
         self._required = required
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether nobody has to await `ready`."""
+        return self._bearer is None
 
     async def ready(self, request: BaseRequest) -> None:
         """To be awaited once before `of`: a key may have to be fetched."""
@@ -107,7 +113,7 @@ class Callers:
         if self._bearer is not None:
             await self._bearer.close()
 
-    def identity_of(self, request: BaseRequest) -> str:
+    def identity_of(self, request: BaseRequest | Asked) -> str:
         if self._bearer is None and self._certificate is None:
             return digest_of(request.raw_headers, self._names)
         name = None if self._bearer is None else self._bearer.name_of(request)

@@ -8,14 +8,15 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
-from aiohttp import HttpVersion11
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader
+from aiohttp.http_parser import RawRequestMessage
 from aiohttp.http_writer import StreamWriter
 from aiohttp.web import BaseRequest, RequestHandler, Server, StreamResponse
 from aiohttp.web_protocol import _ErrInfo
 
 from gateway.errors import GatewayError
 from gateway.server.answer import REASONS, Answer
-from gateway.server.heads import Heads
+from gateway.server.heads import Head, Heads, Said
 from gateway.server.patience import BodyLateError, Patience, Slack, cut_off, unread_bytes
 from gateway.server.reading import RequestReader
 from gateway.server.steps import Steps
@@ -23,6 +24,8 @@ from gateway.upstream.headers import rendered
 
 Handler = Callable[[BaseRequest], Awaitable[Answer]]
 Render = Callable[[GatewayError], Answer]
+
+RelayOf = Callable[["CallerConnection", Head, bytes], Callable[[], None] | None]  # sends it; what then cancels it
 
 
 class CallerConnection(RequestHandler):
@@ -34,8 +37,8 @@ class CallerConnection(RequestHandler):
 
     __slots__ = (
         "_going_on", "_head_due_s", "_is_full", "_moved_bytes", "_moved_s", "_parked", "_patience", "_reader",
-        "_reading", "_render", "_sending", "_steps", "_watched", "_writer", "answering", "endless", "excused",
-        "known", "received_bytes", "written_bytes",
+        "_reading", "_relay", "_relay_of", "_render", "_sending", "_steps", "_watched", "_writer", "answering",
+        "endless", "excused", "met", "passed", "received_bytes", "remote", "written_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +50,7 @@ class CallerConnection(RequestHandler):
         patience: Patience,
         render: Render,
         is_full: Callable[[], bool],
+        relay_of: RelayOf | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(manager, loop=loop, **kwargs)
@@ -54,7 +58,11 @@ class CallerConnection(RequestHandler):
         self._steps = Steps(loop, self._stepped)
         self._parked: asyncio.Future[None] | None = None  # aiohttp's `_waiter`, while `_steps` serve
         self._writer = StreamWriter(self, loop)
-        self.known: object = None  # what whoever serves here has made of the last request's fields
+        self._relay_of = relay_of
+        self._relay: Callable[[], None] | None = None  # cancels what is relayed
+        self.remote = ""
+        self.passed: Said | None = None  # the fields of the last request that was let pass
+        self.met: object = None  # what whoever serves here has made of the last request's fields
         self._reader = RequestReader(self, loop, heads)
         self._parser = cast(Any, self._reader)
         self._patience = patience
@@ -72,6 +80,8 @@ class CallerConnection(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        peer = transport.get_extra_info("peername")
+        self.remote = peer[0] if isinstance(peer, tuple) else ""
         if self._is_full():
             self._end_with(GatewayError("overloaded", headers={"Retry-After": "1"}, close=True))
         else:
@@ -79,6 +89,8 @@ class CallerConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
+        if self._is_relayed(data):
+            return
         waiter, self._waiter = self._waiter, None  # whether aiohttp's task is woken is decided below
         super().data_received(data)
         self._waiter = waiter
@@ -94,6 +106,9 @@ class CallerConnection(RequestHandler):
             self._going_on = self._loop.call_soon(self._go_on)
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        relay, self._relay = self._relay, None
+        if relay is not None:
+            relay()
         self._steps.cancel()
         super().connection_lost(exc)
 
@@ -101,6 +116,32 @@ class CallerConnection(RequestHandler):
     def serving(self) -> "asyncio.Task[None] | None":
         """What may still be at work when the caller is gone."""
         return self._steps.task or self._task_handler
+
+    def _is_relayed(self, data: bytes) -> bool:
+        """Whether `data` is a whole request that waits for nothing but the upstream; then it is on its way."""
+        waiter = self._waiter
+        if self._relay_of is None or waiter is None or waiter.done() or self._messages or self._upgraded:
+            return False
+        if self._close or self._force_close or self.writing_paused:
+            return False
+        whole = self._reader.whole(data)
+        relay = None if whole is None else self._relay_of(self, *whole)
+        if relay is None:
+            return False
+        self._parked, self._waiter = waiter, None
+        self._relay, self._request_in_progress, self._head_due_s = relay, True, None
+        return True
+
+    def relayed(self, keep_alive: bool) -> None:
+        """What was relayed has its answer."""
+        self._relay = None
+        self._stepped(keep_alive)
+
+    def take_over(self, head: Head, answer: Handler) -> None:
+        """What was relayed needs more than that: a request, to which `answer` finds the answer."""
+        self._relay = None
+        request = self._current_request = self._request_of(self._reader.message(head), EMPTY_PAYLOAD)
+        self._steps.run(self._answer(request, answer))
 
     def _serve(self) -> None:
         """Step the first request that waits, if nothing else is served; wake aiohttp's task where it needs more."""
@@ -118,14 +159,18 @@ class CallerConnection(RequestHandler):
         self._reader.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
-        task = cast("asyncio.Task[None]", self._task_handler)
-        self._current_request = self._request_factory(message, payload, self, self._writer, task)  # type: ignore[arg-type]
-        self._steps.run(self._answer(self._current_request))
+        request = self._current_request = self._request_of(cast(RawRequestMessage, message), payload)
+        self._steps.run(self._answer(request, cast(Handler, self._request_handler)))
 
-    async def _answer(self, request: BaseRequest) -> bool:
+    def _request_of(self, message: RawRequestMessage, payload: StreamReader) -> BaseRequest:
+        task = cast("asyncio.Task[None]", self._task_handler)
+        request: BaseRequest = cast(Any, self._request_factory)(message, payload, self, self._writer, task)
+        return request
+
+    async def _answer(self, request: BaseRequest, handler: Handler) -> bool:
         """Answer one request; whether the connection lives on."""
         try:
-            answer = await cast(Handler, self._request_handler)(request)
+            answer = await handler(request)
             await answer.prepare(request)
         except ConnectionError:  # the caller is going
             return False
@@ -251,13 +296,3 @@ class CallerConnection(RequestHandler):
             length = b"Content-Length: %d\r\nConnection: close\r\n\r\n" % len(answer.body)
             self.transport.write(start + rendered(answer.fields) + length + answer.body)
             self.force_close()
-
-
-def excuse(request: BaseRequest, excused: bool = True) -> None:
-    """The body of `request` need not come yet, or from now on it must."""
-    cast(CallerConnection, request.protocol).excused = request if excused else None
-
-
-def call_endless(request: BaseRequest) -> None:
-    """What answers `request` has no end of its own, so a drain does not wait for it."""
-    cast(CallerConnection, request.protocol).endless = request

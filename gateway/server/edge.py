@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable, Sequence
 from secrets import token_hex
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import structlog
 from aiohttp.web import BaseRequest
@@ -12,8 +12,13 @@ from aiohttp.web import BaseRequest
 from gateway.errors import GatewayError
 from gateway.server import problem
 from gateway.server.answer import Answer
+from gateway.server.heads import Asked, Head
+from gateway.server.relay import Relay
 from gateway.server.steps import in_task
 from gateway.telemetry.logs import Throttle
+
+if TYPE_CHECKING:
+    from gateway.server.connection import CallerConnection
 
 _HOST = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,;=%-]+|\[[0-9A-Fa-f:.]+\])?(?::[0-9]{0,5})?")
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
@@ -35,7 +40,8 @@ class Vendor(Protocol):
 
 
 class Rooms:
-    """Where requests go under one configuration: to the `vendor_of` them, below `base` to `batches`, else `forward`.
+    """Where requests go under one configuration: to the `vendor_of` them, below `base` to `batches`, else to `relay`
+    where it can, else to `forward`.
 
     `ready` is awaited before a batch is answered: who sent it can be told afterwards. `limits_of` tells what an answer
     of ours says of the caller's buckets; None where there are none.
@@ -45,9 +51,10 @@ class Rooms:
         self,
         base: str,
         ready: Callable[[BaseRequest], Awaitable[None]],
-        vendor_of: Callable[[BaseRequest], Vendor | None],
+        vendor_of: Callable[[BaseRequest | Asked], Vendor | None],
         batches: Serve,
         forward: Serve,
+        relay: Callable[["CallerConnection", Head, bytes], Relay | None],
         logger: structlog.typing.FilteringBoundLogger,
         limits_of: LimitsOf | None = None,
     ) -> None:
@@ -58,6 +65,7 @@ class Rooms:
         self.under_base = base + "/"
         self.batches = batches
         self.forward = forward
+        self.relay = relay
         self.logger = logger
         self.active = 0
         self._nobody: asyncio.Future[None] | None = None
@@ -94,33 +102,66 @@ class Edge:
     async def __call__(self, request: BaseRequest) -> Answer:
         """Answer one request. Only cancellation, when the caller is gone, leaves this function as an exception."""
         rooms = self._rooms
-        rooms.active += 1
-        self.active += 1
-        if self.active == 1:
-            self.idle.clear()
+        self._entered(rooms)
+        return await self.go_on(rooms, request)
+
+    def relay(self, connection: "CallerConnection", head: Head, body: bytes) -> Callable[[], None] | None:
+        """Forward a whole request without further ado; what then cancels it. None, and nothing done, where it needs
+        more than that."""
+        rooms, target, said = self._rooms, head.target, head.said
+        path = target.partition("?")[0]
+        if target[0] != "/" or path == rooms.base or path.startswith(rooms.under_base):
+            return None
+        passed = connection.passed
+        if said is not passed:
+            if (passed is None or said.vouches or said.host != passed.host) and not self._lets_pass(
+                Asked(head, connection.remote)
+            ):
+                return None
+            connection.passed = said
+        if rooms.vendor_of(Asked(head, connection.remote)) is not None:
+            return None
+        relay = rooms.relay(connection, head, body)
+        if relay is None:
+            return None
+        self._entered(rooms)
+        relay.go(self, rooms)
+        return relay.cancel
+
+    async def go_on(self, rooms: Rooms, request: BaseRequest, serve: Serve | None = None) -> Answer:
+        """Answer a request on which `rooms` are at work; by `serve` where it is under way."""
         try:
-            answer = await self._answer(rooms, request)
+            answer = await self._answer(rooms, request, serve)
         finally:
-            rooms.leave()
-            self.active -= 1
-            if self.active == 0:
-                self.idle.set()
+            self.left(rooms)
         if self.draining:
             answer.keep_alive = False
         return answer
 
-    async def _answer(self, rooms: Rooms, request: BaseRequest) -> Answer:
+    def left(self, rooms: Rooms) -> None:
+        """`rooms` are not at work on a request any more."""
+        rooms.leave()
+        self.active -= 1
+        if self.active == 0:
+            self.idle.set()
+
+    def _entered(self, rooms: Rooms) -> None:
+        rooms.active += 1
+        self.active += 1
+        if self.active == 1:
+            self.idle.clear()
+
+    async def _answer(self, rooms: Rooms, request: BaseRequest, under_way: Serve | None) -> Answer:
         path = request.raw_path.partition("?")[0]
-        vendor = rooms.vendor_of(request)
-        serve = rooms.batches if path == rooms.base or path.startswith(rooms.under_base) else rooms.forward
+        vendor = rooms.vendor_of(request) if under_way is None else None
+        is_batch = under_way is None and (path == rooms.base or path.startswith(rooms.under_base))
+        serve = under_way or (rooms.batches if is_batch else rooms.forward)
         refuse = self.refuse if vendor is None else vendor.refuse
-        if vendor is not None or serve is not rooms.forward:
+        if vendor is not None or is_batch:
             await in_task()
         try:
-            checked(request)
-            if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
-                raise GatewayError("loop-detected")
-            if vendor is not None or serve is not rooms.forward:
+            self._check(request)
+            if vendor is not None or is_batch:
                 await rooms.ready(request)
             answer = None if vendor is None else await vendor(request, path, self._is_draining)
             if answer is None:
@@ -132,10 +173,23 @@ class Edge:
             request_id = request_id_of(request)
             self._report(defect, request_id)
             answer = refuse(GatewayError("internal-error", close=True), request_id)
-        is_ours = vendor is not None or serve is not rooms.forward
+        is_ours = vendor is not None or is_batch
         if is_ours and rooms.limits_of is not None and _tells_no_limits(answer):
             answer.fields += await rooms.limits_of(request)
         return answer
+
+    def _lets_pass(self, request: Asked) -> bool:
+        try:
+            self._check(request)
+        except GatewayError:
+            return False
+        return True
+
+    def _check(self, request: BaseRequest | Asked) -> None:
+        """Refuse what is no request to a proxy, or comes round in a circle."""
+        checked(request)
+        if "Via" in request.headers and any(self._via in said for said in request.headers.getall("Via")):
+            raise GatewayError("loop-detected")
 
     def _is_draining(self) -> bool:
         return self.draining
@@ -155,7 +209,7 @@ def _tells_no_limits(answer: Answer) -> bool:
     return is_private and not answer.written and b"RateLimit" not in [name for name, _ in answer.fields]
 
 
-def checked(request: BaseRequest) -> None:
+def checked(request: BaseRequest | Asked) -> None:
     """Refuse what `heads` let pass and two readers of HTTP could understand differently, and what no proxy serves."""
     host = request.headers.get("Host", "")
     if not _HOST.fullmatch(host):

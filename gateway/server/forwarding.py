@@ -6,13 +6,12 @@ from an exchange without it stands in the tables of tests/integration/edge/test_
 """
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from aiohttp.web import BaseRequest
-from multidict import CIMultiDictProxy
 
 from gateway.admission import ANONYMOUS, Admission, Caller
 from gateway.batch.routes import Route
@@ -23,10 +22,12 @@ from gateway.server.access import Access
 from gateway.server.answer import Answer
 from gateway.server.callers import Callers
 from gateway.server.connection import CallerConnection
+from gateway.server.heads import Asked, Head, Said
 from gateway.server.origin import Origins
-from gateway.server.passage import Passage, lines_of
+from gateway.server.passage import Known, Passage, exchange_of, head_of, lines_of
+from gateway.server.relay import Lone, Relay
 from gateway.server.steps import in_task
-from gateway.upstream.headers import RawFields
+from gateway.upstream.headers import rendered
 from gateway.upstream.stream import UpstreamError
 from gateway.upstream.upstream import Upstream
 
@@ -49,17 +50,17 @@ class ForwardingSettings:
     buffer_bytes_max: int
 
 
-class _Known(NamedTuple):
-    """What the fields of a request come to: its origin, which of them pass, what the gateway says of the caller, and
-    the lines for the upstream. A connection remembers it for the next request whose fields are the same.
+class Met(NamedTuple):
+    """What a connection remembers of its last request: what its fields `of` come to, as `by` has it.
+
+    `told`: the lines of what the gateway says of the caller where they go by `Host` alone.
     """
 
-    headers: "CIMultiDictProxy[str]"
+    of: Said
     by: "Forwarding"
-    ip: str
-    fields: RawFields
-    said: RawFields
-    lines: bytes
+    caller: Caller
+    known: Known
+    told: bytes
 
 
 class Forwarding:
@@ -72,27 +73,69 @@ class Forwarding:
         self._admission = admission
         self._upstreams = upstreams
         self._access = access
+        self._loop = asyncio.get_running_loop()
+        self._counts_at_once = settings.counts_here and (settings.callers.is_ready or not settings.asks_who)
         self._waiting = 0  # for tokens
 
     async def __call__(self, request: BaseRequest, path: str, is_last: Callable[[], bool]) -> Answer:
-        began_s = perf_counter()
-        connection = cast(CallerConnection, request.protocol)
-        known = connection.known
-        if not isinstance(known, _Known) or known.headers is not request.headers or known.by is not self:
-            known = connection.known = self._met(request)
+        began_s, settings = perf_counter(), self._settings
+        origins = settings.origins
+        said, fields = origins.vouched(request, settings.via), origins.fields_of(request)
         route = self._admission.route_of(request.method, request.raw_path)
+        known = Known(fields, said, lines_of(fields, said))
+        passage = Passage(request, self._upstreams[route.upstream], route, known, is_last)
+        lone = Lone(request.method, route, origins.ip_of(request), began_s)
+        return await self._told(lone, passage, self._passed(request, lone, passage))
+
+    def relay(self, connection: CallerConnection, head: Head, body: bytes) -> Relay | None:
+        """What forwards a whole request that has to wait for nothing but the upstream; else None."""
+        began_s = perf_counter()
+        met = connection.met
+        if not isinstance(met, Met) or met.of is not head.said or met.by is not self:
+            met = connection.met = self._met(met, Asked(head, connection.remote))
+        route = self._admission.route_of(head.method, head.target)
         upstream = self._upstreams[route.upstream]
-        passage = Passage(request, upstream, route, known.fields, known.said, known.lines, is_last)
+        if upstream.pool.line.is_full:
+            return None
+        lone = Lone(head.method, route, met.caller.ip, began_s)
+        if self._settings.counts:
+            admitted = self._admission.admit_at_once(route, met.caller) if self._counts_at_once else None
+            if admitted is None:
+                return None
+            self._access.taken(admitted.readings, admitted.tokens)
+            lone.readings = admitted.readings
+        data = head_of(head.method, head.target, met.known.lines) + body
+        exchange = exchange_of(head.method, data, upstream, route, self._loop)
+        return Relay(connection, head, met.known, lone, upstream, exchange, self)
+
+    async def go_on(self, relay: Relay, request: BaseRequest, is_last: Callable[[], bool]) -> Answer:
+        """Answer what was relayed, now that it needs more than that."""
+        lone = relay.lone
+        passage = Passage(request, relay.upstream, lone.route, relay.known, is_last)
+        passage.limits, passage.waited_s = rate_limit_lines(lone.readings), relay.waited_s
+        return await self._told(lone, passage, passage.rest(relay.exchange))
+
+    def account(self, lone: Lone, status: int, waited_s: float, slug: str | None = None) -> None:
+        """The request has ended."""
+        self._access.forwarded(
+            lone.route, lone.method, status, began_s=lone.began_s, client_ip=lone.ip, slug=slug, waited_s=waited_s
+        )
+
+    async def _passed(self, request: BaseRequest, lone: Lone, passage: Passage) -> Answer:
+        """Admit and forward."""
+        if self._upstreams[lone.route.upstream].pool.line.is_full:
+            raise GatewayError("overloaded", "too many requests wait; come back", headers={"Retry-After": "1"})
+        if self._settings.counts:
+            lone.readings = await self._admitted(request, lone.route, lone.ip)
+            passage.limits = rate_limit_lines(lone.readings)
+            passage.waited_s = perf_counter() - lone.began_s
+        return await passage.run(self._settings.buffer_bytes_max)
+
+    async def _told(self, lone: Lone, passage: Passage, answering: Awaitable[Answer]) -> Answer:
+        """Wait for the answer, and account for it or for what there is instead."""
         slug, status = None, 499  # the caller went away
-        readings: Sequence[Reading] = ()
         try:
-            if upstream.pool.line.is_full:
-                raise GatewayError("overloaded", "too many requests wait; come back", headers={"Retry-After": "1"})
-            if self._settings.counts:
-                readings = await self._admitted(request, route, known.ip)
-                passage.limits = rate_limit_lines(readings)
-                passage.waited_s = perf_counter() - began_s
-            answer = await passage.run(self._settings.buffer_bytes_max)
+            answer = await answering
             status = answer.status
             return answer
         except GatewayError as refusal:  # by a bucket, or of the body
@@ -101,20 +144,27 @@ class Forwarding:
             raise
         except UpstreamError as error:
             slug, status = error.failure.slug, error.status
-            headers = rate_limit_headers(readings) | ({"Retry-After": "1"} if status == 503 else {})
+            headers = rate_limit_headers(lone.readings) | ({"Retry-After": "1"} if status == 503 else {})
             raise GatewayError(
                 slug, error.failure.detail, status=status, headers=headers, close=status in (400, 408)
             ) from None
         finally:
-            self._access.forwarded(
-                route, request.method, status, began_s=began_s, client_ip=known.ip, slug=slug,
-                waited_s=passage.waited_s,
-            )  # fmt: skip
+            self.account(lone, status, passage.waited_s, slug)
 
-    def _met(self, request: BaseRequest) -> _Known:
-        origins = self._settings.origins
-        said, fields = origins.vouched(request, self._settings.via), origins.fields_of(request)
-        return _Known(request.headers, self, origins.ip_of(request), fields, said, lines_of(fields, said))
+    def _met(self, before: object, asked: Asked) -> Met:
+        """What the fields of a request come to. Those of the request before often differ in nothing that counts."""
+        settings, said = self._settings, asked.head.said
+        origins, callers = settings.origins, settings.callers
+        ip = origins.ip_of(asked)
+        identity = callers.identity_of(asked) if settings.asks_who and self._counts_at_once else ANONYMOUS
+        caller = Caller(identity, ip, said.fields)
+        goes_by_host = not said.vouches and origins.goes_by_host(asked)
+        if goes_by_host and isinstance(before, Met) and before.told and before.of.host == said.host:
+            lines = said.lines + before.told
+            return Met(said, self, caller, Known(said.fields, before.known.said, lines), before.told)
+        vouched, fields = origins.vouched(asked, settings.via), origins.fields_of(asked)
+        known = Known(fields, vouched, lines_of(fields, vouched))
+        return Met(said, self, caller, known, rendered(vouched) if goes_by_host else b"")
 
     async def _admitted(self, request: BaseRequest, route: Route, ip: str) -> Sequence[Reading]:
         """The same admission as an operation's; what the buckets hold after it.

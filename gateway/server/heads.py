@@ -8,13 +8,14 @@ on every other one.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from aiohttp import HttpVersion, HttpVersion10, HttpVersion11
 from multidict import CIMultiDict, CIMultiDictProxy, istr
 
 from gateway.errors import GatewayError
+from gateway.upstream.headers import VOUCHED, RawFields, rendered, requested
 
 CHUNKED = -1
 
@@ -24,7 +25,7 @@ _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)")
 _LENGTH = re.compile(rb"[0-9]{1,19}")  # what fits 64 bits; readers differ on more
 _VERSIONS = {b"HTTP/1.1": HttpVersion11, b"HTTP/1.0": HttpVersion10}
-_FRAMING = frozenset({b"content-length", b"transfer-encoding"})
+_DECIDING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
 _SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})  # remembered by nobody but their connection
 
 
@@ -37,31 +38,98 @@ class HeadLimits(NamedTuple):
     head_bytes_max: int
 
 
+# A field line: name and value as they came, the name in lower case, both as text, and the line as it goes on to the
+# upstream. A bare tuple, for it is quicker.
+_Line = tuple[tuple[bytes, bytes], bytes, tuple[str, str], bytes]
+
+
+class Said:
+    """What the fields of a head come to. `length`: bytes of body, or CHUNKED. `upgrade`: the caller wants WebSocket
+    next. `host`: what `Host` says; None in HTTP/1.0 without. `vouches`: it says what the gateway vouches for.
+    """
+
+    __slots__ = ("_headers", "_judged", "fields", "host", "keep_alive", "length", "upgrade", "vouches")
+
+    def __init__(self, judged: Sequence[_Line], version: HttpVersion) -> None:
+        """Raises GatewayError."""
+        self._judged = judged
+        self._headers: CIMultiDictProxy[str] | None = None
+        self.fields, names = tuple([line[0] for line in judged]), [line[1] for line in judged]
+        hosts = names.count(b"host")
+        if hosts > 1 or (hosts == 0 and version is HttpVersion11):
+            raise GatewayError("bad-host", close=True)
+        self.host = self.fields[names.index(b"host")][1] if hosts else None
+        self.vouches = not VOUCHED.isdisjoint(names)
+        self.length, self.keep_alive, self.upgrade = 0, version is HttpVersion11, False
+        if not _DECIDING.isdisjoint(names):
+            self._decide(names, version)
+
+    @property
+    def headers(self) -> "CIMultiDictProxy[str]":
+        """The fields as text, made when first asked for."""
+        if self._headers is None:
+            self._headers = CIMultiDictProxy(CIMultiDict([line[2] for line in self._judged]))
+        return self._headers
+
+    @property
+    def lines(self) -> bytes:
+        """The fields that the upstream gets, where the request is neither chunked nor an upgrade."""
+        return b"".join([line[3] for line in self._judged])
+
+    def _decide(self, names: Sequence[bytes], version: HttpVersion) -> None:
+        """What the fields decide about the connection and the body. Raises GatewayError."""
+        headers = self.headers
+        if b"connection" in names:
+            options = {option.strip().lower() for said in headers.getall("Connection") for option in said.split(",")}
+            self.keep_alive = "close" not in options and (self.keep_alive or "keep-alive" in options)
+            if version is HttpVersion11 and "upgrade" in options:  # never from HTTP/1.0 (RFC 9110 7.8)
+                self.upgrade = [said.lower() for said in headers.getall("Upgrade", ())] == ["websocket"]
+        if b"content-length" in names or b"transfer-encoding" in names:
+            self.length = _body_length(names, headers, version)
+
+
 class Head(NamedTuple):
-    """A request's head. `length`: bytes of body, or CHUNKED. `upgrade`: the caller wants WebSocket next."""
+    """A request's head."""
 
     method: str
     target: str
     version: HttpVersion
-    fields: tuple[tuple[bytes, bytes], ...]
-    headers: "CIMultiDictProxy[str]"
-    length: int
-    keep_alive: bool
-    upgrade: bool
+    said: Said
 
 
-# A field line: name and value as they came, the name in lower case, and both as text. A bare tuple, for it is quicker.
-_Line = tuple[tuple[bytes, bytes], bytes, tuple[str, str]]
+class Asked(NamedTuple):
+    """A request of which aiohttp has made none yet; for who asks no more of either than this."""
+
+    head: Head
+    remote: str
+
+    @property
+    def method(self) -> str:
+        return self.head.method
+
+    @property
+    def raw_path(self) -> str:
+        return self.head.target
+
+    @property
+    def headers(self) -> "CIMultiDictProxy[str]":
+        return self.head.said.headers
+
+    @property
+    def raw_headers(self) -> RawFields:
+        return self.head.said.fields
 
 
-class Said(NamedTuple):
-    """What the fields of a head come to; see `Head`."""
+class Remembered:
+    """What a connection remembers of its last head, whatever it said, until another one comes: its lines, and what
+    they came to."""
 
-    fields: tuple[tuple[bytes, bytes], ...]
-    headers: "CIMultiDictProxy[str]"
-    length: int
-    keep_alive: bool
-    upgrade: bool
+    __slots__ = ("block", "lines", "said")
+
+    def __init__(self) -> None:
+        self.block = b""
+        self.lines: dict[bytes, _Line] = {}
+        self.said: Said | None = None
 
 
 class Heads:
@@ -77,39 +145,46 @@ class Heads:
         self._lines: dict[bytes, _Line] = {}
         self._blocks: dict[bytes, Said] = {}  # of HTTP/1.1
 
-    def judged(self, head: bytes, own: dict[bytes, Said] | None = None) -> Head:
-        """The head whose bytes these are, without its empty line. Raises GatewayError.
-
-        `own` is the connection's: it remembers the fields of its last head, whatever they are, until other ones come.
-        """
+    def judged(self, head: bytes, own: Remembered | None = None) -> Head:
+        """The head whose bytes these are, without its empty line. Raises GatewayError. `own` is the connection's."""
         if len(head) > self.limits.head_bytes_max:
             self._fits(head)
             raise GatewayError("headers-too-large", close=True)
         line, _, block = head.partition(b"\r\n")
         method, target, version = self.request_line(line)
-        own = {} if own is None or version is not HttpVersion11 else own
-        said = own.get(block)
-        if said is None:
-            said = (self._blocks.get(block) if version is HttpVersion11 else None) or self._judged_block(block, version)
-            own.clear()
-            own[block] = said
+        if own is not None and version is HttpVersion11 and own.said is not None and own.block == block:
+            said = own.said
+        else:
+            said = self._said(block, version, own)
         if target[0] != "/":
             target = _origin_form(method, target, said.headers.get("Host"))
-        return Head(method, target, version, *said)
+        return Head(method, target, version, said)
 
-    def _judged_block(self, block: bytes, version: HttpVersion) -> Said:
+    def _said(self, block: bytes, version: HttpVersion, own: Remembered | None) -> Said:
+        """What the fields of a head come to, by a connection's memory and everybody's."""
+        if version is not HttpVersion11:
+            return Said(self._judged(block.split(b"\r\n") if block else [], {}), version)
+        said = self._blocks.get(block)
+        if said is not None:
+            if own is not None:
+                own.block, own.said = block, said
+            return said
         lines = block.split(b"\r\n") if block else []
-        if len(lines) > self.limits.fields_max:
-            raise GatewayError("headers-too-large", close=True)
-        known = self._lines.get
-        judged = [known(line) or self.field_line(line) for line in lines]
-        fields, names, texts = zip(*judged, strict=True) if judged else ((), (), ())
-        said = _judged(fields, names, CIMultiDictProxy(CIMultiDict(texts)), version)
-        if version is HttpVersion11 and len(block) <= self.BLOCK_BYTES_MAX and _SECRET.isdisjoint(names):
+        judged = self._judged(lines, {} if own is None else own.lines)
+        said = Said(judged, version)
+        if own is not None:
+            own.block, own.said, own.lines = block, said, dict(zip(lines, judged, strict=True))
+        if len(block) <= self.BLOCK_BYTES_MAX and _SECRET.isdisjoint([line[1] for line in judged]):
             if len(self._blocks) >= self.BLOCKS_MAX:
                 self._blocks.clear()
             self._blocks[block] = said
         return said
+
+    def _judged(self, lines: Sequence[bytes], own: Mapping[bytes, _Line]) -> list[_Line]:
+        if len(lines) > self.limits.fields_max:
+            raise GatewayError("headers-too-large", close=True)
+        last, known = own.get, self._lines.get
+        return [last(line) or known(line) or self.field_line(line) for line in lines]
 
     def request_line(self, line: bytes) -> tuple[str, str, HttpVersion]:
         """Method, target and version. Raises GatewayError."""
@@ -138,9 +213,10 @@ class Heads:
         name, value = found[1], found[2].strip(b" \t")
         lowered = name.lower()
         text = value.decode("utf-8", "surrogateescape")
+        passed = rendered(requested([(name, value)]))
         if len(line) > self.LINE_BYTES_MAX or lowered in _SECRET:
-            return (name, value), lowered, (name.decode(), text)
-        judged = (name, value), lowered, (istr(name.decode()), text)
+            return (name, value), lowered, (name.decode(), text), passed
+        judged = (name, value), lowered, (istr(name.decode()), text), passed
         if len(self._lines) >= self.LINES_MAX:
             self._lines.clear()
         self._lines[line] = judged
@@ -194,26 +270,6 @@ def _origin_form(method: str, target: str, host: str | None) -> str:
 def _bare(authority: str, scheme: str) -> str:
     """Host and port, but for the port that goes without saying."""
     return authority.lower().removesuffix(":443" if len(scheme) == len("https") else ":80").removesuffix(":")
-
-
-def _judged(
-    fields: tuple[tuple[bytes, bytes], ...],
-    names: Sequence[bytes],
-    headers: "CIMultiDictProxy[str]",
-    version: HttpVersion,
-) -> Said:
-    """What the fields come to in a request of that version. Raises GatewayError."""
-    hosts = names.count(b"host")
-    if hosts > 1 or (hosts == 0 and version is HttpVersion11):
-        raise GatewayError("bad-host", close=True)
-    keep_alive, upgrade = version is HttpVersion11, False
-    if b"connection" in names:
-        options = {option.strip().lower() for said in headers.getall("Connection") for option in said.split(",")}
-        keep_alive = "close" not in options and (keep_alive or "keep-alive" in options)
-        if version is HttpVersion11 and "upgrade" in options:  # never from HTTP/1.0 (RFC 9110 7.8)
-            upgrade = [said.lower() for said in headers.getall("Upgrade", ())] == ["websocket"]
-    length = _body_length(names, headers, version) if _FRAMING.intersection(names) else 0
-    return Said(fields, headers, length, keep_alive, upgrade)
 
 
 def _body_length(names: Sequence[bytes], headers: "CIMultiDictProxy[str]", version: HttpVersion) -> int:

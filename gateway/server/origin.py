@@ -15,6 +15,7 @@ from functools import lru_cache
 from aiohttp.web import BaseRequest
 from multidict import istr
 
+from gateway.server.heads import Asked
 from gateway.upstream.headers import TOLD_BY_PROXIES, RawFields, via_of, vouched
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -35,7 +36,7 @@ class Origins:
         self._theirs = theirs
         self._is_trusted = lru_cache(_JUDGED_MAX)(self._judged)
 
-    def ip_of(self, request: BaseRequest) -> str:
+    def ip_of(self, request: BaseRequest | Asked) -> str:
         """The caller's address, empty where the peer has none."""
         peer = request.remote or ""
         if not self._trusted or not self._is_trusted(peer):
@@ -50,11 +51,15 @@ class Origins:
                 break
         return ip
 
-    def is_trusted(self, request: BaseRequest) -> bool:
+    def goes_by_host(self, request: BaseRequest | Asked) -> bool:
+        """Whether a request that says nothing of what the gateway vouches for is told of by its `Host` alone."""
+        return not self._theirs and not self.is_trusted(request)
+
+    def is_trusted(self, request: BaseRequest | Asked) -> bool:
         """Whether the peer is a proxy whose word counts."""
         return bool(self._trusted) and self._is_trusted(request.remote or "")
 
-    def fields_of(self, request: BaseRequest) -> RawFields:
+    def fields_of(self, request: BaseRequest | Asked) -> RawFields:
         """The request's fields, without those that the peer may not send. An underscore is a hyphen to CGI and WSGI."""
         fields, theirs = request.raw_headers, self._theirs
         if not theirs:
@@ -64,7 +69,7 @@ class Origins:
             field for field in fields if (name := field[0].lower()) in allowed or name.replace(b"_", b"-") not in theirs
         ]
 
-    def vouched(self, request: BaseRequest, via: bytes) -> list[tuple[bytes, bytes]]:
+    def vouched(self, request: BaseRequest | Asked, via: bytes) -> list[tuple[bytes, bytes]]:
         """The fields by which the upstream is told."""
         peer, scheme, host = request.remote or "", "http", self.host_of(request)
         chain, told = [peer], list[tuple[bytes, bytes]]()
@@ -81,19 +86,19 @@ class Origins:
         authority = None if host is None else host.encode("utf-8", "surrogateescape")
         return [*told, *vouched(authority, ", ".join(chain), scheme, via, real_ip)]
 
-    def host_of(self, request: BaseRequest) -> str | None:
+    def host_of(self, request: BaseRequest | Asked) -> str | None:
         """Whom the caller asked; None where an HTTP/1.0 caller does not say."""
         host = request.headers.get("Host")
         if self.is_trusted(request):
             return _single(request, "X-Forwarded-Host", _HOST) or host
         return host
 
-    def origin_of(self, request: BaseRequest) -> str:
+    def origin_of(self, request: BaseRequest | Asked) -> str:
         """Scheme and host by which the caller reached us; "" where an HTTP/1.0 caller does not say."""
         host = self.host_of(request)
         return "" if host is None else f"{self._scheme_of(request)}://{host}"
 
-    def _scheme_of(self, request: BaseRequest) -> str:
+    def _scheme_of(self, request: BaseRequest | Asked) -> str:
         return (_single(request, "X-Forwarded-Proto", _SCHEME) if self.is_trusted(request) else None) or "http"
 
     def _judged(self, ip: str) -> bool:
@@ -101,7 +106,7 @@ class Origins:
         return address is not None and any(address in network for network in self._trusted)
 
 
-def _chain(request: BaseRequest) -> list[str]:
+def _chain(request: BaseRequest | Asked) -> list[str]:
     """The addresses of all `X-Forwarded-For` fields, the farthest first."""
     said = ",".join(request.headers.getall("X-Forwarded-For", ()))
     return [address for part in said.split(",") if (address := part.strip(" \t")) and address.isascii()]
@@ -121,7 +126,7 @@ def _address(said: str) -> Address | None:
     return getattr(address, "ipv4_mapped", None) or address
 
 
-def _single(request: BaseRequest, name: str, form: re.Pattern[str]) -> str | None:
+def _single(request: BaseRequest | Asked, name: str, form: re.Pattern[str]) -> str | None:
     """The field's value where it stands once and is what it should be."""
     said = request.headers.getall(name, ())
     return said[0] if len(said) == 1 and form.fullmatch(said[0]) else None

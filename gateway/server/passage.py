@@ -3,14 +3,14 @@
 import asyncio
 from collections.abc import Callable
 from time import perf_counter
+from typing import NamedTuple
 
 from aiohttp.web import BaseRequest
 
 from gateway.batch.model import Failure
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
-from gateway.server.answer import Answer, date_field, end_of_head, send
-from gateway.server.connection import call_endless
+from gateway.server.answer import Answer, call_endless, date_field, end_of_head, send
 from gateway.server.steps import in_task
 from gateway.server.tunnel import tunnel
 from gateway.server.upload import Upload, framed
@@ -18,11 +18,20 @@ from gateway.upstream.headers import RawFields, forwarded, is_event_stream, rend
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 from gateway.upstream.upstream import Upstream
 
-_VIA = b"Via: 1.1 batch-gateway\r\n"
+VIA = b"Via: 1.1 batch-gateway\r\n"
 _CHUNKED = b"Transfer-Encoding: chunked\r\n"
 _TUNNELLED = frozenset({b"upgrade"})
 _TRAILED = frozenset({b"trailer"})
 _NOTHING: frozenset[bytes] = frozenset()
+
+
+class Known(NamedTuple):
+    """What the fields of a request come to: which of them pass, what the gateway says of the caller, and the lines for
+    the upstream."""
+
+    fields: RawFields
+    said: RawFields
+    lines: bytes
 
 
 def lines_of(fields: RawFields, said: RawFields, keep: frozenset[bytes] = _NOTHING) -> bytes:
@@ -30,30 +39,59 @@ def lines_of(fields: RawFields, said: RawFields, keep: frozenset[bytes] = _NOTHI
     return rendered([*requested(fields, keep=keep), *said])
 
 
-class Passage:
-    """`lines` are what `lines_of` makes of the request's `fields` and `said`, what the gateway says of the caller.
+def head_of(method: str, target: str, lines: bytes) -> bytes:
+    """The head of a request for the upstream."""
+    return b"%b %b HTTP/1.1\r\n%b\r\n" % (method.encode(), target.encode("utf-8", "surrogateescape"), lines)
 
-    `limits` are lines of the answer that tell what the buckets hold; `waited_s` is time in which we only waited.
-    """
+
+def timeout_s_of(route: Route, upstream: Upstream) -> float:
+    """How long the upstream has until its answer begins."""
+    return upstream.timeout_s if route.timeout_s is None else route.timeout_s
+
+
+def exchange_of(
+    method: str,
+    data: bytes,
+    upstream: Upstream,
+    route: Route,
+    loop: asyncio.AbstractEventLoop,
+    *,
+    upgrades: bool = False,
+    is_whole: bool = True,
+) -> StreamedExchange:
+    """The exchange of a request that begins with `data`, or is that."""
+    return StreamedExchange(
+        method=method,
+        request=data,
+        deadline_s=loop.time() + timeout_s_of(route, upstream),
+        repeatable=is_repeatable(method, route_idempotent=route.idempotent),
+        retries_max=upstream.retries_max,
+        rejections=route.rejections,
+        upgrades=upgrades,
+        loop=loop,
+        requested=is_whole,
+    )
+
+
+class Passage:
+    """`limits` are lines of the answer that tell what the buckets hold; `waited_s` is time in which we only waited."""
 
     def __init__(
         self,
         request: BaseRequest,
         upstream: Upstream,
         route: Route,
-        fields: RawFields,
-        said: RawFields,
-        lines: bytes,
+        known: Known,
         is_last: Callable[[], bool],
     ) -> None:
         self._request = request
         self._is_last = is_last
         self._upstream, self._route = upstream, route
-        self._fields, self._said, self._lines = fields, said, lines
+        self._known = known
         self._upgrades = bool(request._message.upgrade)  # as the reader decided, which stops behind it
         self._loop = asyncio.get_running_loop()
         self._has_begun = False  # our answer has
-        self._timeout_s = upstream.timeout_s if route.timeout_s is None else route.timeout_s
+        self._timeout_s = timeout_s_of(route, upstream)
         self.waited_s = 0.0
         self.limits = b""
 
@@ -81,36 +119,36 @@ class Passage:
 
     def _exchange_with(self, begun: bytes, *, chunked: bool = False, is_whole: bool = True) -> StreamedExchange:
         """The exchange whose request begins with the head and with what there is of the body."""
-        request, route = self._request, self._route
-        return StreamedExchange(
-            method=request.method,
-            request=self._head(chunked) + begun,
-            deadline_s=self._loop.time() + self._timeout_s,
-            repeatable=is_repeatable(request.method, route_idempotent=route.idempotent),
-            retries_max=self._upstream.retries_max,
-            rejections=route.rejections,
-            upgrades=self._upgrades,
-            loop=self._loop,
-            requested=is_whole,
+        data, method = self._head(chunked) + begun, self._request.method
+        return exchange_of(
+            method, data, self._upstream, self._route, self._loop, upgrades=self._upgrades, is_whole=is_whole
         )
 
     def _head(self, chunked: bool) -> bytes:
         """The request's head."""
-        request, lines, framing = self._request, self._lines, b""
+        request, known, lines, framing = self._request, self._known, self._known.lines, b""
         if chunked or self._upgrades:
             keep = (_TUNNELLED if self._upgrades else _NOTHING) | (_TRAILED if chunked else _NOTHING)
-            lines = lines_of(self._fields, self._said, keep)
+            lines = lines_of(known.fields, known.said, keep)
             framing = (_CHUNKED if chunked else b"") + (b"Connection: upgrade\r\n" if self._upgrades else b"")
         if "Host" not in request.headers:  # HTTP/1.0 may come without; HTTP/1.1 may not go without (RFC 9112 3.2)
             lines = b"Host: %b\r\n%b" % (str(self._upstream.pool.address).encode(), lines)
-        target = request.raw_path.encode("utf-8", "surrogateescape")
-        return b"%b %b HTTP/1.1\r\n%b%b\r\n" % (request.method.encode(), target, lines, framing)
+        return head_of(request.method, request.raw_path, lines + framing)
 
     async def _sent(self, exchange: StreamedExchange, pump: asyncio.Task[None] | None) -> Answer:
         """Submit the exchange and answer; `pump` sends what is left of the body."""
-        pool = self._upstream.pool
-        pool.submit(exchange, self._loop.time())
+        self._upstream.pool.submit(exchange, self._loop.time())
         try:
+            return await self.rest(exchange)
+        finally:
+            if pump is not None:
+                pump.cancel()
+                await asyncio.wait([pump])
+
+    async def rest(self, exchange: StreamedExchange) -> Answer:
+        """Answer with what comes of an exchange that was submitted. Raises UpstreamError where nothing was written."""
+        try:
+            self._pass_interims(exchange)
             while not exchange.has_head:
                 await self._news(exchange)
                 self._pass_interims(exchange)
@@ -129,10 +167,7 @@ class Passage:
             raise
         finally:
             if not exchange.ended:
-                pool.withdraw(exchange)
-            if pump is not None:
-                pump.cancel()
-                await asyncio.wait([pump])
+                self._upstream.pool.withdraw(exchange)
 
     async def _news(self, exchange: StreamedExchange) -> None:
         began_s = perf_counter()
@@ -152,7 +187,7 @@ class Passage:
         keep_alive = request.keep_alive and not self._is_last()
         await send(
             request,
-            b"".join([exchange.passed, _VIA, self.limits, end_of_head(request, keep_alive), *exchange.taken()]),
+            b"".join([exchange.passed, VIA, self.limits, end_of_head(request, keep_alive), *exchange.taken()]),
         )
         return Answer.already_written(exchange.status, keep_alive=keep_alive)
 
@@ -167,7 +202,7 @@ class Passage:
         fields = forwarded(exchange.fields, keep=_TRAILED)
         if status == 204:  # RFC 9110 8.6: it has no length
             fields = [field for field in fields if field[0].lower() != b"content-length"]
-        lines = rendered(fields) + _VIA + self.limits
+        lines = rendered(fields) + VIA + self.limits
         if b"date" not in names:
             lines += rendered([date_field()])  # RFC 9110 6.6.1: a recipient with a clock adds it
         if chunked or (method == "HEAD" and b"transfer-encoding" in names):

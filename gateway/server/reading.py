@@ -12,7 +12,7 @@ import asyncio
 import re
 from collections.abc import Sequence
 
-from aiohttp import EMPTY_PAYLOAD, StreamReader
+from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.web import RequestPayloadError
@@ -20,7 +20,7 @@ from aiohttp.web_protocol import _ErrInfo
 from yarl import URL
 
 from gateway.errors import GatewayError
-from gateway.server.heads import CHUNKED, Head, Heads, Said
+from gateway.server.heads import CHUNKED, Head, Heads, Remembered
 from gateway.upstream.headers import RawFields
 
 MESSAGES_MAX = 32  # aiohttp's own limit, at which it stops the transport
@@ -57,7 +57,7 @@ class RequestReader:
         self._protocol = protocol
         self._loop = loop
         self._heads = heads
-        self._own: dict[bytes, Said] = {}
+        self._own = Remembered()
         self._data = b""
         self._at = 0
         self._judged = 0  # of a head that is not whole
@@ -71,6 +71,25 @@ class RequestReader:
     def has_begun(self) -> bool:
         """Whether a part of a further head is here."""
         return bool(self._data) and self._body is None
+
+    def whole(self, data: bytes) -> tuple[Head, bytes] | None:
+        """The head and the body of the request that `data` is, all of it and nothing else; None where it is not that.
+
+        What it is then, or what is wrong with it, `feed_data` finds out.
+        """
+        if self._data or self._body is not None or self._waiting or self.is_broken:
+            return None
+        end = data.find(b"\r\n\r\n")
+        if end < 0:
+            return None
+        try:
+            head = self._heads.judged(data[:end], self._own)
+        except GatewayError:
+            return None
+        said = head.said
+        if end + 4 + said.length != len(data) or said.upgrade or head.version is not HttpVersion11:
+            return None
+        return head, data[end + 4 :]
 
     # What aiohttp calls.
 
@@ -92,7 +111,7 @@ class RequestReader:
                     return messages, True, tail
                 if self._waiting == MESSAGES_MAX or (head := self._head()) is None:
                     break
-                messages.append(self._message(head))
+                messages.append(self._begun(head))
                 self._waiting += 1
         except GatewayError as error:
             self._break_off(error, messages)
@@ -125,25 +144,30 @@ class RequestReader:
         self._at = end + 4
         return self._heads.judged(data[at:end], self._own)
 
-    def _message(self, head: Head) -> Message:
-        query = head.target.partition("?")[2]
-        message = RawRequestMessage(
+    def message(self, head: Head) -> RawRequestMessage:
+        """What aiohttp makes a request of."""
+        query, said = head.target.partition("?")[2], head.said
+        return RawRequestMessage(
             head.method,
             head.target,
             head.version,
-            head.headers,
-            head.fields,
-            not head.keep_alive,
+            said.headers,
+            said.fields,
+            not said.keep_alive,
             None,
-            head.upgrade,
-            head.length == CHUNKED,
+            said.upgrade,
+            said.length == CHUNKED,
             URL.build(path="/", query_string=query, encoded=True) if query else _NO_QUERY,
         )
-        self._switches = head.upgrade
-        if not head.length:
+
+    def _begun(self, head: Head) -> Message:
+        """A request whose body, if any, is read from here on."""
+        message, length = self.message(head), head.said.length
+        self._switches = head.said.upgrade
+        if not length:
             return message, EMPTY_PAYLOAD
-        self._is_chunked = head.length == CHUNKED
-        self._left = max(head.length, 0)
+        self._is_chunked = length == CHUNKED
+        self._left = max(length, 0)
         self._body = Body(self._protocol, _BUFFER_BYTES, loop=self._loop)
         return message, self._body
 

@@ -4,8 +4,7 @@ import asyncio
 
 from aiohttp.web import BaseRequest
 
-from gateway.server.answer import Answer, head, send
-from gateway.server.connection import call_endless
+from gateway.server.answer import Answer, call_endless, head, send
 from gateway.upstream.headers import forwarded
 from gateway.upstream.stream import StreamedExchange, UpstreamError
 

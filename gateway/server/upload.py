@@ -6,12 +6,13 @@
 """
 
 import asyncio
+from typing import cast
 
 from aiohttp.web import BaseRequest, RequestPayloadError
 
 from gateway.batch.model import Failure
 from gateway.errors import GatewayError
-from gateway.server.connection import excuse
+from gateway.server.connection import CallerConnection
 from gateway.server.patience import body_refusal
 from gateway.server.reading import Body
 from gateway.upstream.headers import rendered, trailing
@@ -46,11 +47,11 @@ class Upload:
         content, loop = self._request.content, asyncio.get_running_loop()
         try:
             if "Expect" in self._request.headers:
-                excuse(self._request)  # its body need not come before the upstream's 100 does
+                _excuse(self._request)  # its body need not come before the upstream's 100 does
             while not content.at_eof():
                 data = await content.readany()
                 if data:
-                    excuse(self._request, False)
+                    _excuse(self._request, False)
                     exchange.deadline_s = loop.time() + timeout_s  # it is the upstream's turn from here on
                     await exchange.write(framed(data) if self.chunked else data)
         except RequestPayloadError as broken:
@@ -80,3 +81,8 @@ class Upload:
 def framed(data: bytes) -> bytes:
     """`data` as one chunk (RFC 9112 7.1); nothing as nothing, for an empty chunk would be the last."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+
+
+def _excuse(request: BaseRequest, excused: bool = True) -> None:
+    """The body of `request` need not come yet, or from now on it must."""
+    cast(CallerConnection, request.protocol).excused = request if excused else None

@@ -18,6 +18,7 @@ from gateway.server import edge
 from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.envelope import begun, check_coding, check_framing, invite, too_large
+from gateway.server.heads import Asked
 from gateway.server.in_place import ALWAYS, InPlace, RunSettings, answer_fields
 from gateway.server.origin import Origins
 from gateway.server.preferences import preferences_of
@@ -138,7 +139,7 @@ class Vendors:
         self._vendors = vendors
         self._origins = origins
 
-    def of(self, request: BaseRequest) -> Mounted | None:
+    def of(self, request: BaseRequest | Asked) -> Mounted | None:
         """The one that may read it; None for what is no vendor's batch. Nothing of the body is read."""
         if not self._vendors:
             return None
@@ -162,7 +163,7 @@ def refused(page: Page, error: GatewayError, request_id: tuple[bytes, bytes]) ->
     return Answer(page.status, fields, page.body, close=error.close)
 
 
-def call_of(request: BaseRequest, origins: Origins) -> Call:
+def call_of(request: BaseRequest | Asked, origins: Origins) -> Call:
     """The request as far as it takes to know whose it is: every request is asked."""
     path, _, query = request.raw_path.partition("?")
     host = origins.host_of(request) or ""

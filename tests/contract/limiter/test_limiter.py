@@ -95,6 +95,21 @@ async def test_all_buckets_pay_or_none(limiter: Limiter) -> None:
 
 
 @pytest.mark.parametrize("mode", ["reject", "partial", "wait"])
+async def test_paying_takes_what_a_take_would_or_nothing(limiter: Limiter, mode: OnExhausted) -> None:
+    bucket, other = SLOW._replace(on_exhausted=mode), SLOW._replace(name="other", burst=6)
+    for cost, left in ((4, (6, 2)), (4, None), (2, (4, 0)), (1, None)):
+        charges = [Charge(bucket, "a", [cost]), Charge(other, "a", [cost])]
+        before = await limiter.look([(bucket, "a"), (other, "a")])
+        paid = limiter.pay(charges)
+
+        assert paid is None or tuple(reading.remaining for reading in paid) == left
+        if paid is None:
+            assert await limiter.look([(bucket, "a"), (other, "a")]) == before
+        if paid is None and left is not None:  # the buckets are elsewhere
+            await limiter.take(charges, wait_max_us=0)
+
+
+@pytest.mark.parametrize("mode", ["reject", "partial", "wait"])
 async def test_asking_takes_nothing_and_tells_what_a_take_then_does(limiter: Limiter, mode: OnExhausted) -> None:
     bucket = SLOW._replace(on_exhausted=mode)
     for costs in ([4, 4], [1, 2, 3], [2], [1]):

@@ -33,9 +33,9 @@ def test_a_head_is_what_it_says() -> None:
 
     assert (judged.method, judged.target.encode("utf-8", "surrogateescape")) == ("PATCH", b"/a?b=%2f\xff")
     assert judged.version == (1, 1)
-    assert judged.fields == ((b"host", b"a"), (b"X-A", b"1"), (b"x-a", b""), (b"Content-Length", b"12"))
-    assert judged.headers.getall("X-a") == ["1", ""]
-    assert (judged.length, judged.keep_alive, judged.upgrade) == (12, True, False)
+    assert judged.said.fields == ((b"host", b"a"), (b"X-A", b"1"), (b"x-a", b""), (b"Content-Length", b"12"))
+    assert judged.said.headers.getall("X-a") == ["1", ""]
+    assert (judged.said.length, judged.said.keep_alive, judged.said.upgrade) == (12, True, False)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_is_no_field_is_malformed(line: bytes) -> None:
 def test_other_fields_are_taken(line: bytes) -> None:
     name, _, value = line.partition(b":")
 
-    assert head(LINE, HOST, line).fields[1] == (name, value.strip())
+    assert head(LINE, HOST, line).said.fields[1] == (name, value.strip())
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_there_is_one_host(lines: list[bytes], problem: str | None) -> None:
     ],
 )
 def test_one_field_tells_how_long_the_body_is(fields: list[bytes], length: int) -> None:
-    assert head(LINE, HOST, *fields).length == length
+    assert head(LINE, HOST, *fields).said.length == length
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_an_old_caller_cannot_send_chunks() -> None:
 def test_the_version_and_connection_tell_whether_the_connection_stays(
     version: bytes, said: list[bytes], keeps: bool
 ) -> None:
-    assert head(b"GET /x HTTP/" + version, HOST, *(b"Connection: " + each for each in said)).keep_alive is keeps
+    assert head(b"GET /x HTTP/" + version, HOST, *(b"Connection: " + each for each in said)).said.keep_alive is keeps
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_the_version_and_connection_tell_whether_the_connection_stays(
     ],
 )
 def test_only_websocket_may_come_next(version: bytes, fields: list[bytes], upgrades: bool) -> None:
-    assert head(b"GET /x HTTP/" + version, HOST, *fields).upgrade is upgrades
+    assert head(b"GET /x HTTP/" + version, HOST, *fields).said.upgrade is upgrades
 
 
 # Limits, each exact.
@@ -311,5 +311,5 @@ def test_whole_heads_are_remembered_within_bounds_and_stay_right() -> None:
     for number in range(Heads.BLOCKS_MAX * 2):
         for _ in range(2):
             judged = heads.judged(b"\r\n".join([LINE, HOST, b"X-Number: %d" % number]))
-            assert judged.fields == ((b"Host", b"a"), (b"X-Number", b"%d" % number))
+            assert judged.said.fields == ((b"Host", b"a"), (b"X-Number", b"%d" % number))
             assert len(heads._blocks) <= Heads.BLOCKS_MAX

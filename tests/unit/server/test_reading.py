@@ -115,6 +115,31 @@ def test_however_requests_are_cut_they_are_the_same(numbers: list[int], places: 
 
 
 @LAW
+@given(seeds, st.integers(0, 1 << 20))
+def test_what_is_taken_for_a_whole_request_is_that_request(number: int, place: int) -> None:
+    data, caller = legal(number), Caller()
+    cut = data[: place % (len(data) + 1)]
+    for piece in (cut, data, data + GET, GET + data):
+        whole, requests = caller.reader.whole(piece), read(piece)[0]
+        if whole is not None:
+            head, body = whole
+            (request,) = requests
+            made = caller.reader.message(head)
+            assert (tuple(getattr(made, name) for name in HEAD), body) == request[:2]
+    if whole is None and len(requests) == 1:
+        assert requests[0].head[-1] or requests[0].head[2] != (1, 1) or data.startswith(b"\r\n") or requests[0].head[5]
+
+
+def test_nothing_is_whole_while_something_waits_or_after_something_broke() -> None:
+    waiting, broken = Caller(), Caller()
+    waiting.feed(GET[:5])
+    broken.feed(b"no request\r\n\r\n")
+
+    assert Caller().reader.whole(GET) is not None
+    assert waiting.reader.whole(GET) is broken.reader.whole(GET) is None
+
+
+@LAW
 @given(seeds, st.binary(min_size=1, max_size=3), st.integers(0, 1 << 20), st.booleans(), cuts)
 def test_however_broken_requests_are_cut_they_are_read_or_refused_alike(
     number: int, wrong: bytes, place: int, instead: bool, places: list[int]
