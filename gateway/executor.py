@@ -73,7 +73,7 @@ class _Run:
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._stray: Callable[[Outcome], None] | None = None
-        self._began_s, self._wakes_s = loop.time(), 0.0
+        self._began_s, self._wakes_s, self._last_s = loop.time(), 0.0, min(plan.starts_until_s, plan.deadline_s)
         self._halts, self._tells_time = plan.batch.on_failure == "halt", False
         self._held: list[int] = []  # started, but for the intent
 
@@ -82,8 +82,7 @@ class _Run:
             self._plan.gate.stopped.add_done_callback(lambda _: self._send())
         for outcome in self._agenda.lost:
             self._finish(outcome)
-        last_s = min(self._plan.starts_until_s, self._plan.deadline_s)
-        self._deadline = self._loop.call_at(last_s, self._time_is_up)
+        self._deadline = self._loop.call_at(self._last_s, self._time_is_up)
         self._send()
 
     def stop(self, stray: Callable[[Outcome], None]) -> None:
@@ -239,21 +238,22 @@ class _Run:
         """What a finished exchange became, and the next operation in its place."""
         self._in_flight -= 1
         now_s, plan = self._loop.time(), self._plan
-        shares = self._agenda.shares(exchange.index) if plan.twins else 1
-        size = self._answers_bytes + len(exchange.body) * shares
+        size = self._answers_bytes + len(exchange.body) * (self._agenda.shares(exchange.index) if plan.twins else 1)
         if exchange.failure is None and size <= plan.answers_bytes_max:
             self._answers_bytes = size
             headers = end_to_end(exchange.fields, self._names) if exchange.shown is None else exchange.shown
             seconds = now_s - exchange.sent_s
             outcome = Outcome(exchange.index, exchange.status, headers, exchange.body, None, seconds, exchange.attempt)
         else:
-            outcome = failed(exchange, self._plan, now_s)
+            outcome = failed(exchange, plan, now_s)
         self._finish(outcome)
         if self._halts and not outcome.succeeded:
             self._send_no_more(HALTED)
         elif outcome.status == 401 and outcome.failure is None and plan.has_one_credential:
             self._send_no_more(Failure("credential-refused", "the upstream refused this caller's credential; not sent"))
         exchange.turns.left(self, exchange, now_s)
+        if now_s >= self._last_s:  # a loop that stood still may hear of this before its timer is called
+            self._time_is_up()
         self._send()
 
     def _way_of(self, index: int) -> tuple[Route, Upstream]:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from time import monotonic
 from typing import Literal
 
 import pytest
@@ -224,6 +225,24 @@ async def test_at_the_deadline_the_unsent_were_not_sent_and_those_in_flight_time
     assert [said[index] for index in range(4, 20)] == [(408, "batch-deadline")] * 16
     assert sorted(numbers(upstream.requests)) == [0, 1, 2, 3]
     assert 0.29 <= took_s <= 0.55
+
+
+async def test_a_loop_that_stood_still_over_the_deadline_sends_nothing_behind_it() -> None:
+    loop = asyncio.get_running_loop()
+
+    def stand_still() -> None:
+        until_s = monotonic() + 0.5
+        while monotonic() < until_s:
+            pass
+
+    async with ScriptedUpstream(lambda _: HANG) as upstream, running(upstream.address) as gateway:
+        routes = [Route("first", timeout_s=0.2), EVERY_ROUTE, EVERY_ROUTE]
+        plan = plan_of(operations(3), routes=routes, concurrency=1, deadline_s=0.3)
+        loop.call_later(0.1, stand_still)
+        outcomes = await gateway.run(plan)
+
+    assert slugs(outcomes) == {0: "outcome-unknown", 1: "batch-deadline", 2: "batch-deadline"}
+    assert numbers(upstream.requests) == [0]
 
 
 async def test_who_waits_for_a_connection_at_the_deadline_was_not_sent() -> None:
