@@ -13,6 +13,7 @@ from tests.bench.subjects import (
     FLOOR,
     GATEWAY,
     LEAST,
+    LEAST_AIOHTTP,
     LEAST_PIPELINING,
     LEAST_PROXY,
     LUA,
@@ -152,6 +153,7 @@ ROWS = (
         (PROXY, 3.0),
         (AIOHTTP, 0.4),
         (LEAST_PROXY, None),
+        (LEAST_AIOHTTP, None),
     ),
     row(
         "transparent-post",
@@ -161,6 +163,7 @@ ROWS = (
         (PROXY, 3.0),
         (AIOHTTP, 0.4),
         (LEAST_PROXY, None),
+        (LEAST_AIOHTTP, None),
     ),
     row(
         "added-p50",

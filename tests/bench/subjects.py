@@ -34,6 +34,7 @@ ON_SQLITE = "gateway, ledger on SQLite"
 ON_REDIS = "gateway, ledger on Redis"
 BULLMQ = "BullMQ worker, 50 at once"
 LEAST_PROXY = "uvloop and llhttp, no gateway"
+LEAST_AIOHTTP = "aiohttp's server and uvloop, no gateway"
 UNLIMITED = "gateway, no limits"
 SHARED = "gateway, limits in Redis"
 SETTINGS: dict[str, dict[str, Any]] = {
@@ -101,6 +102,8 @@ class Stage:
             return start_python(folder, ["tests.bench.peers.bare_uvloop", "--upstream", upstream])
         if subject == LEAST_PROXY:
             return start_python(folder, ["tests.bench.peers.least_proxy", "--upstream", upstream])
+        if subject == LEAST_AIOHTTP:
+            return start_python(folder, ["tests.bench.peers.least_aiohttp", "--upstream", upstream])
         if subject in (LEAST, LEAST_PIPELINING):
             depth = "16" if subject == LEAST_PIPELINING else "1"
             module = ["tests.bench.peers.least_python", "--upstream", upstream, "--pipelining", depth]
