@@ -130,7 +130,7 @@ async def test_a_gateway_that_stood_still_for_longer_than_its_lease_repeats_noth
         found = evidence(_PLAN, 1, running, caller)
 
     assert violations(found) == []
-    assert {answer.split(b"\r\n")[2] for answer in writes(relay, written, epoch)} == {b"lost"}
+    assert {answer.split(b"\r\n")[1] for answer in writes(relay, written, epoch)} == {b"lost"}
     assert answered.status == 200
     if late:
         assert caller.outcomes == told

@@ -1,11 +1,14 @@
 """A TCP relay in front of a Redis: it resets, swallows, refuses, or stands still at a given script."""
 
 import asyncio
+from collections import deque
+
+from hiredis import Reader
 
 
 class Relay:
-    """Relays to `port` of loopback; `swallows` what comes while that is set. `exchanges` are all requests so far, each
-    with the first bytes of its answer."""
+    """Relays to `port` of loopback; `swallows` what comes while that is set. `exchanges` are all commands so far, each
+    with the first of its answer: words between line ends."""
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -59,7 +62,7 @@ class Relay:
 
     async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, talk: "_Talk") -> None:
         while data := await reader.read(65536):
-            talk.asked += data
+            talk.ask(data)
             if self._stops_at and self._stops_at in data:
                 self._stops_at = b""
                 if self._stops_before:
@@ -71,9 +74,7 @@ class Relay:
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, talk: "_Talk") -> None:
         while data := await reader.read(65536):
-            if talk.asked:  # one command at a time: this begins its answer
-                self.exchanges.append((bytes(talk.asked), data[:32]))
-                talk.asked.clear()
+            self.exchanges += talk.answered(data)
             if talk.answer_waits:
                 talk.answer_waits = False
                 await self._stand()
@@ -91,8 +92,27 @@ class Relay:
 
 
 class _Talk:
-    """One connection's request without an answer, and whether its answer has to wait."""
+    """One connection's commands without an answer, and whether what is answered next has to wait."""
 
     def __init__(self) -> None:
-        self.asked = bytearray()
+        self._asked: deque[bytes] = deque()
+        self._commands, self._answers = Reader(), Reader()
         self.answer_waits = False
+
+    def ask(self, data: bytes) -> None:
+        self._commands.feed(data)
+        while (command := self._commands.gets()) is not False:
+            self._asked.append(_in_lines(command))
+
+    def answered(self, data: bytes) -> list[tuple[bytes, bytes]]:
+        """The commands whose answers are whole now."""
+        found = []
+        self._answers.feed(data)
+        while (answer := self._answers.gets()) is not False:
+            found.append((self._asked.popleft(), _in_lines(answer)))
+        return found
+
+
+def _in_lines(said: object) -> bytes:
+    words = said if isinstance(said, list) else [said]
+    return b"".join(b"\r\n%b\r\n" % (word if isinstance(word, bytes) else str(word).encode()) for word in words)
