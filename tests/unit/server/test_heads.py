@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
-from gateway.server.heads import CHUNKED, Head, HeadLimits, Heads
+from gateway.server.heads import CHUNKED, Asked, Head, HeadLimits, Heads
 from tests.integration.edge import generated
 from tests.strategies import LAW
 
@@ -286,6 +286,14 @@ def test_what_was_judged_is_not_judged_again() -> None:
 
     assert begun(part) == "malformed-http"
     assert begun(part, judged=part.index(b"X")) == part.index(b"Y")
+
+
+def test_a_head_shows_its_fields_as_they_came_and_as_they_go_on() -> None:
+    asked = Asked(head(LINE, HOST, b"x-a:\t1 ", b"Connection: close, x-b", b"X-B: 2"), "::1")
+
+    assert asked.raw_headers == ((b"Host", b"a"), (b"x-a", b"1"), (b"Connection", b"close, x-b"), (b"X-B", b"2"))
+    assert asked.head.said.lines == b"Host: a\r\nx-a: 1\r\nX-B: 2\r\n"
+    assert (asked.method, asked.raw_path, asked.headers["X-A"]) == ("GET", "/x", "1")
 
 
 # What is remembered.

@@ -174,6 +174,13 @@ def test_whole_answers_are_taken_one_after_the_other_and_the_rest_is_left() -> N
     assert (first.status, first.body, second.told) == (200, b"{}", [(b"{}", b"")])
 
 
+def test_what_comes_behind_the_last_answer_is_left() -> None:
+    answered: list[Exchange] = []
+
+    assert Heads().take(PLAIN + b"\r\n\r\n{}HTTP", deque([exchange()]), answered) == b"HTTP"
+    assert len(answered) == 1
+
+
 @pytest.mark.parametrize(
     "members", [{"answer_bytes_max": 1}, {"requested": False}], ids=["above-its-cap", "still-being-sent"]
 )
