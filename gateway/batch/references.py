@@ -26,7 +26,7 @@ _INSIDE = re.compile(r"\{(\$ops\.[^{}]*)\}")
 _PARTS = re.compile(
     r"body(?:#(?P<pointer>(?:/.*)?)|(?P<path>\$.*))?|header\.(?P<header>[!#$%&'*+.^_`|~0-9A-Za-z-]+)|status", re.S
 )
-_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"(?P<name>\s*:)?', re.S)
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"(?P<name>\s*:)?', re.S)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 

@@ -21,7 +21,8 @@ from gateway.upstream.headers import HOP_BY_HOP, rendered
 REFERENCES_MAX = 100
 URL_MAX = 16384  # before it is escaped, and references are shorter than what they become
 
-# What is between the braces stops at the next one, so that many that are never closed cost no more than others.
+# What is between the braces stops at the next one, so that many that are never closed cost no more than others. Not
+# possessive: with a look ahead in it, Python before 3.11.5 matches that wrongly (python/cpython#106052).
 _REFERENCE = re.compile(r"(?:\{|%7[Bb])result(?:=|%3[Dd])((?:[^{}%]|%(?!7[BbDd]))*)(?:\}|%7[Dd])")
 _VERSION = re.compile(r"v[0-9]{1,3}\.[0-9]{1,3}(?=[/?]|\Z)")
 _ABSOLUTE = re.compile(r"(https?)://([^/?#]*)(.*)", re.IGNORECASE | re.DOTALL)

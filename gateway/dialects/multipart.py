@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from gateway.dialects.port import EnvelopeError
 from gateway.upstream.headers import FIELDS_MAX, RawFields
 
-_PARAMETER = re.compile(r';[ \t]*([!#-\'*+.^_`|~0-9A-Za-z-]+)=("[^"\\]*(?:\\.[^"\\]*)*"|[^;"\s]*)[ \t]*')
+_PARAMETER = re.compile(r';[ \t]*([!#-\'*+.^_`|~0-9A-Za-z-]+)=("(?:[^"\\]|\\.)*+"|[^;"\s]*)[ \t]*')
 _BOUNDARY = re.compile(rb"[0-9A-Za-z'()+_,./:=? -]{0,69}[0-9A-Za-z'()+_,./:=?-]")  # RFC 2046 5.1.1
 _END_OF_DELIMITER = re.compile(rb"[ \t]*(?:(\r?\n)|\Z)")
 _EMPTY_LINE = re.compile(rb"\r?\n\r?\n")
