@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import trustme
+import uvloop
 from redis.asyncio import Redis
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.redis_client import connect
 from gateway.redis_pipeline import Pipeline
 from tests.contract.stores import STORES, running
+from tests.fakes.ports import free_port
 
 _TIMEOUT_S = 0.5
 
@@ -156,3 +159,32 @@ async def test_what_is_no_answer_ends_the_connection_and_reaches_nobody_else(sai
         assert connections == 2
         await pipeline.close()
         await client.aclose()
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_calls_share_a_connection_under_tls(loop: str) -> None:
+    authority, port = trustme.CA(), free_port()
+
+    async def asked(url: str) -> tuple[list[object], object]:
+        client = connect(url, timeout_s=_TIMEOUT_S, connections_max=4)
+        assert isinstance(client, Redis)
+        pipeline = Pipeline(client.connection_pool, _TIMEOUT_S)
+        found = await _echoed(pipeline, 20), await pipeline.call("ECHO", "x" * 100_000)
+        await pipeline.close()
+        await client.aclose()
+        return found
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        authority.cert_pem.write_to_path(folder / "ca")
+        certificate = authority.issue_cert("localhost")
+        certificate.cert_chain_pems[0].write_to_path(folder / "cert")
+        certificate.private_key_pem.write_to_path(folder / "key")
+        options = {"port": str(port), "cert-file": f"{name}/cert", "key-file": f"{name}/key",
+                   "ca-cert-file": f"{name}/ca", "auth-clients": "no"}  # fmt: skip
+        with running("redis", folder, *(part for key, value in options.items() for part in (f"--tls-{key}", value))):
+            url = f"rediss://localhost:{port}/0?ssl_ca_certs={name}/ca"
+            numbers, long = {"asyncio": asyncio.run, "uvloop": uvloop.run}[loop](asked(url))
+
+    assert numbers == _numbers(20)
+    assert long == b"x" * 100_000
