@@ -120,6 +120,7 @@ def p99(times_s: list[float]) -> float:
     return sorted(times_s)[int(len(times_s) * 0.99)]
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", CALLS)
 async def test_four_times_the_capacity_keeps_the_goodput_and_is_over_when_it_is_over(
     api: Api, start: Callable[[str], Process], kind: str

@@ -78,9 +78,9 @@ async def test_a_small_body_that_breaks_or_drips_is_told_so_and_never_sent(api: 
     assert api.targets == []
 
 
-async def begun(stack: AsyncExitStack, port: int) -> Wire:
+async def begun(stack: AsyncExitStack, port: int, target: str = "/up") -> Wire:
     wire = await stack.enter_async_context(await Wire.open(port))
-    await wire.send(request("POST", "/up", CHUNKED) + b"1\r\na\r\n")
+    await wire.send(request("POST", target, CHUNKED) + b"1\r\na\r\n")
     return wire
 
 
@@ -102,15 +102,15 @@ async def test_uploads_have_their_share_and_the_next_one_waits(api: Api) -> None
 
 
 async def test_an_upload_for_which_there_is_no_place_in_time_is_503(api: Api) -> None:
-    short = "upstream: {connections: 4, streams_percent: 25, timeout: 300ms}\nlisten: {rate_grace: 5s}"
-    async with gateway(api.url, short) as running, AsyncExitStack() as stack:
-        await begun(stack, running.port)
+    one = "upstream: {connections: 4, streams_percent: 25}\nroutes: [{path: /up, timeout: 300ms}, {path: /held}]"
+    async with gateway(api.url, one) as running, AsyncExitStack() as stack:
+        await begun(stack, running.port, "/held")
         await api.until(1)
         said = await (await begun(stack, running.port)).answer()
         shed = await metric(running.admin_port, 'batch_gateway_shed_total{reason="overload"}')
 
     assert (said.status, said.slug, said.header("Retry-After")) == (503, "overloaded", "1")
-    assert (api.targets, shed) == (["/up"], 1)
+    assert (api.targets, shed) == (["/held"], 1)
 
 
 async def unread(stack: AsyncExitStack, running: Gateway, count: int) -> None:

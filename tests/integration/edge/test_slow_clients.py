@@ -190,6 +190,7 @@ async def tended(kinds: Sequence[Slow], watched: Watched, until: asyncio.Event) 
         await asyncio.wait([loop.create_future()], timeout=TURN_S)
 
 
+@pytest.mark.alone
 async def test_two_thousand_slow_sockets_hold_nothing_and_the_honest_do_not_notice(
     descriptors: None, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
