@@ -29,7 +29,7 @@ from gateway.server.origin import Origins
 from gateway.server.patience import Patience
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.address import Address, PoolLimits
-from gateway.upstream.headers import CREDENTIALS, refusal_in_operation
+from gateway.upstream.headers import CREDENTIALS, refusals_in_operation
 from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
 
@@ -206,7 +206,7 @@ def rules(config: Config, *, may_bring_credentials: bool) -> Rules:
     return Rules(
         own_paths=tuple(dict.fromkeys([config.batch.path, *filter(None, mounted)])),
         body_bytes_max=config.batch.operation_body_max,
-        fields_rule=lambda fields: refusal_in_operation(fields, credentials=credentials),
+        fields_rule=lambda fields: refusals_in_operation(fields, credentials=credentials),
     )
 
 

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from gateway.batch.validation import Rules
 from gateway.dialects.port import EnvelopeLimits
-from gateway.upstream.headers import refusal_in_operation
+from gateway.upstream.headers import refusals_in_operation
 
 LAW = settings(max_examples=100, deadline=None, derandomize=True, database=None)
 """How every property is tried: the same examples on each run, however slow the machine."""
 
 LIMITS = EnvelopeLimits()
-RULES = Rules(("/batch",), 1 << 20, refusal_in_operation)
+RULES = Rules(("/batch",), 1 << 20, refusals_in_operation)
 
 Space = Callable[[], str]
 

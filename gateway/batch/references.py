@@ -11,16 +11,18 @@ Pointers are RFC 6901 in the fragment form of OpenAPI's runtime expressions, wit
 
 import re
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote
 
 import msgspec
-from jsonpointer import JsonPointer, JsonPointerException
+from jsonpointer import EndOfList, JsonPointer, JsonPointerException
 
 from gateway.batch.jsonpath import found_at, steps_of
 from gateway.batch.model import Operation, Outcome
 
 MARK = "$ops."
+_LITERAL = "$$ops."
 _CURE = "a reference is $ops.<id of this batch>.response with .body#/pointer, .header.Name or .status"
 _INSIDE = re.compile(r"\{(\$ops\.[^{}]*)\}")
 _PARTS = re.compile(
@@ -28,6 +30,11 @@ _PARTS = re.compile(
 )
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"(?P<name>\s*:)?', re.S)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+# A number stays what the upstream wrote: 1.0, 1e400, and one with more digits than a float holds.
+_DOCUMENT = msgspec.json.Decoder(float_hook=Decimal)
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_NO_DOCUMENT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError, JsonPointerException)
+_NOTHING = EndOfList([])
 
 
 class Reference(NamedTuple):
@@ -39,11 +46,11 @@ class Reference(NamedTuple):
 
 
 class BadReferenceError(Exception):
-    """An expression in `member` that cannot be read, or that names no operation of the batch."""
+    """Expressions in `members` that cannot be read, or that name no operation of the batch."""
 
-    def __init__(self, member: str, detail: str) -> None:
+    def __init__(self, members: Sequence[str], detail: str) -> None:
         super().__init__(detail)
-        self.member, self.detail = member, detail
+        self.members, self.detail = members, detail
 
 
 class UnresolvedError(Exception):
@@ -64,15 +71,17 @@ def may_refer(operation: Operation) -> bool:
 
 
 def references_of(operation: Operation, known: Container[str]) -> Sequence[Reference]:
-    """Every reference of the operation. Raises `BadReferenceError` with the first that is wrong."""
-    found: list[Reference] = []
-    for member, text in _texts(operation):
-        for expression in _pieces(text):
-            reference = _read(expression, known)
-            if reference is None:
-                raise BadReferenceError(member, _CURE)
-            found.append(reference)
-    return found
+    """Every reference of the operation. Raises `BadReferenceError` with every member that holds a wrong one."""
+    read = [(member, _read(expression, known)) for member, text in _texts(operation) for expression in _pieces(text)]
+    wrong = dict.fromkeys(member for member, reference in read if reference is None)
+    if wrong:
+        raise BadReferenceError([*wrong], _CURE)
+    return [reference for _, reference in read if reference is not None]
+
+
+def has_literal(operation: Operation) -> bool:
+    """Whether a string begins with `$$ops.`, which is resolved too: to `$ops.`."""
+    return any(text.startswith(_LITERAL) for _, text in _texts(operation))
 
 
 def opaque(target: str) -> str:
@@ -156,7 +165,7 @@ def _with_strings(operation: Operation, change: Callable[[str], Any]) -> bytes:
             return token[0]
         text = msgspec.json.decode(token[0], type=str)
         value = change(text)
-        return token[0] if value == text else msgspec.json.encode(value)
+        return token[0] if value == text else _ENCODER.encode(value)
 
     return _STRING.sub(changed, operation.body)
 
@@ -193,7 +202,7 @@ def _replaced(text: str, value_of: Callable[[str], Any]) -> Any:
 def _filled(text: str, value_of: Callable[[str], Any], escape: Callable[[str], str]) -> str:
     if text.startswith(MARK):
         return _text(value_of(text))
-    if text.startswith("$$ops."):
+    if text.startswith(_LITERAL):
         return text[1:]
     if MARK not in text:
         return text
@@ -206,14 +215,15 @@ def _value(reference: Reference, outcome: Outcome) -> Any:
     if reference.part == "header":
         return _header(reference.at, outcome.headers)
     try:
-        document = msgspec.json.decode(outcome.body)
+        document = _DOCUMENT.decode(outcome.body)
         if reference.part == "path":
             return _joined(found_at(document, steps_of(reference.at) or ()), reference)
-        return JsonPointer(reference.at).resolve(document)
-    except (msgspec.DecodeError, JsonPointerException, UnicodeDecodeError):
-        raise UnresolvedError(
-            f"the body of {reference.id[:64]} has nothing at {reference.at[:64] or 'its root'}"
-        ) from None
+        value = JsonPointer(reference.at).resolve(document)
+    except _NO_DOCUMENT:
+        value = _NOTHING
+    if isinstance(value, EndOfList):  # what `-` names: the place behind the last (RFC 6901 4)
+        raise UnresolvedError(f"the body of {reference.id[:64]} has nothing at {reference.at[:64] or 'its root'}")
+    return value
 
 
 def _joined(values: Sequence[Any], reference: Reference) -> Any:
@@ -233,7 +243,7 @@ def _header(name: str, headers: Mapping[str, str | list[str]]) -> str:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    return value if isinstance(value, str) else _ENCODER.encode(value).decode()
 
 
 def _as_field(value: str) -> str:

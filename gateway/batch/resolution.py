@@ -64,9 +64,10 @@ class Resolution:
             filled = resolved(operation, self._known, lookup)
         except UnresolvedError as error:
             return Failure("reference-unresolved", str(error))
-        wrong = wrong_target(filled.target, self._rules.own_paths) or self._rules.fields_rule(filled.fields)
-        if wrong is not None:
-            return Failure("reference-unresolved", f"what was found does not fit: {wrong[1]}")
+        target = wrong_target(filled.target, self._rules.own_paths)
+        wrong = [target] if target else self._rules.fields_rule(filled.fields)
+        if wrong:
+            return Failure("reference-unresolved", f"what was found does not fit: {wrong[0][1]}")
         if filled.target == operation.target:
             return filled, ahead
         route = self._decide(filled.method, filled.target)

@@ -14,7 +14,7 @@ from gateway.batch.idempotency import without_key
 from gateway.batch.model import METHODS, Fields, Operation
 from gateway.batch.ordering import Graph, graph_of
 from gateway.batch.paths import are_plain, decoded, refusal
-from gateway.batch.references import BadReferenceError, may_refer, opaque, references_of
+from gateway.batch.references import BadReferenceError, has_literal, may_refer, opaque, references_of
 from gateway.errors import quoted
 
 VIOLATIONS_MAX = 100
@@ -26,7 +26,7 @@ _METHODS = frozenset(METHODS)
 _METHOD, _ID_OF = attrgetter("method"), attrgetter("id")
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})  # RFC 9110 9.3.1: content has no meaning there, and servers disagree
 
-FieldsRule = Callable[[Fields], tuple[str, str] | None]
+FieldsRule = Callable[[Fields], Sequence[tuple[str, str]]]
 
 
 class Violation(NamedTuple):
@@ -63,9 +63,9 @@ def order_of(
     operations: Sequence[Operation], *, fails_from: int = 400, refers: bool = True
 ) -> tuple[Graph | None, list[Violation]]:
     """Who waits for whom, by `dependsOn` or, where the batch `refers`, by a reference, and what of it cannot be; None
-    where nobody waits."""
+    where nobody waits, and nothing is to be resolved."""
     ids = [operation.id for operation in operations]
-    known, parents = frozenset(ids), []
+    known, parents, literal = frozenset(ids), [], False
     found: list[Violation] = []
     for index, operation in enumerate(operations):
         names = list(operation.depends_on)
@@ -73,9 +73,10 @@ def order_of(
             try:
                 names += [reference.id for reference in references_of(operation, known)]
             except BadReferenceError as error:
-                found.append(Violation(index, error.member, "dependency-invalid", error.detail))
+                found += [Violation(index, member, "dependency-invalid", error.detail) for member in error.members]
+            literal = literal or has_literal(operation)
         parents.append(names)
-    if not any(parents) and not found:
+    if not any(parents) and not found and not literal:
         return None, []
     graph, tangles = graph_of(ids, parents)
     found += [
@@ -114,8 +115,8 @@ class _Judged:
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
         self._seen: set[str] = set()
-        self._fields: dict[Fields, tuple[str, str] | None] = {(): None}
-        self._keyed: dict[Fields, tuple[str, str] | None] = {}
+        self._fields: dict[Fields, Sequence[tuple[str, str]]] = {(): ()}
+        self._keyed: dict[Fields, Sequence[tuple[str, str]]] = {}
 
     def whole_of(self, index: int, operation: Operation) -> list[Violation]:
         judged = (
@@ -133,13 +134,14 @@ class _Judged:
         if not operation.fields and not operation.has_body and operation.timeout_s is None:
             return ()
         judged = (
-            ("headers", self._of_fields(operation)),
             ("body", _of_body(operation, self._rules.body_bytes_max)),
             ("timeoutSeconds", _of_timeout(operation.timeout_s)),
         )
-        return [Violation(index, member, *wrong) for member, wrong in judged if wrong]
+        found = [Violation(index, member, *wrong) for member, wrong in judged if wrong]
+        fields = self._of_fields(operation)
+        return [*(Violation(index, "headers", *wrong) for wrong in fields), *found] if fields else found
 
-    def _of_fields(self, operation: Operation) -> tuple[str, str] | None:
+    def _of_fields(self, operation: Operation) -> Sequence[tuple[str, str]]:
         """Of those with a key one stands for all, for keys have been looked at."""
         fields = without_key(operation)
         judged = self._fields if fields is operation.fields else self._keyed

@@ -104,9 +104,8 @@ def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> li
     defaults = envelope.defaults
     method = "" if defaults is UNSET or defaults.method is UNSET else defaults.method
     headers = () if defaults is UNSET or defaults.headers is UNSET else fields_of((), defaults.headers)
-    wrong = _of_defaults(headers, rules) if headers else None
-    if wrong is not None:  # judged once: a thousand operations would multiply it
-        found.append(Violation(-1, "defaults/headers", *wrong))
+    if headers and (wrong := _of_defaults(headers, rules)):  # judged once: a thousand operations would multiply it
+        found += [Violation(-1, "defaults/headers", *each) for each in wrong]
         headers = ()
     operations = []
     for index, wire in enumerate(envelope.operations):
@@ -120,17 +119,25 @@ def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> li
         ):
             operations.append(Operation(id_, verb, target))
             continue
-        try:
-            operations.append(operation_of(wire, id_, verb, target, headers))
-        except ShapeError as error:
-            found.append(Violation(index, error.member, error.code, error.detail))
-            operations.append(Operation(id_, verb, target))
+        operations.append(_read(wire, Operation(id_, verb, target, headers), index, found))
     return operations
 
 
-def _of_defaults(headers: Fields, rules: Rules) -> tuple[str, str] | None:
+def _read(wire: WireOperation, bare: Operation, index: int, found: list[Violation]) -> Operation:
+    """The operation that `wire` is, without the members that cannot be read: the rest is judged as well."""
+    while True:
+        try:
+            return operation_of(wire, bare.id, bare.method, bare.target, bare.fields)
+        except ShapeError as error:
+            found.append(Violation(index, error.member, error.code, error.detail))
+            setattr(wire, error.member, UNSET)
+            if error.member == "body":
+                wire.bodyEncoding = UNSET
+
+
+def _of_defaults(headers: Fields, rules: Rules) -> Sequence[tuple[str, str]]:
     if any(name.lower() == "idempotency-key" for name, _ in headers):
-        return "header-not-allowed", "a key is of one operation; write it there"
+        return [("header-not-allowed", "a key is of one operation; write it there"), *rules.fields_rule(headers)]
     return rules.fields_rule(headers)
 
 

@@ -55,7 +55,7 @@ def cleaned(data: bytes) -> tuple[list[Violation], bytes]:
         top = {"operations": Raw(data)}
     strangers = islice((name for name in top if name not in _TOP), VIOLATIONS_MAX + 1)
     found.extend(Violation(-1, _escaped(name), "unknown-member", _unknown(name, _TOP)) for name in strangers)
-    kept: dict[str, Any] = {"operations": _operations_of(top.get("operations"), found)}
+    kept: dict[str, Any] = {}
     if "defaults" in top:
         kept["defaults"] = _good_members(top["defaults"], ("headers", "method"), -1, "defaults", found)
     kept |= {name: top[name] for name in ("priority", "notBefore") if name in top}  # judged where they are read
@@ -64,6 +64,7 @@ def cleaned(data: bytes) -> tuple[list[Violation], bytes]:
             kept["onFailure"] = on_failure
         else:
             found.append(Violation(-1, "onFailure", "type", 'write "continue" or "halt"'))
+    kept["operations"] = _operations_of(top.get("operations"), found)
     return found, msgspec.json.encode(kept)
 
 

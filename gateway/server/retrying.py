@@ -56,8 +56,15 @@ def _free_of_others(operations: list[Operation], *, refers: bool) -> list[Operat
             references_of(operation, ids) if may_refer(operation) else ()
         except BadReferenceError as error:
             detail = "it refers to an operation that succeeded and is not run again; send it in a new batch"
-            errors.append({"pointer": f"/operations/{index}/{error.member}", "id": operation.id,
-                           "code": "dependency-invalid", "detail": detail})  # fmt: skip
+            errors += [
+                {
+                    "pointer": f"/operations/{index}/{member}",
+                    "id": operation.id,
+                    "code": "dependency-invalid",
+                    "detail": detail,
+                }
+                for member in error.members
+            ]
     if errors:
         raise GatewayError("validation-failed", "nothing was sent", members={"errors": errors[:VIOLATIONS_MAX]})
     return [

@@ -180,29 +180,34 @@ def rendered(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     return b"".join([b"%b: %b\r\n" % field for field in fields])
 
 
-def refusal_in_operation(
+def refusals_in_operation(
     fields: Sequence[tuple[str, str]], *, credentials: frozenset[bytes] = CREDENTIALS
-) -> tuple[str, str] | None:
-    """Why an operation may not carry these fields: a code of PROMISES D.2 and what is wrong; None when it may.
+) -> Sequence[tuple[str, str]]:
+    """Why an operation may not carry these fields: for each a code of PROMISES D.2 and what is wrong.
 
     `credentials` are the lower-case names of what says who the caller is, which stands on the batch.
     """
     if len(fields) > OPERATION_FIELDS_MAX:
-        return "header-not-allowed", f"{len(fields)} fields; at most {OPERATION_FIELDS_MAX}"
+        return [("header-not-allowed", f"{len(fields)} fields; at most {OPERATION_FIELDS_MAX}")]
     if sum(len(name) + len(value) for name, value in fields) > OPERATION_FIELDS_BYTES_MAX:
-        return "header-not-allowed", f"more than {OPERATION_FIELDS_BYTES_MAX} bytes of fields"
+        return [("header-not-allowed", f"more than {OPERATION_FIELDS_BYTES_MAX} bytes of fields")]
+    found = [wrong for name, value in fields if (wrong := _refusal(name, value, credentials))]
     if sum(name.lower() == "content-type" for name, _ in fields) > 1:
-        return "header-not-allowed", "Content-Type stands twice; name it once"
-    for name, value in fields:
-        lowered = name.lower().encode("utf-8", "replace")
-        if not _TOKEN.fullmatch(name):
-            return "header-not-allowed", "a name is made of letters, digits and hyphens"
-        if lowered in _NOT_IN_AN_OPERATION or lowered.startswith(_FORWARDED_PREFIX):
-            return "header-not-allowed", f"{canonical(name)} is set by the gateway; leave it out"
-        if lowered in credentials:
-            return "per-op-credentials", f"{canonical(name)} belongs on the batch, one caller for all of its operations"
-        if not _VALUE.fullmatch(value):
-            return "header-not-allowed", f"the value of {canonical(name)} has a character that is not visible ASCII"
+        found.append(("header-not-allowed", "Content-Type stands twice; name it once"))
+    return found
+
+
+def _refusal(name: str, value: str, credentials: frozenset[bytes]) -> tuple[str, str] | None:
+    lowered = name.lower().encode("utf-8", "replace")
+    if not _TOKEN.fullmatch(name):
+        return "header-not-allowed", "a name is made of letters, digits and hyphens"
+    said = canonical(name)[:64]
+    if lowered in _NOT_IN_AN_OPERATION or lowered.startswith(_FORWARDED_PREFIX):
+        return "header-not-allowed", f"{said} is set by the gateway; leave it out"
+    if lowered in credentials:
+        return "per-op-credentials", f"{said} belongs on the batch, one caller for all of its operations"
+    if not _VALUE.fullmatch(value):
+        return "header-not-allowed", f"the value of {said} has a character that is not visible ASCII"
     return None
 
 

@@ -15,12 +15,12 @@ from gateway.dialects.facebook import Facebook
 from gateway.dialects.google import Google
 from gateway.dialects.native import parse
 from gateway.dialects.port import Call, EnvelopeError
-from gateway.upstream.headers import refusal_in_operation
+from gateway.upstream.headers import refusals_in_operation
 from tests.strategies import LIMITS, RULES
 
 SIZE = 1_000_000
 TIMES_MAX = 10
-_RULES = Rules(("/batch",), 1 << 20, lambda fields: refusal_in_operation(fields, credentials=frozenset()))
+_RULES = Rules(("/batch",), 1 << 20, lambda fields: refusals_in_operation(fields, credentials=frozenset()))
 _FACEBOOK = Facebook(operations_max=50, origins=[], rules=_RULES)
 _GOOGLE = Google(path="/batch", operations_max=1000, origins=[], rules=_RULES)
 _MULTIPART = "multipart/form-data; boundary=b"

@@ -38,7 +38,7 @@ PACE = Pace(slices=4, concurrency=10, in_flight_max=16, poll_s=0.1, renew_every_
 _SUBMIT_EVERY_S = 0.02
 _TIMES = {"LEASE_S": PACE.lease_s, "QUIET_S": PACE.quiet_s}
 
-RULES = Rules(own_paths=(), body_bytes_max=1 << 20, fields_rule=lambda _: None)
+RULES = Rules(own_paths=(), body_bytes_max=1 << 20, fields_rule=lambda _: ())
 
 
 async def main() -> None:

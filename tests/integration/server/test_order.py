@@ -74,6 +74,23 @@ async def test_a_pointer_that_finds_nothing_fails_its_own_operation(api: Api, pl
     assert api.targets == ["/a"]
 
 
+@pytest.mark.parametrize("at", ["body#/list/-", "body#/deep"])
+async def test_a_value_that_no_json_can_show_fails_its_own_operation(api: Api, plain: Gateway, at: str) -> None:
+    api.on("/a", answer(200, b'{"list":[1]}' if "list" in at else b"[" * 50_000 + b"]" * 50_000))
+
+    outcomes = await outcomes_of(plain.port, [get("a", "/a"), get("b", f"/b/{{$ops.a.response.{at}}}"), get("c", "/c")])
+
+    assert [outcomes[id_]["status"] for id_ in "abc"] == [200, 424, 200]
+
+
+async def test_a_literal_loses_its_second_dollar_though_nobody_waits(api: Api, plain: Gateway) -> None:
+    operation = {"method": "POST", "path": "/a", "headers": {"X-A": "$$ops.b"}, "body": ["$$ops.a.response.status"]}
+
+    assert (await outcomes_of(plain.port, [operation]))["0"]["status"] == 200
+
+    assert (api.received[0].header("X-A"), api.received[0].body) == ("$ops.b", b'["$ops.a.response.status"]')
+
+
 async def test_a_reference_cannot_leave_the_routes_that_are_allowed(api: Api) -> None:
     api.on("/start", answer(200, b'{"next":"x/../../admin","id":"7"}', ("Location", "/admin")))
     routes = "routes: [{path: /start}, {path: '/users/{id}'}]\n"

@@ -33,7 +33,7 @@ _PATIENCE_S = 60.0
 SEALER = Sealer(bytes(32))
 QUICK = Pace(renew_every_s=0.05, sweep_every_s=0.05, poll_s=0.05, record_every_s=0.05, quiet_s=0.1)
 
-RULES = Rules(own_paths=(), body_bytes_max=1 << 20, fields_rule=lambda _: None)
+RULES = Rules(own_paths=(), body_bytes_max=1 << 20, fields_rule=lambda _: ())
 
 
 class Clock:

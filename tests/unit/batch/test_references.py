@@ -46,7 +46,7 @@ def filled(asked: Operation) -> Operation:
     [
         (b'"$ops.a.response.body#/id"', b"7"),
         (b'"$ops.a.response.body#/tags/1"', b'{"y":null}'),
-        (b'"$ops.a.response.body#/a~1b/~0"', b"1.5"),
+        (b'"$ops.a.response.body#/a~1b/~0"', b"1.50"),
         (b'"$ops.a.response.body#/big"', b"12345678901234567890123"),
         (b'"$ops.a.response.status"', b"201"),
         (b'"$ops.a.response.header.location"', b'"/users/7"'),
@@ -99,6 +99,7 @@ def test_a_header_takes_the_text() -> None:
     [
         operation(body=b'"$ops.a.response.body#/nothing"'),
         operation(body=b'"$ops.a.response.body#/tags/9"'),
+        operation(body=b'"$ops.a.response.body#/tags/-"'),
         operation(body=b'"$ops.a.response.header.X-None"'),
         operation(body=b'"$ops.a.b.response.body#/x"'),
         operation("/{$ops.a.response.body#/id/deeper}"),
@@ -128,6 +129,31 @@ def test_what_cannot_be_read_is_told_before_anything_runs(expression: str) -> No
     ):
         with pytest.raises(BadReferenceError):
             references_of(asked, OUTCOMES)
+
+
+def test_every_member_that_holds_a_bad_reference_is_told_once() -> None:
+    body = b'["$ops.nobody.response.status", "$ops.a.response.bodies", "$ops.a.response.status"]'
+    asked = operation("/{$ops.nobody.response.status}", body, (*JSON, ("X-A", "$ops.a")))
+
+    with pytest.raises(BadReferenceError) as caught:
+        references_of(asked, OUTCOMES)
+
+    assert caught.value.members == ["path", "headers", "body"]
+
+
+@pytest.mark.parametrize("answer", [b"[" * 100_000, b'{"id": 1e9999999999999999999999}', b'{"id": %b}' % (b"1" * 5000)])
+def test_an_answer_that_cannot_be_read_holds_nothing(answer: bytes) -> None:
+    with pytest.raises(UnresolvedError):
+        resolved(operation("/{$ops.a.response.body#/id}"), "a", lambda _: Outcome(0, 200, {}, answer))
+
+
+@pytest.mark.parametrize("number", [b"1e400", b"1.0", b"0.1000000000000000055511151231257827", b"-0.0", b"1" * 60])
+def test_a_number_keeps_what_the_upstream_wrote(number: bytes) -> None:
+    answer = Outcome(0, 200, {}, b'{"id": %b, "other": 1e400}' % number)
+
+    body = resolved(operation(body=b'"$ops.a.response.body#/id"'), "a", lambda _: answer).body
+
+    assert body.replace(b"E+", b"e") == number
 
 
 def test_every_reference_is_found_in_its_place() -> None:

@@ -6,10 +6,10 @@ from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.resolution import Resolution, route_ahead
 from gateway.batch.routes import Route, Routes
 from gateway.batch.validation import Rules
-from gateway.upstream.headers import refusal_in_operation
+from gateway.upstream.headers import refusals_in_operation
 
 ROUTES = Routes([Route("/users/{id}"), Route("/reports/**", cost=10), Route("/start"), Route("/", cost=1)])
-RULES = Rules(("/batch",), 1000, refusal_in_operation)
+RULES = Rules(("/batch",), 1000, refusals_in_operation)
 FIRST = Operation("a", "GET", "/start")
 
 

@@ -1,15 +1,16 @@
 """Every violation of a batch at once, and the quick look that must never be kinder than the careful one."""
 
+from collections.abc import Sequence
 from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.batch.model import METHODS, Operation
+from gateway.batch.model import METHODS, Fields, Operation
 from gateway.batch.ordering import Graph
 from gateway.batch.validation import VIOLATIONS_MAX, Rules, Violation, _are_plain, _Judged, order_of, violations
-from gateway.upstream.headers import refusal_in_operation
+from gateway.upstream.headers import refusals_in_operation
 from tests.strategies import LAW, RULES, ids, paths, targets
 
 
@@ -138,9 +139,18 @@ def test_a_timeout_within_its_range_is_taken(timeout_s: float) -> None:
     assert _found(Operation("a", "GET", "/", timeout_s=timeout_s)) == []
 
 
+def _counting() -> tuple[Rules, list[Fields]]:
+    judged: list[Fields] = []
+
+    def judge(fields: Fields) -> Sequence[tuple[str, str]]:
+        judged.append(fields)
+        return ()
+
+    return Rules((), 10, judge), judged
+
+
 def test_fields_that_operations_share_are_judged_once() -> None:
-    judged: list[object] = []
-    rules = Rules((), 10, lambda fields: judged.append(fields))
+    rules, judged = _counting()
 
     found = _found(*(Operation(str(index), "GET", "/", (("X-A", "b"),)) for index in range(5)), rules=rules)
 
@@ -148,8 +158,7 @@ def test_fields_that_operations_share_are_judged_once() -> None:
 
 
 def test_keys_do_not_part_fields_that_operations_share() -> None:
-    judged: list[object] = []
-    rules = Rules((), 10, lambda fields: judged.append(fields))
+    rules, judged = _counting()
     operations = (
         Operation(str(index), "POST", "/", (("X-A", "b"), ("Idempotency-Key", f"k{index}")), key=f"k{index}")
         for index in range(5)
@@ -179,7 +188,7 @@ def test_a_detail_is_short_printable_ascii_whatever_the_input(texts: list[str], 
 
 
 def test_credentials_of_an_operation_are_taken_where_the_configuration_allows_them() -> None:
-    rules = Rules((), 10, partial(refusal_in_operation, credentials=frozenset()))
+    rules = Rules((), 10, partial(refusals_in_operation, credentials=frozenset()))
 
     assert _found(Operation("a", "GET", "/", (("Authorization", "Bearer x"),)), rules=rules) == []
 

@@ -16,7 +16,7 @@ from tests.strategies import spoiled
 
 _BATCHES = "/v1/messages/batches"
 _OWN = "a" * 40
-_RULES = Rules(own_paths=(_BATCHES,), body_bytes_max=2000, fields_rule=lambda fields: None)
+_RULES = Rules(own_paths=(_BATCHES,), body_bytes_max=2000, fields_rule=lambda fields: ())
 SPOKEN = Anthropic(
     path=_BATCHES,
     target="/v1/messages",

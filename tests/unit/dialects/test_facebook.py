@@ -14,10 +14,10 @@ from gateway.dialects.facebook import GROWTH_MAX, Facebook
 from gateway.dialects.facebook_entry import REFERENCES_MAX, URL_MAX
 from gateway.dialects.facebook_envelope import PARTS_MAX
 from gateway.dialects.port import Call, EnvelopeError, Read
-from gateway.upstream.headers import refusal_in_operation
+from gateway.upstream.headers import refusals_in_operation
 from tests.strategies import spoiled
 
-_RULES = Rules(("/batch",), 1000, lambda fields: refusal_in_operation(fields, credentials=frozenset()))
+_RULES = Rules(("/batch",), 1000, lambda fields: refusals_in_operation(fields, credentials=frozenset()))
 _FACEBOOK = Facebook(operations_max=120, origins=["https://graph.facebook.com"], rules=_RULES)
 _FORM = "application/x-www-form-urlencoded"
 _TYPED = ("Content-Type", _FORM)

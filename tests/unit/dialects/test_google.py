@@ -11,10 +11,10 @@ from gateway.batch.validation import Rules
 from gateway.dialects.google import Google
 from gateway.dialects.port import Call, EnvelopeError
 from gateway.errors import GatewayError
-from gateway.upstream.headers import refusal_in_operation
+from gateway.upstream.headers import refusals_in_operation
 from tests.strategies import LAW, spoiled
 
-_RULES = Rules(("/batch",), 1000, lambda fields: refusal_in_operation(fields, credentials=frozenset()))
+_RULES = Rules(("/batch",), 1000, lambda fields: refusals_in_operation(fields, credentials=frozenset()))
 _GOOGLE = Google(path="/batch", operations_max=200, origins=["https://www.googleapis.com"], rules=_RULES)
 _TYPE = "multipart/mixed; boundary=b"
 

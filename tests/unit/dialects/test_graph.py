@@ -13,10 +13,10 @@ from gateway.batch.validation import Rules
 from gateway.dialects.graph import MicrosoftGraph
 from gateway.dialects.port import Call, EnvelopeError, Read
 from gateway.errors import GatewayError
-from gateway.upstream.headers import refusal_in_operation
+from gateway.upstream.headers import refusals_in_operation
 from tests.strategies import LAW, json_texts, paths, spoiled
 
-RULES = Rules(("/batch", "/$batch"), 1000, lambda fields: refusal_in_operation(fields, credentials=frozenset()))
+RULES = Rules(("/batch", "/$batch"), 1000, lambda fields: refusals_in_operation(fields, credentials=frozenset()))
 PATH = "/v1.0/$batch"
 Entry = dict[str, Any]
 

@@ -17,7 +17,7 @@ from gateway.errors import GatewayError
 from tests.strategies import spoiled
 
 ID = "a" * 40
-_RULES = Rules(own_paths=("/v1/files", "/v1/batches"), body_bytes_max=2000, fields_rule=lambda fields: None)
+_RULES = Rules(own_paths=("/v1/files", "/v1/batches"), body_bytes_max=2000, fields_rule=lambda fields: ())
 SPOKEN = OpenAI(
     base="/v1",
     lines_max=3,

@@ -21,7 +21,7 @@ from gateway.upstream.headers import (
     inherited,
     is_event_stream,
     is_head,
-    refusal_in_operation,
+    refusals_in_operation,
     rendered,
     requested,
     retry_after_s,
@@ -40,8 +40,8 @@ def _cases(name: str) -> list[str]:
 
 
 def _refusal(*fields: tuple[str, str], credentials: frozenset[bytes] = CREDENTIALS) -> str | None:
-    found = refusal_in_operation(fields, credentials=credentials)
-    return None if found is None else found[0]
+    found = refusals_in_operation(fields, credentials=credentials)
+    return found[0][0] if found else None
 
 
 @pytest.mark.parametrize(
@@ -198,13 +198,22 @@ def test_an_underscore_cannot_stand_in_for_the_hyphen_of_a_field_that_matters(na
 
 
 def test_an_idempotency_key_may_stand_among_the_headers() -> None:
-    assert refusal_in_operation([("Idempotency-Key", "k-1")]) is None
+    assert not refusals_in_operation([("Idempotency-Key", "k-1")])
 
 
 def test_one_operation_cannot_name_two_content_types() -> None:
     fields = [("Content-Type", "text/a"), ("content-type", "text/b")]
 
-    assert refusal_in_operation(fields) is not None
+    assert refusals_in_operation(fields)
+
+
+def test_all_that_is_wrong_with_an_operations_fields_is_told_and_no_name_is_echoed_at_length() -> None:
+    fields = [("Host", "x"), ("X-A", "fine"), ("Authorization", "y"), ("X_B", "z"), ("X-" + "a" * 500, "\n")]
+
+    found = refusals_in_operation(fields)
+
+    assert [code for code, _ in found] == ["header-not-allowed", "per-op-credentials"] + ["header-not-allowed"] * 2
+    assert all(len(detail) < 150 for _, detail in found)
 
 
 def test_a_callers_upgrade_is_kept_where_asked() -> None:
