@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
@@ -34,6 +34,16 @@ class Gate(NamedTuple):
     holds: Sequence[bool]
     intend: Callable[[Sequence[int]], asyncio.Future[Failure | None]]
     stopped: asyncio.Future[None]
+
+
+class Underway(NamedTuple):
+    """Operations `indexes`, in ascending order, of a batch that went on record while they were on their way; `ids` are
+    those of all. Their outcomes come in `groups`; where one `runs_again`, that is for a later lease."""
+
+    indexes: Sequence[int]
+    ids: Sequence[str]
+    groups: AsyncIterator[Sequence[Outcome]]
+    runs_again: Callable[[Outcome], bool]
 
 
 class Plan(msgspec.Struct, frozen=True):

@@ -87,7 +87,12 @@ class Keeping:
         base, settings = config.batch.path, config.async_
         records = Records(self._ledger, self._sealer, self._names, self._clock, retention_s=settings.retention)
         submission = Submission(
-            wiring.submission_settings(settings), self._ledger, self._sealer, self._names, self._clock, self._handover
+            wiring.submission_settings(settings),
+            self._ledger,
+            self._sealer,
+            self._names,
+            self._clock,
+            self._handover.leased,
         )
         custody = Custody(
             self._ledger,
@@ -97,7 +102,7 @@ class Keeping:
             self._clock,
             callers.known,
             0.0 if settings.is_shared else _POLL_AGE_S,
-            self._handover,
+            self._handover.take,
         )
         return Asynchronous(custody, Events(records, self._clock, base, watchers_max=_WATCHERS_MAX), base=base)
 

@@ -15,9 +15,10 @@ from gateway.dialects.on_record import Order
 from gateway.errors import GatewayError, quoted
 from gateway.ledger.names import Names, is_id
 from gateway.ledger.port import Command, Ledger, View
+from gateway.plan import Underway
 from gateway.server.clock import Clock
 from gateway.server.records import Records
-from gateway.server.submission import Handover, Submission
+from gateway.server.submission import Submission
 
 _BROWSE, _BROWSED_MAX = 100, 2000  # views looked through for one page of a list
 _BROWSED_BACK_MAX = 10_000
@@ -39,7 +40,7 @@ class Custody:
         clock: Clock,
         caller_of: Callable[[BaseRequest], Caller],
         poll_age_s: float,
-        handover: Handover,
+        hand_over: Callable[[View, Underway], None],
     ) -> None:
         self._ledger = ledger
         self.records = records
@@ -48,7 +49,7 @@ class Custody:
         self.clock = clock
         self.caller_of = caller_of
         self.poll_age_s = poll_age_s
-        self.hand_over = handover.take
+        self.hand_over = hand_over
 
     def check(self, batch: Batch) -> None:
         """Raise 422 where `accept` would, and put nothing on record."""
@@ -68,8 +69,7 @@ class Custody:
         paid: bool = False,
     ) -> View:
         """The order's batch once it is durable; one that is refused has failed. Under one `fence` it is accepted once,
-        and `found`. `paid`: the tokens of its operations were taken. With
-        `begun` it is to be handed over (`Handover`)."""
+        and `found`. `paid`: the tokens of its operations were taken. With `begun` it is to be given to `hand_over`."""
         view = await self._submission.accept(
             order,
             request,

@@ -9,7 +9,7 @@ from aiohttp.web import BaseRequest
 from gateway.batch.model import Outcome
 from gateway.dialects.on_record import Order
 from gateway.errors import GatewayError
-from gateway.plan import Plan
+from gateway.plan import Plan, Underway
 from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.deadline import left_of, runs_again
@@ -53,7 +53,8 @@ async def promote(
     access.promoted(plan, finished, served)
     if begun:
         ids = [operation.id for operation in plan.batch.operations]
-        there.custody.hand_over(view, begun, ids, _counted(groups, plan, access, served.dialect), runs_again)
+        counted = _counted(groups, plan, access, served.dialect)
+        there.custody.hand_over(view, Underway(begun, ids, counted, runs_again))
     return there.accepted(request, view)
 
 

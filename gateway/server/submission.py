@@ -4,9 +4,8 @@ import asyncio
 import math
 import secrets
 from base64 import b64encode
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from aiohttp.web import BaseRequest
 
@@ -48,27 +47,8 @@ class SubmissionSettings:
     slice_size: int
 
 
-class Handover(Protocol):
-    """Who sees to the end of what a batch has on its way when it is put on record: a `worker`, whose leases last for
-    `lasts_ms`."""
-
-    worker: str
-    lasts_ms: int
-
-    def take(
-        self,
-        view: View,
-        indexes: Sequence[int],
-        ids: Sequence[str],
-        groups: AsyncIterator[Sequence[Outcome]],
-        runs_again: Callable[[Outcome], bool],
-    ) -> None:
-        """Of the batch, just accepted, operations `indexes` are on their way; `ids` are those of all. Their outcomes
-        come in `groups`; where one `runs_again`, that is for a later lease."""
-
-
 class Submission:
-    """Accepts batches into one ledger."""
+    """Accepts batches into one ledger. Of one with operations on their way `leased` tells who sees to their end."""
 
     def __init__(
         self,
@@ -77,14 +57,14 @@ class Submission:
         sealer: Sealer,
         names: Names,
         clock: Clock,
-        handover: Handover,
+        leased: Callable[[Sequence[int]], Begun],
     ) -> None:
         self._settings = settings
         self._ledger = ledger
         self._sealer = sealer
         self._names = names
         self._clock = clock
-        self._handover = handover
+        self._leased = leased
 
     def begins_after_s(self, batch: Batch, lives_s: float = math.inf) -> float:
         """Seconds from now until the batch may begin. Raises 422 where its time would be up before."""
@@ -137,7 +117,7 @@ class Submission:
                 retry_of=retry_of,
                 label=_label(order, batch, key),
                 parts=_parts(finished, batch.operations, size, key),
-                begun=Begun(self._handover.worker, begun, self._handover.lasts_ms) if begun else None,
+                begun=self._leased(begun) if begun else None,
             )
         )
 

@@ -5,14 +5,14 @@ they come; then the slices are let go, with what is left of them. Where this pro
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 
 import structlog
 
-from gateway.batch.model import Outcome
-from gateway.ledger.port import FIRST_EPOCH, Lease, LedgerUnavailableError, LostLeaseError, Queue, View
+from gateway.ledger.port import FIRST_EPOCH, Begun, Lease, LedgerUnavailableError, LostLeaseError, Queue, View
 from gateway.ledger.seal import Sealer
 from gateway.ledger.segments import Recorded
+from gateway.plan import Underway
 from gateway.worker.recorder import Ending, Recorder
 
 
@@ -29,26 +29,22 @@ class Handover:
         lasts_s: float,
         every_s: float,
     ) -> None:
-        self.worker = worker
-        self.lasts_ms = int(lasts_s * 1000)
+        self._worker = worker
+        self._lasts_ms = int(lasts_s * 1000)
         self._queue = queue
         self._sealer = sealer
         self._logger = logger
         self._every_s = every_s
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def take(
-        self,
-        view: View,
-        indexes: Sequence[int],
-        ids: Sequence[str],
-        groups: AsyncIterator[Sequence[Outcome]],
-        runs_again: Callable[[Outcome], bool],
-    ) -> None:
-        """Of the batch, just accepted, operations `indexes` are on their way; `ids` are those of all. Their outcomes
-        come in `groups`; where one `runs_again`, that is for a later lease."""
-        leases = _leases(view, indexes)
-        work = self._record(view, leases, ids, groups, runs_again)
+    def leased(self, indexes: Sequence[int]) -> Begun:
+        """With what a batch comes to the ledger of which these operations are on their way."""
+        return Begun(self._worker, indexes, self._lasts_ms)
+
+    def take(self, view: View, underway: Underway) -> None:
+        """See to the end of what the batch, just accepted, had on its way."""
+        leases = _leases(view, underway.indexes)
+        work = self._record(view, leases, underway)
         task = asyncio.get_running_loop().create_task(self._run(view.id, list(leases.values()), work))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -76,25 +72,18 @@ class Handover:
         finally:
             renewing.cancel()
 
-    async def _record(
-        self,
-        view: View,
-        leases: Mapping[int, Lease],
-        ids: Sequence[str],
-        groups: AsyncIterator[Sequence[Outcome]],
-        runs_again: Callable[[Outcome], bool],
-    ) -> None:
+    async def _record(self, view: View, leases: Mapping[int, Lease], underway: Underway) -> None:
         key = self._sealer.key(view.id, view.key)
         recorders = {slice_: Recorder(self._queue, lease, key) for slice_, lease in leases.items()}
         again: dict[int, list[int]] = {slice_: [] for slice_ in leases}
-        async for group in groups:
+        async for group in underway.groups:
             written = set()
             for outcome in group:
                 slice_ = outcome.index // view.slice_size
-                if runs_again(outcome):
+                if underway.runs_again(outcome):
                     again[slice_].append(outcome.index)
                 else:
-                    recorders[slice_].add(Recorded.of(ids[outcome.index], outcome.index, outcome))
+                    recorders[slice_].add(Recorded.of(underway.ids[outcome.index], outcome.index, outcome))
                     written.add(slice_)
             for slice_ in written:
                 await recorders[slice_].write()
@@ -106,7 +95,7 @@ class Handover:
         while True:
             await asyncio.sleep(self._every_s)
             try:
-                await self._queue.renew(leases, lasts_ms=self.lasts_ms)
+                await self._queue.renew(leases, lasts_ms=self._lasts_ms)
             except LedgerUnavailableError:
                 continue
 
