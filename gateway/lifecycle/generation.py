@@ -5,7 +5,7 @@ Upstreams whose settings are the same are handed on, and with them their connect
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
@@ -14,13 +14,11 @@ import structlog
 
 from gateway import wiring
 from gateway.admission import Admission
-from gateway.batch.validation import Rules
 from gateway.config import Config, Loaded
 from gateway.config import Upstream as UpstreamSettings
-from gateway.dialects.on_record import OnRecordDialect
-from gateway.dialects.port import InPlaceDialect
 from gateway.executor import Executor
 from gateway.lifecycle import callers
+from gateway.lifecycle.vendors import vendors as vendors_of
 from gateway.limiter.port import Limiter
 from gateway.replay.envelopes import Envelopes
 from gateway.replay.replay import Replay
@@ -29,10 +27,10 @@ from gateway.server.batches import Batches
 from gateway.server.callers import Callers
 from gateway.server.edge import Edge, Rooms
 from gateway.server.forwarding import Forwarding, ForwardingSettings
-from gateway.server.in_place import InPlace, RunSettings
+from gateway.server.in_place import InPlace
 from gateway.server.once import Once
 from gateway.server.origin import Origins
-from gateway.server.vendors import Mounted, Unkept, Vendor, Vendors
+from gateway.server.vendors import Way
 from gateway.telemetry.logs import configure
 from gateway.telemetry.metrics import Metrics
 from gateway.upstream.pool import Pool
@@ -74,37 +72,26 @@ class Generation:
         config = loaded.config
         self.loaded = loaded
         self._via, self._replay = lasting.via, lasting.replay
-        self._owned: Mapping[str, _Owned] = _owned_upstreams(
-            config.all_upstreams, lasting, {} if before is None else before._owned
-        )
+        self._owned: Mapping[str, _Owned] = _owned_upstreams(config.all_upstreams, lasting, before)
         self.logger: structlog.typing.FilteringBoundLogger = configure(config.log.level, config.log.format)
         access = Access(lasting.metrics, self.logger if config.log.access else None)
         # A request meets the edge, and a batch then meets admission, the executor and an upstream ...
         upstreams = {name: owned.upstream for name, owned in self._owned.items()}
-        admission = _admission(config, lasting.limiter, upstreams)
-        executor = Executor(upstreams, lasting.loop, access.stray)
+        self.admission = admission = _admission(config, lasting.limiter, upstreams)
+        self.executor = Executor(upstreams, lasting.loop, access.stray)
         # ... at once, or put on record for the worker, who takes the same way.
         keeping = lasting.keeping
         origins = callers.origins(config)
         self.callers = callers.callers(config, origins, self.logger)
         asynchronous = None if keeping is None else keeping.calls(config, self.callers)
         run = wiring.run_settings(config, lasting.via, origins, self.callers)
-        in_place = InPlace(run, admission, executor, access, lasting.replay)
+        in_place = InPlace(run, admission, self.executor, access, lasting.replay)
         batch_settings = wiring.batch_settings(config, run, has_ledger=keeping is not None)
         once = _once(config, lasting.replay, admission, access, asynchronous)
         batches = Batches(batch_settings, in_place, admission, access, once, asynchronous)
-        rules = wiring.rules(config, may_bring_credentials=True)
-        at_once = [
-            mounted
-            for dialect in wiring.dialects_in_place(config, rules)
-            for mounted in _at_once(dialect, rules, run, asynchronous, in_place, admission, access, once)
-        ]
-        later = [
-            _later(dialect, keeping, asynchronous, in_place, admission, access, once, origins)
-            for dialect in wiring.dialects_on_record(config, rules)
-        ]
-        vendors = Vendors([*at_once, *later], origins)
-        self.admission, self.executor = admission, executor
+        way = Way(run, in_place, admission, access, once)
+        custody = None if asynchronous is None else asynchronous.custody
+        vendors = vendors_of(config, way, custody, None if keeping is None else keeping.files)
         # ... and for everything else the same admission, and the same upstream as a stream.
         settings = _forwarding_settings(config, self.callers, origins, lasting.via)
         forwarding = Forwarding(settings, admission, upstreams, access)
@@ -190,49 +177,6 @@ class Generations:
         return not any(pool is used for generation in others for used in generation.pools.values())
 
 
-def _at_once(
-    dialect: InPlaceDialect,
-    rules: Rules,
-    run: RunSettings,
-    asynchronous: "Asynchronous | None",
-    in_place: InPlace,
-    admission: Admission,
-    access: Access,
-    once: Once,
-) -> Sequence[Mounted]:
-    """A vendor's batches that are answered in place, and the monitors of those that are not after all."""
-    if dialect.later is None or asynchronous is None:
-        return [Vendor(dialect, rules, run, in_place, access)]
-    from gateway.server.monitors import Monitors  # they bring the ledger with them
-
-    monitors = Monitors(dialect, dialect.later, asynchronous.custody, admission, access, once, run.origins)
-    return [Vendor(dialect, rules, run, in_place, access, monitors), monitors]
-
-
-def _later(
-    dialect: OnRecordDialect,
-    keeping: "Keeping | None",
-    asynchronous: "Asynchronous | None",
-    in_place: InPlace,
-    admission: Admission,
-    access: Access,
-    once: Once,
-    origins: Origins,
-) -> Mounted:
-    """The calls of a vendor's batches that are answered later."""
-    if keeping is None or asynchronous is None:
-        return Unkept(dialect, "these batches need a ledger, and this gateway has none")
-    from gateway.server.vendor_batches import VendorBatches  # they bring the ledger with them
-    from gateway.server.vendor_files import VendorFiles
-
-    custody, files = asynchronous.custody, None
-    if dialect.files is not None:
-        if keeping.files is None:
-            return Unkept(dialect, "these batches are made of files, which need an embedded ledger (sqlite)")
-        files = VendorFiles(dialect, dialect.files, keeping.files, custody)
-    return VendorBatches(dialect, custody, in_place, admission, access, once, origins, files)
-
-
 def _admission(config: Config, limiter: Limiter, upstreams: Mapping[str, Upstream]) -> Admission:
     return Admission(
         wiring.routes(config),
@@ -264,9 +208,10 @@ def _once(
 
 
 def _owned_upstreams(
-    wanted: Mapping[str, UpstreamSettings], lasting: Lasting, before: Mapping[str, _Owned]
+    wanted: Mapping[str, UpstreamSettings], lasting: Lasting, before: Generation | None
 ) -> Mapping[str, _Owned]:
-    return {name: _owned(settings, lasting, before.get(name)) for name, settings in wanted.items()}
+    owned = {} if before is None else before._owned
+    return {name: _owned(settings, lasting, owned.get(name)) for name, settings in wanted.items()}
 
 
 def _owned(settings: UpstreamSettings, lasting: Lasting, before: _Owned | None) -> _Owned:

@@ -7,7 +7,6 @@ from functools import partial
 
 from aiohttp.web import BaseRequest
 
-from gateway.admission import Admission
 from gateway.batch.states import FINAL
 from gateway.dialects.on_record import Order
 from gateway.dialects.port import Call, InPlaceDialect, LaterDialect, Page, Pieces, Read
@@ -15,14 +14,12 @@ from gateway.errors import GatewayError
 from gateway.ledger.port import View
 from gateway.ledger.segments import Recorded
 from gateway.server import results
-from gateway.server.access import Access, Served
+from gateway.server.access import Served
 from gateway.server.answer import Answer
 from gateway.server.custody import Custody
 from gateway.server.edge import request_id_of
 from gateway.server.in_place import ALWAYS, Fields
-from gateway.server.once import Once
-from gateway.server.origin import Origins
-from gateway.server.vendors import call_of, refused
+from gateway.server.vendors import Way, call_of, refused
 
 IsLast = Callable[[], bool]
 
@@ -32,23 +29,12 @@ _ID_FIELD = b"X-Request-Id"
 class Monitors:
     """One dialect over one custody; `speech` is what it has to say of such batches."""
 
-    def __init__(
-        self,
-        dialect: InPlaceDialect,
-        speech: LaterDialect,
-        custody: Custody,
-        admission: Admission,
-        access: Access,
-        once: Once,
-        origins: Origins,
-    ) -> None:
+    def __init__(self, dialect: InPlaceDialect, speech: LaterDialect, way: Way, custody: Custody) -> None:
         self._dialect = dialect
         self._speech = speech
         self._custody = custody
-        self._admission = admission
-        self._access = access
-        self._once = once
-        self._origins = origins
+        self._origins = way.settings.origins
+        self._admission, self._access, self._once = way.admission, way.access, way.once
         self._calls: dict[str, Callable[[BaseRequest, Call, str, IsLast], Awaitable[Answer]]] = {
             "GET": self._look,
             "HEAD": self._look,

@@ -9,22 +9,18 @@ from functools import partial
 
 from aiohttp.web import BaseRequest
 
-from gateway.admission import Admission
 from gateway.dialects.on_record import Ask, OnRecordDialect, Order, Verb
 from gateway.dialects.port import Call
 from gateway.errors import GatewayError
 from gateway.ledger.port import View
 from gateway.server import results
-from gateway.server.access import Access, Served
+from gateway.server.access import Served
 from gateway.server.answer import Answer
 from gateway.server.custody import Custody
 from gateway.server.envelope import check_framing
-from gateway.server.in_place import InPlace
-from gateway.server.once import Once
-from gateway.server.origin import Origins
 from gateway.server.vendor_files import VendorFiles
 from gateway.server.vendor_record import ResultLines, answered, fields_of, record_of
-from gateway.server.vendors import call_of, refused
+from gateway.server.vendors import Way, call_of, refused
 
 IsLast = Callable[[], bool]
 
@@ -32,24 +28,11 @@ IsLast = Callable[[], bool]
 class VendorBatches:
     """One dialect over one custody. Without `files` its batches are not made of files."""
 
-    def __init__(
-        self,
-        dialect: OnRecordDialect,
-        custody: Custody,
-        in_place: InPlace,
-        admission: Admission,
-        access: Access,
-        once: Once,
-        origins: Origins,
-        files: VendorFiles | None = None,
-    ) -> None:
+    def __init__(self, dialect: OnRecordDialect, way: Way, custody: Custody, files: VendorFiles | None = None) -> None:
         self._dialect = dialect
         self._custody = custody
-        self._in_place = in_place
-        self._admission = admission
-        self._access = access
-        self._once = once
-        self._origins = origins
+        self._origins = way.settings.origins
+        self._in_place, self._admission, self._access, self._once = way.in_place, way.admission, way.access, way.once
         self._files = files
         self._making = asyncio.Lock()  # one batch at a time: all its operations are in memory
         self._calls: Mapping[Verb, Callable[[BaseRequest, Ask, IsLast], Awaitable[Answer]]] = {

@@ -5,10 +5,11 @@ A refusal is in that shape too, whatever it is for; a batch whose time was up is
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from aiohttp.web import BaseRequest
 
+from gateway.admission import Admission
 from gateway.batch.model import summarize
 from gateway.batch.validation import Rules
 from gateway.dialects.on_record import OnRecordDialect
@@ -20,6 +21,7 @@ from gateway.server.answer import Answer
 from gateway.server.envelope import begun, check_coding, check_framing, invite, too_large
 from gateway.server.heads import Asked
 from gateway.server.in_place import ALWAYS, InPlace, RunSettings, answer_fields
+from gateway.server.once import Once
 from gateway.server.origin import Origins
 from gateway.server.preferences import preferences_of
 from gateway.server.reading import Body
@@ -30,24 +32,24 @@ if TYPE_CHECKING:  # they bring the ledger with them, which not every gateway ha
 _RETRY_AFTER_S_MAX = 120  # clients give up, or wait for good, above some minutes (WIRE 1.2, 1.3)
 
 
+class Way(NamedTuple):
+    """What every vendor's envelopes go through, as the native ones do."""
+
+    settings: RunSettings
+    in_place: InPlace
+    admission: Admission
+    access: Access
+    once: Once
+
+
 class Vendor:
     """One dialect: answers its envelopes. `rules` judge what references bring. Without `monitors` a preference for a
     later answer is ignored, as every preference may be (RFC 7240 2)."""
 
-    def __init__(
-        self,
-        dialect: InPlaceDialect,
-        rules: Rules,
-        settings: RunSettings,
-        in_place: InPlace,
-        access: Access,
-        monitors: "Monitors | None" = None,
-    ) -> None:
+    def __init__(self, dialect: InPlaceDialect, rules: Rules, way: Way, monitors: "Monitors | None" = None) -> None:
         self._dialect = dialect
         self._rules = rules
-        self._settings = settings
-        self._in_place = in_place
-        self._access = access
+        self._settings, self._in_place, self._access = way.settings, way.in_place, way.access
         self._monitors = monitors
 
     def may_read(self, call: Call) -> bool:
