@@ -5,7 +5,8 @@ the API answers, by method and target and, where those do not tell them apart, b
 back: the status line, Content-Type and Location, and the body. Of batches that are answered later `request-2.http`,
 `answer-2.http` and so on follow; a GET is asked until it is answered as it should be. What the gateway makes up has a
 name, ids by the order in which they come: `{id1}`, `{time}`. A new case's answers are written by UPDATE=1 and then read
-by a person.
+by a person. `google/documented` is the example of the vendor's document under other names, with an inner Content-Length
+that is wrong: there the boundary alone counts.
 """
 
 import asyncio
