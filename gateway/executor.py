@@ -2,12 +2,12 @@
 
 No task, future or timer an operation: each is an `Exchange` whose completion starts the next one. Whoever iterates is
 woken once for all outcomes of a turn of the loop. When it stops iterating (its caller is gone), nothing further is
-sent; what is on its way ends by itself and is reported to `stray`: every sent operation has an outcome on record.
+sent; what is on its way ends by itself, then `stray` is told once: every sent operation has an outcome on record.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
 from typing import cast
 
@@ -15,7 +15,7 @@ from gateway.batch.agenda import Agenda
 from gateway.batch.model import SAFE_METHODS, Failure, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
-from gateway.plan import HALTED, OUT_OF_TIME, Gate, Plan, failed, refused
+from gateway.plan import HALTED, OUT_OF_TIME, Gate, Plan, Stray, failed, refused
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import Names, end_to_end
 from gateway.upstream.turns import Turn
@@ -23,15 +23,11 @@ from gateway.upstream.upstream import Upstream
 
 _SHAREABLE = frozenset({"GET", "OPTIONS"})  # HEAD is safe too, but the parser cannot be told where its answer ends
 
-__all__ = ["Executor", "Gate", "Plan"]
-
 
 class Executor:
     """Runs plans against the upstreams. One for the whole process."""
 
-    def __init__(
-        self, upstreams: Mapping[str, Upstream], loop: asyncio.AbstractEventLoop, stray: Callable[[Outcome], None]
-    ) -> None:
+    def __init__(self, upstreams: Mapping[str, Upstream], loop: asyncio.AbstractEventLoop, stray: Stray) -> None:
         self._upstreams = upstreams
         self._loop = loop
         self._stray = stray
@@ -52,7 +48,7 @@ class Executor:
                     await plan.keyed.settle(finished)
                 yield finished
         finally:
-            run.stop(self._stray if plan.keyed is None else partial(plan.keyed.stray, self._stray))
+            run.stop(self._stray)
 
 
 class _Run:
@@ -63,8 +59,7 @@ class _Run:
     ) -> None:
         self._plan = plan
         self._upstreams = upstreams
-        self._loop = loop
-        self._names = names
+        self._loop, self._names = loop, names
         self._agenda = Agenda(plan.batch.operations, plan.batch.graph, plan.resolution, plan.earlier, plan.twins)
         self._in_flight = self._answers_bytes = 0
         self._finished: list[Outcome] = []
@@ -72,7 +67,7 @@ class _Run:
         self._least = 1  # outcomes that are waited for
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
-        self._stray: Callable[[Outcome], None] | None = None
+        self._stray: Stray | None = None
         self._began_s, self._wakes_s, self._last_s = loop.time(), 0.0, min(plan.starts_until_s, plan.deadline_s)
         self._halts, self._tells_time = plan.batch.on_failure == "halt", False
         self._held: list[int] = []  # started, but for the intent
@@ -85,24 +80,22 @@ class _Run:
         self._deadline = self._loop.call_at(self._last_s, self._time_is_up)
         self._send()
 
-    def stop(self, stray: Callable[[Outcome], None]) -> None:
-        """Send nothing further. Outcomes that still come go to `stray`."""
+    def stop(self, stray: Stray) -> None:
+        """Send nothing further. `stray` is told of what nobody has fetched, once nothing is on its way any more."""
         self._stray = stray
         unsent = [*self._agenda.rest()]
-        for outcome in self._finished:  # nobody will fetch these
-            if outcome.attempts or self._plan.keyed is not None:
-                stray(outcome)
         for upstream in self._upstreams.values():
             upstream.pool.turns.leave(self)
             if self._in_flight:
                 for exchange in upstream.pool.withdraw_waiting(self._done):
                     exchange.turns.withdrawn(self, exchange.index)
                     unsent.append(exchange.index)
+                    self._in_flight -= 1
         if self._plan.keyed is not None:
             self._plan.keyed.unsent(unsent)
-        for timer in (self._timer, self._deadline):
-            if timer is not None:
-                timer.cancel()
+        for timer in filter(None, (self._timer, self._deadline)):
+            timer.cancel()
+        self._lose(self._finished)
 
     async def finished(self, least: int) -> Sequence[Outcome]:
         """The outcomes since the last call; waits until there are `least`, or for the plan's time to be up."""
@@ -129,8 +122,7 @@ class _Run:
         """Send as many operations as the concurrency and the upstream's limit allow, in their order."""
         plan, ready, gate = self._plan, self._agenda.ready, self._plan.gate
         if gate is not None and ready and (refusal := gate.refusal()) is not None:
-            self._send_no_more(refusal)
-            return
+            return self._send_no_more(refusal)
         while ready and self._in_flight < plan.concurrency:
             index = ready[0]
             if plan.delays_us and self._is_early(index):
@@ -187,8 +179,7 @@ class _Run:
     def _intended(self, held: Sequence[int], asked: asyncio.Future[Failure | None]) -> None:
         refusal = asked.result()
         if refusal is not None or self._stray is not None:
-            self._refuse(held, refusal)
-            return
+            return self._refuse(held, refusal)
         for index in held:
             self._submit(index, *self._way_of(index))
 
@@ -201,6 +192,7 @@ class _Run:
             for index in held:
                 self._finish(refused(index, refusal))
             self._send()
+        self._lose(())
 
     def _submit(self, index: int, route: Route, upstream: Upstream) -> None:
         plan, turns, operation = self._plan, upstream.pool.turns, self._plan.batch.operations[index]
@@ -262,13 +254,21 @@ class _Run:
         return route, self._upstreams[route.upstream]
 
     def _finish(self, outcome: Outcome) -> None:
-        if self._stray is not None:
-            return self._stray(outcome)
         self._finished.append(outcome)
+        if self._stray is not None:
+            return self._lose([outcome])
         if self._agenda.is_ordered:
             self._finished += self._agenda.finished(outcome)
         if self._waiter is not None and len(self._finished) >= self._least:
             self._wake()
+
+    def _lose(self, outcomes: Sequence[Outcome]) -> None:
+        """Nobody will fetch these."""
+        if self._plan.keyed is not None:
+            self._plan.keyed.stray(outcomes)
+        if self._stray is not None and self._finished and not self._in_flight:
+            finished, self._finished = self._finished, []
+            self._stray(finished)
 
     def _wake(self) -> None:
         waiter, self._waiter = self._waiter, None

@@ -20,6 +20,8 @@ HALTED = Failure("halted", "an earlier operation failed and onFailure is halt; n
 OUT_OF_TIME = Failure("batch-deadline", "the batch ran out of time before this operation was sent", retryable=True)
 
 Write = Callable[[Operation, int], bytes]
+Stray = Callable[[Sequence[Outcome]], None]
+"""Told what nobody has fetched of a batch, once, when nothing of it is on its way any more."""
 
 
 class Gate(NamedTuple):

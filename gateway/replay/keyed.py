@@ -123,11 +123,10 @@ class Keyed:
         if self._telling:
             await asyncio.wait(self._telling)
 
-    def stray(self, then: Callable[[Outcome], None], outcome: Outcome) -> None:
-        """An outcome that nobody waits for any more; `then` hears of it where it was sent."""
-        self._end([outcome])
-        if outcome.attempts:
-            then(outcome)
+    def stray(self, outcomes: Sequence[Outcome]) -> None:
+        """Nobody waits for these any more."""
+        for together in _pieces(outcomes):
+            self._end(together)
 
     def unsent(self, indexes: Sequence[int]) -> None:
         """These will never be sent."""

@@ -11,8 +11,8 @@ from gateway.admission import Caller
 from gateway.batch.model import METHODS, Batch, Outcome, Summary, kind_of
 from gateway.batch.routes import EVERY_ROUTE, Route
 from gateway.errors import GatewayError
-from gateway.executor import Plan
 from gateway.limiter.bucket import Reading
+from gateway.plan import Plan
 from gateway.telemetry.metrics import Metrics
 
 Log = Callable[..., None]
@@ -140,11 +140,14 @@ class Access:
             case {"limit": str(limit), "cost": int(cost)}:
                 self._metrics.tokens_denied.add((limit,), cost)
 
-    def stray(self, outcome: Outcome) -> None:
-        """An operation that finished after its caller had gone: sent, so it is on record."""
-        self._metrics.operations.add(("native", EVERY_ROUTE.template, "_other", outcome.kind))
-        if self._log is not None:
-            self._log("stray", op_index=outcome.index, status=outcome.status, outcome=outcome.kind)
+    def stray(self, outcomes: Sequence[Outcome]) -> None:
+        """What nobody has fetched of a batch, for its caller had gone; what was sent of it is on record."""
+        sent = [outcome for outcome in outcomes if outcome.attempts]
+        for outcome in sent:
+            self._metrics.operations.add(("native", EVERY_ROUTE.template, "_other", outcome.kind))
+        if sent and self._log is not None:
+            ok = sum(outcome.succeeded for outcome in sent)
+            self._log("stray", operations_total=len(sent), operations_ok=ok, operations_failed=len(sent) - ok)
 
     def forwarded(
         self,

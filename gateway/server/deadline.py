@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Sequence
 
 from gateway.batch.model import Outcome
-from gateway.executor import Plan
+from gateway.plan import Plan
 
 # What may have run when the batch's time was up, or surely did not.
 _OUT_OF_TIME = frozenset({"batch-deadline", "outcome-unknown", "upstream-timeout"})

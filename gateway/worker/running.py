@@ -17,10 +17,9 @@ from gateway.batch.model import Batch, Failure, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.errors import GatewayError
-from gateway.executor import Gate, Plan
 from gateway.ledger.port import LedgerUnavailableError, LostLeaseError
 from gateway.ledger.segments import Recorded
-from gateway.plan import HALTED
+from gateway.plan import HALTED, Gate, Plan
 from gateway.worker.claims import AT_ONCE, Claims
 from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, failed, is_suspected, judge, surely_sent
 from gateway.worker.hold import STOPPED, Hold

@@ -12,7 +12,8 @@ import uvloop
 
 from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.routes import EVERY_ROUTE, Route
-from gateway.executor import Executor, Plan
+from gateway.executor import Executor
+from gateway.plan import Plan
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
@@ -47,7 +48,7 @@ async def running(
     upstream = Upstream(pool, timeout_s, answer_bytes_max, retries_max=2)
     strays: list[Outcome] = []
     try:
-        yield Running(Executor({"default": upstream}, loop, strays.append), pool, strays)
+        yield Running(Executor({"default": upstream}, loop, strays.extend), pool, strays)
     finally:
         await pool.close()
 

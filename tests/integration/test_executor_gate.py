@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from msgspec.structs import replace
 
 from gateway.batch.model import Failure
-from gateway.executor import Gate, Plan
+from gateway.plan import Gate, Plan
 from tests.fakes.asking import until_idle
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, echo, plain
 from tests.integration.test_executor import numbers, operations, plan_of, running, slugs

@@ -69,13 +69,15 @@ async def test_a_batch_that_ends_before_its_deadline_is_207_though_one_of_its_op
 
 @pytest.mark.parametrize("how", ["close", "reset"])
 @pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
-async def test_a_caller_who_goes_away_stops_the_sends(api: Api, how: str, accept: str) -> None:
+async def test_a_caller_who_goes_away_stops_the_sends_and_one_line_tells_what_was_on_its_way(
+    api: Api, how: str, accept: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     release = asyncio.Event()
 
     api.on("/x", after(release, answer(200)))
     body = json.dumps(batch(*[("POST", "/x")] * 60)).encode()
 
-    async with gateway(api.url) as running:
+    async with gateway(api.url, log__access=True, log__format="json") as running:
         async with await Wire.open(running.port) as wire:
             await wire.send(request("POST", "/batch", [JSON, ("Accept", accept)], body))
             await api.until(10)
@@ -85,7 +87,10 @@ async def test_a_caller_who_goes_away_stops_the_sends(api: Api, how: str, accept
         release.set()
         await strays(running.admin_port, 10)
 
+    logged = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    told = [line["operations_total"] for line in logged if line["event"] == "stray"]
     assert len(api.received) == 10
+    assert told == [10]
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing_behind(api: Api, capfd: pytest.CaptureFixture[str]) -> None:

@@ -73,7 +73,7 @@ class Desk:
         loop = asyncio.get_running_loop()
         pool = Pool(address or self.address, PoolLimits(), loop)
         self.pools.append(pool)
-        executor = Executor({"default": Upstream(pool, timeout_s, 1 << 20, 2)}, loop, self.strays.append)
+        executor = Executor({"default": Upstream(pool, timeout_s, 1 << 20, 2)}, loop, self.strays.extend)
         admission = Admission(Routes(routes), limits, MemoryLimiter(lambda: int(loop.time() * 1_000_000)))
         means = Means(admission, executor, b"1.1 test", b"up.test", 1 << 30, RULES, replay, timeout_s)
         both = store or Store(self.store, self.store, SEALER)
