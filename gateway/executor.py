@@ -20,6 +20,7 @@ from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import Names, end_to_end
 from gateway.upstream.turns import Turn
 from gateway.upstream.upstream import Upstream
+from gateway.upstream.waking import Waking
 
 _SHAREABLE = frozenset({"GET", "OPTIONS"})  # HEAD is safe too, but the parser cannot be told where its answer ends
 
@@ -63,8 +64,8 @@ class _Run:
         self._agenda = Agenda(plan.batch.operations, plan.batch.graph, plan.resolution, plan.earlier, plan.twins)
         self._in_flight = self._answers_bytes = 0
         self._finished: list[Outcome] = []
-        self._waiter: asyncio.Future[None] | None = None
-        self._least = 1  # outcomes that are waited for
+        self._waking = Waking(loop)
+        self._least: float = math.inf  # outcomes that are waited for; nobody waits
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._stray: Stray | None = None
@@ -100,8 +101,8 @@ class _Run:
     async def finished(self, least: int) -> Sequence[Outcome]:
         """The outcomes since the last call; waits until there are `least`, or for the plan's time to be up."""
         if len(self._finished) < least and not self._tells_time:
-            self._waiter, self._least = self._loop.create_future(), least
-            await self._waiter
+            self._least = least
+            await self._waking
         finished, self._finished = self._finished, []
         self._tells_time = self._tells_time and bool(finished)
         return finished
@@ -259,7 +260,7 @@ class _Run:
             return self._lose([outcome])
         if self._agenda.is_ordered:
             self._finished += self._agenda.finished(outcome)
-        if self._waiter is not None and len(self._finished) >= self._least:
+        if len(self._finished) >= self._least:
             self._wake()
 
     def _lose(self, outcomes: Sequence[Outcome]) -> None:
@@ -271,9 +272,8 @@ class _Run:
             self._stray(finished)
 
     def _wake(self) -> None:
-        waiter, self._waiter = self._waiter, None
-        if waiter is not None and not waiter.done():
-            waiter.set_result(None)
+        self._least = math.inf
+        self._waking.wake()
 
     def _time_is_up(self) -> None:
         self._send_no_more(OUT_OF_TIME)

@@ -165,6 +165,7 @@ def run_settings(config: Config, via: bytes, origins: Origins, callers: Callers)
         via=via,
         origins=origins,
         default_host=str(_address(config.all_upstreams["default"])).encode(),
+        counts_here=config.limiter.url is None,
     )
 
 

@@ -30,6 +30,7 @@ from gateway.server.limits_page import limits_page
 from gateway.server.once import Envelope, Once
 from gateway.server.preferences import goes_on_record, preferences_of
 from gateway.server.promotion import Late, promote
+from gateway.server.steps import in_task
 
 if TYPE_CHECKING:  # it brings the ledger with it, which not every gateway has
     from gateway.server.asynchronous import Asynchronous
@@ -77,10 +78,16 @@ class Batches:
 
     async def __call__(self, request: BaseRequest, path: str, is_draining: Callable[[], bool]) -> Answer:
         base = self._settings.base
+        if path == base and request.method == "POST":
+            with self._in_place.on_record(request, "native") as served:
+                return await self._batch(request, served, is_draining)
+        await in_task()
         if path == base:
             if self._asynchronous is not None and request.method in ("GET", "HEAD"):
                 return await self._asynchronous.browse(request)
-            return await self._post(request, is_draining)
+            raise GatewayError(
+                "method-not-allowed", headers={"Allow": "POST" if self._asynchronous is None else "GET, HEAD, POST"}
+            )
         if path == f"{base}/limits":
             return await self._limits(request)
         if path.startswith(f"{base}/problems/"):
@@ -91,14 +98,6 @@ class Batches:
         elif self._asynchronous is not None:
             return await self._asynchronous(request, path.removeprefix(f"{base}/"), is_draining)
         raise GatewayError("not-found", f"nothing stands at {quoted(path)}; batches go to POST {base}")
-
-    async def _post(self, request: BaseRequest, is_draining: Callable[[], bool]) -> Answer:
-        if request.method != "POST":
-            raise GatewayError(
-                "method-not-allowed", headers={"Allow": "POST" if self._asynchronous is None else "GET, HEAD, POST"}
-            )
-        with self._in_place.on_record(request, "native") as served:
-            return await self._batch(request, served, is_draining)
 
     async def _batch(self, request: BaseRequest, served: Served, is_draining: Callable[[], bool]) -> Answer:
         """The path of a batch: read, judged, and unless it was answered before admitted, run, answered."""
@@ -114,6 +113,7 @@ class Batches:
             if asynchronous is None and batch.schedule.waits:
                 raise GatewayError("async-disabled", "notBefore needs a ledger, and this gateway has none")
         if request.query_string and is_dry(request.query.getall("dryRun", ())):
+            await in_task()
             return await self._rehearse(asynchronous, request, batch, served, is_draining())
 
         envelope = Envelope(batch, data, form, preferences, asynchronous is not None)
@@ -138,11 +138,13 @@ class Batches:
             fields.append((b"Preference-Applied", b"wait=%d" % wait_s))
         async with in_place.keyed(plan, served) as plan:
             if form == _LINES.media_type:
+                await in_task()
                 chunks = Chunks(request, keeps=bool(fence))
                 return await self._stream(chunks, plan, fields, served, keep_alive=not is_draining())
             outcomes, groups = begun(plan), in_place.run(plan, is_told_whole=True)
             is_whole = await in_place.gather(groups, outcomes, served)
         if there is not None and (not is_whole or ran_out(plan, outcomes, asyncio.get_running_loop().time())):
+            await in_task()
             promoted = await promote(there, self._access, request, Late(plan, outcomes, groups), served, fence)
             if promoted is not None:
                 return promoted

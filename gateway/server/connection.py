@@ -89,7 +89,7 @@ class CallerConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
-        if self._is_relayed(data):
+        if self._is_begun(data):
             return
         waiter, self._waiter = self._waiter, None  # whether aiohttp's task is woken is decided below
         super().data_received(data)
@@ -117,19 +117,21 @@ class CallerConnection(RequestHandler):
         """What may still be at work when the caller is gone."""
         return self._steps.task or self._task_handler
 
-    def _is_relayed(self, data: bytes) -> bool:
-        """Whether `data` is a whole request that waits for nothing but the upstream; then it is on its way."""
+    def _is_begun(self, data: bytes) -> bool:
+        """Whether `data` is a whole request that need not queue: then it is relayed, or stepped where it cannot be."""
         waiter = self._waiter
-        if self._relay_of is None or waiter is None or waiter.done() or self._messages or self._upgraded:
+        if waiter is None or waiter.done() or self._messages or self._upgraded:
             return False
         if self._close or self._force_close or self.writing_paused:
             return False
-        whole = self._reader.whole(data)
-        relay = None if whole is None else self._relay_of(self, *whole)
-        if relay is None:
+        if (whole := self._reader.whole(data)) is None:
             return False
-        self._parked, self._waiter = waiter, None
-        self._relay, self._request_in_progress, self._head_due_s = relay, True, None
+        self._parked, self._waiter, self._request_in_progress = waiter, None, True
+        self._head_due_s = None
+        self._relay = None if self._relay_of is None else self._relay_of(self, *whole)
+        if self._relay is None:
+            head, body = whole
+            self._step(self._reader.message(head), self._reader.body(body))
         return True
 
     def relayed(self, keep_alive: bool) -> None:
@@ -140,8 +142,7 @@ class CallerConnection(RequestHandler):
     def take_over(self, head: Head, answer: Handler) -> None:
         """What was relayed needs more than that: a request, to which `answer` finds the answer."""
         self._relay = None
-        request = self._current_request = self._request_of(self._reader.message(head), EMPTY_PAYLOAD)
-        self._steps.run(self._answer(request, answer))
+        self._step(self._reader.message(head), EMPTY_PAYLOAD, answer)
 
     def _serve(self) -> None:
         """Step the first request that waits, if nothing else is served; wake aiohttp's task where it needs more."""
@@ -153,19 +154,18 @@ class CallerConnection(RequestHandler):
         if not is_whole or message.upgrade:  # type: ignore[union-attr]  # an _ErrInfo is not whole
             waiter.set_result(None)
             return
-        self._parked, self._waiter = waiter, None
-        self._request_in_progress = True
+        self._parked, self._waiter, self._request_in_progress = waiter, None, True
         self._messages.popleft()
         self._reader.message_consumed()
         if self._buffer_paused and len(self._messages) <= self._msg_queue_resume_size:
             self._resume_reading_if_drained()
-        request = self._current_request = self._request_of(cast(RawRequestMessage, message), payload)
-        self._steps.run(self._answer(request, cast(Handler, self._request_handler)))
+        self._step(cast(RawRequestMessage, message), payload)
 
-    def _request_of(self, message: RawRequestMessage, payload: StreamReader) -> BaseRequest:
-        task = cast("asyncio.Task[None]", self._task_handler)
-        request: BaseRequest = cast(Any, self._request_factory)(message, payload, self, self._writer, task)
-        return request
+    def _step(self, message: RawRequestMessage, payload: StreamReader, handler: Handler | None = None) -> None:
+        """Answer a request, unless told otherwise by the handler of all."""
+        make, task = cast(Any, self._request_factory), cast("asyncio.Task[None]", self._task_handler)
+        request = self._current_request = make(message, payload, self, self._writer, task)
+        self._steps.run(self._answer(request, handler or cast(Handler, self._request_handler)))
 
     async def _answer(self, request: BaseRequest, handler: Handler) -> bool:
         """Answer one request; whether the connection lives on."""
@@ -203,7 +203,8 @@ class CallerConnection(RequestHandler):
 
     def resume_reading(self, resume_parser: bool = True) -> None:
         """A body's reader has room again. Nothing is left over for its sake, so nothing is read in its turn."""
-        super().resume_reading(resume_parser=False)
+        if self._reading_paused:
+            super().resume_reading(resume_parser=False)
 
     def _resume_reading_for_buffer(self) -> None:
         if not self._reader.has_more:

@@ -157,7 +157,7 @@ class Edge:
         is_batch = under_way is None and (path == rooms.base or path.startswith(rooms.under_base))
         serve = under_way or (rooms.batches if is_batch else rooms.forward)
         refuse = self.refuse if vendor is None else vendor.refuse
-        if vendor is not None or is_batch:
+        if vendor is not None:
             await in_task()
         try:
             self._check(request)

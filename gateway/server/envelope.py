@@ -62,6 +62,8 @@ async def body_of(request: BaseRequest, body_bytes_max: int) -> bytes:
 async def begun(request: BaseRequest, body_bytes_max: int) -> bytes:
     """The whole body, or what came of it once that was above the limit."""
     content = request.content
+    if content.is_eof() and content.exception() is None:  # nearly always
+        return content.read_nowait()
     chunks, size = [], 0
     try:
         while size <= body_bytes_max and not content.at_eof():

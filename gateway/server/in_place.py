@@ -28,6 +28,7 @@ from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of
 from gateway.server.in_flight import InFlight
 from gateway.server.origin import Origins
+from gateway.server.steps import in_task
 from gateway.upstream.request import RequestWriter
 
 Fields = list[tuple[bytes, bytes]]
@@ -40,7 +41,7 @@ ALWAYS: Fields = [(b"Cache-Control", b"no-store"), (b"X-Content-Type-Options", b
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """Times in seconds, sizes in bytes."""
+    """Times in seconds, sizes in bytes. `counts_here`: limits are counted in this process."""
 
     body_bytes_max: int
     concurrency: int
@@ -53,6 +54,7 @@ class RunSettings:
     via: bytes
     origins: Origins
     default_host: bytes
+    counts_here: bool
 
 
 class InPlace:
@@ -98,6 +100,7 @@ class InPlace:
     async def limits_of(self, request: BaseRequest) -> Fields:
         """What every answer of ours tells the caller of its buckets; nothing while their store is away."""
         try:
+            await self._may_wait()
             return limit_fields(await self._admission.readings(self._settings.callers.of(request)))
         except GatewayError:
             return []
@@ -125,6 +128,7 @@ class InPlace:
         """
         self._in_flight.enter(served.caller.identity)
         served.runs = True
+        await self._may_wait()
         admitted = await self._admission.admit(
             batch.operations,
             served.caller,
@@ -135,6 +139,11 @@ class InPlace:
         )
         self._access.taken(admitted.readings, admitted.tokens)
         return admitted
+
+    async def _may_wait(self) -> None:
+        """For buckets that are elsewhere."""
+        if not self._settings.counts_here:
+            await in_task()
 
     def plan(
         self,
@@ -190,6 +199,7 @@ class InPlace:
 
     @asynccontextmanager
     async def _claimed(self, replay: Replay, plan: Plan, served: Served) -> AsyncIterator[Plan]:
+        await in_task()
         lasts_s = self._settings.sync_timeout_s
         keyed = await replay.claim_batch(plan.batch, plan.routes, served.caller.identity, lasts_s)
         try:

@@ -27,6 +27,7 @@ from gateway.server.answer import Answer
 from gateway.server.edge import request_id_of
 from gateway.server.in_place import answer_fields
 from gateway.server.preferences import Preferences
+from gateway.server.steps import in_task
 
 if TYPE_CHECKING:
     from gateway.server.asynchronous import Asynchronous
@@ -90,6 +91,7 @@ class Once:
         headers = request.headers
         if not envelope.goes_on_record and FIELD not in headers and _REPEATS not in headers:
             return await work(b"")
+        await in_task()
         may_repeat = not envelope.goes_on_record and all(
             operation.key or operation.method in SAFE_METHODS for operation in envelope.batch.operations
         )

@@ -11,6 +11,7 @@ methods that it does not know, and fields that it wants to see once. Here:
 import asyncio
 import re
 from collections.abc import Sequence
+from typing import Self
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader
 from aiohttp.base_protocol import BaseProtocol
@@ -39,6 +40,15 @@ class Body(StreamReader):
     """A request's body; its `trailers` are there once it has ended."""
 
     trailers: RawFields = ()
+
+    @classmethod
+    def whole(cls, data: bytes, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> Self:
+        """One that is here, all of it."""
+        body = cls(protocol, _BUFFER_BYTES, loop=loop)
+        body._buffer.append(data)
+        body._size = body.total_bytes = len(data)
+        body._eof = True
+        return body
 
     def give_back(self, data: bytes) -> None:
         """What was read of it stands in front of the rest again. aiohttp's own way to do so warns that it will go."""
@@ -90,6 +100,10 @@ class RequestReader:
         if end + 4 + said.length != len(data) or said.upgrade or head.version is not HttpVersion11:
             return None
         return head, data[end + 4 :]
+
+    def body(self, data: bytes) -> StreamReader:
+        """The body of a request that is `whole`."""
+        return Body.whole(data, self._protocol, self._loop) if data else EMPTY_PAYLOAD
 
     # What aiohttp calls.
 

@@ -1,8 +1,8 @@
 """Serving a request in the turn of the loop that brought it; a task is made only where it has to wait for more.
 
 Most requests wait once, for the upstream's answer. A task for each would cost its making, a future and more turns of
-the loop. So the coroutine that serves a request is stepped by hand. It may wait for an exchange, which resumes it;
-where it waits for anything else, it goes on as a task from where it stands.
+the loop. So the coroutine that serves a request is stepped by hand. It may wait for an exchange, or for the outcomes of
+a batch, which resume it; where it waits for anything else, it goes on as a task from where it stands.
 """
 
 import asyncio
@@ -11,6 +11,7 @@ from types import coroutine
 from typing import Any, TypeVar
 
 from gateway.upstream.stream import StreamedExchange
+from gateway.upstream.waking import Waking
 
 T = TypeVar("T")
 _TASK = object()
@@ -19,13 +20,13 @@ _TASK = object()
 class Steps:
     """Steps one coroutine after the other, for `ended` to be told what each returned. None of them may raise."""
 
-    __slots__ = ("_ended", "_exchange", "_loop", "_work", "task")
+    __slots__ = ("_awaited", "_ended", "_loop", "_work", "task")
 
     def __init__(self, loop: asyncio.AbstractEventLoop, ended: Callable[[bool], None]) -> None:
         self._loop = loop
         self._ended = ended
         self._work: Coroutine[Any, Any, bool] | None = None
-        self._exchange: StreamedExchange | None = None  # that it waits for
+        self._awaited: StreamedExchange | Waking | None = None  # that it waits for
         self.task: asyncio.Task[None] | None = None
 
     def run(self, work: Coroutine[Any, Any, bool]) -> None:
@@ -35,11 +36,11 @@ class Steps:
 
     def cancel(self) -> None:
         """Cancel what runs. Not to be called by it."""
-        work, exchange = self._work, self._exchange
+        work, awaited = self._work, self._awaited
         if self.task is not None:
             self.task.cancel()
-        elif work is not None and exchange is not None:
-            exchange.resume = self._exchange = self._work = None
+        elif work is not None and awaited is not None:
+            awaited.resume = self._awaited = self._work = None
             try:
                 waits_for = work.throw(asyncio.CancelledError())
             except (asyncio.CancelledError, StopIteration):
@@ -53,14 +54,14 @@ class Steps:
         try:
             waits_for = work.send(None)
         except StopIteration as end:
-            self._work = self._exchange = None
+            self._work = self._awaited = None
             self._ended(end.value)
             return
-        if isinstance(waits_for, StreamedExchange):
-            self._exchange = waits_for
+        if isinstance(waits_for, StreamedExchange | Waking):
+            self._awaited = waits_for
             waits_for.resume = self._step
         else:
-            self._work = self._exchange = None
+            self._work = self._awaited = None
             self.task = self._loop.create_task(self._go_on(work, waits_for))
 
     async def _go_on(self, work: Coroutine[Any, Any, bool], waits_for: object) -> None:

@@ -4,6 +4,7 @@ address     where an upstream listens, and how much of everything it gets
 headers     which fields travel, in which direction (pure)
 request     the bytes of an operation's request (pure)
 exchange    one request and its answer, collected whole
+waking      waiting for what callbacks bring
 stream      the same, streamed both ways: what a forwarded request uses
 plain       answers that need no parser (pure)
 window      how much counters have grown of late (pure)
