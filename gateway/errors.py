@@ -56,6 +56,18 @@ PROBLEMS = _table(
         "Validation failed",
         "Mend every entry of errors; nothing was sent and nothing charged. ?dryRun=true only checks.",
     ),
+    # What `validation-failed` may find, as the codes of its errors.
+    ("path-ambiguous", 422, "Ambiguous path", "Write a plain path: one reader could take this one for another's."),
+    ("nested-batch", 422, "Nested batch", "Send what this batch holds by itself; a batch cannot hold a batch."),
+    (
+        "header-not-allowed",
+        422,
+        "Field not allowed",
+        "Leave out what the gateway sets; write names and values plainly.",
+    ),
+    ("per-op-credentials", 422, "Credentials of an operation", "Send the credential on the batch, for all it holds."),
+    ("body-not-allowed", 422, "Body not allowed", "Leave the body out, or write it as the media type asks."),
+    ("dependency-invalid", 422, "Dependency invalid", "Name operations of this batch, and let none wait for itself."),
     ("too-many-operations", 413, "Too many operations", "Split the batch; max tells how many operations fit."),
     # Admission.
     ("rate-limited", 429, "Rate limited", "Wait for Retry-After and send again; ?dryRun=true tells cost and tokens."),
@@ -63,7 +75,8 @@ PROBLEMS = _table(
         "cost-exceeds-capacity",
         413,
         "Cost exceeds capacity",
-        "Split the batch so that its cost fits the bucket's burst; ?dryRun=true tells its cost.",
+        "Split the batch so that its cost fits the bucket's burst, or send it with Prefer: respond-async, to run as "
+        "tokens come; ?dryRun=true tells its cost.",
     ),
     ("limiter-unavailable", 503, "Limiter unavailable", "Nothing was sent; come back after Retry-After."),
     ("route-not-allowed", 403, "Route not allowed", "Use a method and path that the configured routes allow."),

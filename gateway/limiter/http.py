@@ -22,7 +22,8 @@ def never_fits(bucket: Bucket, cost: int) -> GatewayError:
     """413 for what the bucket cannot hold."""
     return GatewayError(
         "cost-exceeds-capacity",
-        f"the batch costs {cost} tokens and the limit {bucket.name} holds {bucket.burst}; split the batch",
+        f"the batch costs {cost} tokens and the limit {bucket.name} holds {bucket.burst}; split the batch, or where a "
+        "ledger is configured send it with Prefer: respond-async",
         members={"max": bucket.burst, "cost": cost, "limit": bucket.name},
     )
 

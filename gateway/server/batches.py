@@ -93,7 +93,9 @@ class Batches:
         if path.startswith(f"{base}/problems/"):
             slug = path.removeprefix(f"{base}/problems/")
             found = problem.page(slug, accept=request.headers.get("Accept", ""), base=base)
-            if found is not None and request.method in ("GET", "HEAD"):
+            if found is not None:
+                if request.method not in ("GET", "HEAD"):
+                    raise GatewayError("method-not-allowed", headers={"Allow": "GET, HEAD"})
                 return found
         elif self._asynchronous is not None:
             return await self._asynchronous(request, path.removeprefix(f"{base}/"), is_draining)
@@ -133,9 +135,8 @@ class Batches:
         wait_s = None if there is None else preferences.wait_s
         may_be_kept = there is not None and form != _LINES.media_type and not is_draining()
         plan = in_place.plan(request, batch, admitted, served, settings.rules, wait_s, may_be_kept=may_be_kept)
-        fields = answer_fields(request, admitted.readings, served)
-        if wait_s is not None:
-            fields.append((b"Preference-Applied", b"wait=%d" % wait_s))
+        applied = [] if wait_s is None else [(b"Preference-Applied", b"wait=%d" % wait_s)]
+        fields = [*answer_fields(request, admitted.readings, served), *applied]
         async with in_place.keyed(plan, served) as plan:
             if form == _LINES.media_type:
                 await in_task()
@@ -145,7 +146,7 @@ class Batches:
             is_whole = await in_place.gather(groups, outcomes, served)
         if there is not None and (not is_whole or ran_out(plan, outcomes, asyncio.get_running_loop().time())):
             await in_task()
-            promoted = await promote(there, self._access, request, Late(plan, outcomes, groups), served, fence)
+            promoted = await promote(there, self._access, request, Late(plan, outcomes, groups), served, fence, applied)
             if promoted is not None:
                 return promoted
             await in_place.gather(groups, outcomes, served)

@@ -8,18 +8,19 @@ from gateway.errors import GatewayError, quoted
 from gateway.server.patience import body_refusal
 
 FORMS = ("application/json", "application/x-ndjson", "application/xml", "text/xml")
+_ACCEPT_POST = {"Accept-Post": "application/json"}
 _RANGES = {"*/*": FORMS, "application/*": FORMS[:3], "text/*": FORMS[3:]}
 
 
 def check_head(request: BaseRequest, body_bytes_max: int) -> None:
     """Raise what is wrong with a native envelope before a byte of its body is read (PROMISES D.1, D.2)."""
-    said = request.headers.get("Content-Type", "")
+    said = ", ".join(request.headers.getall("Content-Type", ()))  # two of them are none (RFC 9110 8.3)
     essence, _, parameters = said.partition(";")
     named = (parameter.strip().lower().partition("=") for parameter in parameters.split(";"))
     charsets = {value.strip('"') for name, _, value in named if name == "charset"}
     if essence.strip().lower() != "application/json" or not charsets <= {"utf-8", "utf8"}:
         detail = f"{quoted(said)} is not Content-Type: application/json"
-        raise GatewayError("unsupported-media-type", detail, headers={"Accept-Post": "application/json"})
+        raise GatewayError("unsupported-media-type", detail, headers=_ACCEPT_POST)
     check_framing(request, body_bytes_max)
 
 
@@ -88,7 +89,7 @@ def form_of(accept: Sequence[str]) -> str:
         if form and weight > best_weight:
             best, best_weight = form, weight
     if weights and not best:
-        raise GatewayError("not-acceptable")
+        raise GatewayError("not-acceptable", headers=_ACCEPT_POST)
     return best or FORMS[0]
 
 

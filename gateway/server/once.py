@@ -9,6 +9,7 @@
 """
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
@@ -40,6 +41,7 @@ Make = Callable[[bytes], Awaitable[View]]
 """Puts the envelope on record, likewise."""
 
 _REPEATS = "x-stainless-retry-count"
+_ABOVE_0 = re.compile(r"0*[1-9][0-9]*")
 _ACCEPT_S = 5.0  # the longest that a ledger takes to accept a batch, or to say that it is away
 _REPLAYED = (b"Idempotent-Replayed", b"true")
 _OF_EACH = frozenset({b"x-request-id", b"cache-control", b"x-content-type-options", b"ratelimit", b"ratelimit-policy"})
@@ -149,7 +151,7 @@ class Once:
         repeats = request.headers.get(_REPEATS)
         if repeats is None and not goes_on_record:
             return None
-        return Asked("", parts, anew=repeats is None or repeats.strip() in ("", "0"))
+        return Asked("", parts, anew=repeats is None or not _ABOVE_0.fullmatch(repeats))
 
     async def _held(self, request: BaseRequest, hold: Hold, served: Served, work: Work) -> Answer:
         try:

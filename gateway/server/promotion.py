@@ -13,6 +13,7 @@ from gateway.plan import Plan, Underway
 from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.deadline import left_of, runs_again
+from gateway.upstream.headers import RawFields
 
 if TYPE_CHECKING:
     from gateway.server.asynchronous import Asynchronous
@@ -27,9 +28,15 @@ class Late(NamedTuple):
 
 
 async def promote(
-    there: "Asynchronous", access: Access, request: BaseRequest, late: Late, served: Served, fence: bytes
+    there: "Asynchronous",
+    access: Access,
+    request: BaseRequest,
+    late: Late,
+    served: Served,
+    fence: bytes,
+    fields: RawFields,
 ) -> Answer | None:
-    """202. None where nothing is left to run, or where the ledger cannot take it."""
+    """202 with `fields`. None where nothing is left to run, or where the ledger cannot take it."""
     plan, outcomes, groups = late
     left = left_of(plan, outcomes)
     begun = [index for index, outcome in enumerate(outcomes) if outcome is None]
@@ -55,7 +62,7 @@ async def promote(
         ids = [operation.id for operation in plan.batch.operations]
         counted = _counted(groups, plan, access, served.dialect)
         there.custody.hand_over(view, Underway(begun, ids, counted, runs_again))
-    return there.accepted(request, view)
+    return there.accepted(request, view, fields)
 
 
 async def _counted(

@@ -101,7 +101,7 @@ async def test_who_would_wait_a_second_waits_no_longer_for_what_was_sent(api: Ap
         hold.released.set()
         final = await ended(running.port, answered.json()["batchId"])
 
-    assert answered.status == 202
+    assert (answered.status, answered.header("Preference-Applied")) == (202, "wait=1")
     assert (during["status"], during["completed"]) == ("processing", 1)
     assert (final["status"], final["succeeded"]) == ("completed", 2)
     assert sorted(api.targets) == ["/items/0", "/items/1"]

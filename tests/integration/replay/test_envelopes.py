@@ -254,6 +254,15 @@ async def test_a_blind_repeat_finds_a_batch_on_record_whose_first_was_not_marked
     assert len(batches) == 2
 
 
+@pytest.mark.parametrize("count", ["x", "-1", "", "00", "1.5"])
+async def test_a_retry_count_that_is_not_above_0_says_nothing(api: Api, keeping: Gateway, count: str) -> None:
+    await send(keeping.port, FIRST)
+
+    anew = await send(keeping.port, (FIRST[0], count))
+
+    assert anew.header("Idempotent-Replayed") is None
+
+
 async def _lost(folder: Path, body: bytes, *, repeatable: bool = False) -> bytes:
     """The fence of a gateway that died with the envelope under `KEY` on its way."""
     keys = await open_keys(folder / "replay.db", lambda: 1_800_000_000_000)

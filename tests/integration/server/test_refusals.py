@@ -184,9 +184,16 @@ ENVELOPE = [
             b"",
         )
     ],
+    Row("two types", batch(TYPE, b"Content-Type: text/plain", LEN), 415, "unsupported-media-type"),
     Row("no type", batch(LEN), 415, "unsupported-media-type", {"Accept-Post": "application/json"}),
     *[
-        Row(f"accept {said!r}", batch(TYPE, LEN, b"Accept: " + said), 406, "not-acceptable")
+        Row(
+            f"accept {said!r}",
+            batch(TYPE, LEN, b"Accept: " + said),
+            406,
+            "not-acceptable",
+            {"Accept-Post": "application/json"},
+        )
         for said in (b"text/html", b"image/*", b"application/json;q=0", b"application/pdf, text/plain")
     ],
     Row("empty body", batch(TYPE, b"Content-Length: 0", body=b""), 400, "invalid-json"),
@@ -194,6 +201,13 @@ ENVELOPE = [
     Row("no operations", batch(TYPE, b"Content-Length: 2", body=b"{}"), 422, "validation-failed"),
     Row("below the prefix", raw(b"GET /batch/nothing HTTP/1.1", HOST), 404, "not-found"),
     Row("no such problem", raw(b"GET /batch/problems/nothing HTTP/1.1", HOST), 404, "not-found"),
+    Row(
+        "POST to a problem",
+        raw(b"POST /batch/problems/nested-batch HTTP/1.1", HOST, b"Content-Length: 0"),
+        405,
+        "method-not-allowed",
+        {"Allow": "GET, HEAD"},
+    ),
     Row(
         "POST to the limits",
         raw(b"POST /batch/limits HTTP/1.1", HOST, b"Content-Length: 0"),
