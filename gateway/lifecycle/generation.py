@@ -6,7 +6,7 @@ Upstreams whose settings are the same are handed on, and with them their connect
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -23,6 +23,7 @@ from gateway.limiter.port import Limiter
 from gateway.replay.envelopes import Envelopes
 from gateway.replay.replay import Replay
 from gateway.server.access import Access
+from gateway.server.aside import Aside
 from gateway.server.batches import Batches
 from gateway.server.callers import Callers
 from gateway.server.edge import Edge, Rooms
@@ -55,6 +56,7 @@ class Lasting:
     via: bytes
     keeping: "Keeping | None" = None
     replay: Replay | None = None
+    aside: Aside = field(default_factory=Aside)
 
 
 class _Owned(NamedTuple):
@@ -83,9 +85,9 @@ class Generation:
         keeping = lasting.keeping
         origins = callers.origins(config)
         self.callers = callers.callers(config, origins, self.logger)
-        asynchronous = None if keeping is None else keeping.calls(config, self.callers)
+        asynchronous = None if keeping is None else keeping.calls(config, self.callers, lasting.aside)
         run = wiring.run_settings(config, lasting.via, origins, self.callers)
-        in_place = InPlace(run, admission, self.executor, access, lasting.replay)
+        in_place = InPlace(run, admission, self.executor, access, lasting.aside, lasting.replay)
         batch_settings = wiring.batch_settings(config, run, has_ledger=keeping is not None)
         once = _once(config, lasting.replay, admission, access, asynchronous)
         batches = Batches(batch_settings, in_place, admission, access, once, asynchronous)

@@ -23,6 +23,7 @@ from gateway.ledger.port import Ledger, OnEnd, Queue
 from gateway.ledger.seal import KEY_BYTES, Sealer
 from gateway.ledger.sqlite.store import open_store
 from gateway.ledger.state_folder import StateFolderError, master_key
+from gateway.server.aside import Aside
 from gateway.server.asynchronous import Asynchronous
 from gateway.server.callers import Callers
 from gateway.server.clock import Clock
@@ -82,7 +83,7 @@ class Keeping:
         )
         self._show()
 
-    def calls(self, config: Config, callers: Callers) -> Asynchronous:
+    def calls(self, config: Config, callers: Callers, aside: Aside) -> Asynchronous:
         """The calls about batches on record, under one configuration."""
         base, settings = config.batch.path, config.async_
         records = Records(self._ledger, self._sealer, self._names, self._clock, retention_s=settings.retention)
@@ -93,6 +94,7 @@ class Keeping:
             self._names,
             self._clock,
             self._handover.leased,
+            aside,
         )
         custody = Custody(
             self._ledger,

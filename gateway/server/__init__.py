@@ -18,6 +18,7 @@ envelope     an envelope's head and body, read up to the limit
 preferences  what a caller prefers of the answer (pure)
 promotion    a batch whose time in place is up goes on record
 in_flight    how many batches are answered in place at once
+aside        large work, in a thread that gives way to the loop
 in_place     the path of every batch that is answered in place: its body, its admission, its outcomes
 batches      POST /batch and what stands under it
 once         envelopes that are answered once, however often they are sent

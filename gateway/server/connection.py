@@ -21,10 +21,10 @@ from gateway.server.patience import BodyLateError, Patience, Slack, cut_off, unr
 from gateway.server.reading import RequestReader
 from gateway.server.steps import Steps
 from gateway.upstream.headers import rendered
+from gateway.upstream.sluice import MUCH_BYTES, TURN_BYTES, Sluice
 
 Handler = Callable[[BaseRequest], Awaitable[Answer]]
 Render = Callable[[GatewayError], Answer]
-
 RelayOf = Callable[["CallerConnection", Head, bytes], Callable[[], None] | None]  # sends it; what then cancels it
 
 
@@ -36,9 +36,9 @@ class CallerConnection(RequestHandler):
     """
 
     __slots__ = (
-        "_going_on", "_head_due_s", "_is_full", "_moved_bytes", "_moved_s", "_parked", "_patience", "_reader",
-        "_reading", "_relay", "_relay_of", "_render", "_sending", "_steps", "_watched", "_writer", "answering",
-        "endless", "excused", "met", "passed", "received_bytes", "remote", "written_bytes",
+        "_head_due_s", "_in_line", "_is_full", "_moved_bytes", "_moved_s", "_parked", "_patience", "_reader",
+        "_reading", "_relay", "_relay_of", "_render", "_sending", "_sluice", "_steps", "_watched", "_writer",
+        "answering", "endless", "excused", "met", "passed", "received_bytes", "remote", "written_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -49,26 +49,25 @@ class CallerConnection(RequestHandler):
         heads: Heads,
         patience: Patience,
         render: Render,
+        sluice: Sluice,
         is_full: Callable[[], bool],
         relay_of: RelayOf | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(manager, loop=loop, **kwargs)
-        self._is_full = is_full
+        self._sluice, self._in_line = sluice, False  # who is in line is not read meanwhile
+        self._is_full, self._relay_of = is_full, relay_of
         self._steps = Steps(loop, self._stepped)
         self._parked: asyncio.Future[None] | None = None  # aiohttp's `_waiter`, while `_steps` serve
         self._writer = StreamWriter(self, loop)
-        self._relay_of = relay_of
         self._relay: Callable[[], None] | None = None  # cancels what is relayed
         self.remote = ""
         self.passed: Said | None = None  # the fields of the last request that was let pass
         self.met: object = None  # what whoever serves here has made of the last request's fields
         self._reader = RequestReader(self, loop, heads)
         self._parser = cast(Any, self._reader)
-        self._patience = patience
-        self._render = render
+        self._patience, self._render = patience, render
         self._head_due_s: float | None = None
-        self._going_on: asyncio.Handle | None = None
         self.received_bytes = self.written_bytes = 0
         self.answering: BaseRequest | None = None
         self.excused: BaseRequest | None = None
@@ -101,9 +100,11 @@ class CallerConnection(RequestHandler):
             self._head_due_s = None
         elif self._head_due_s is None and data:
             self._head_is_due()  # the first bytes of a further head
-        if self._reader.has_more and self._going_on is None and not (self._close or self._force_close):
+        size = TURN_BYTES if self._reader.has_more else len(data) if self._reader.awaits_body else 0
+        if size >= MUCH_BYTES and not (self._in_line or self._close or self._force_close):
+            self._in_line = True
             self._pause_reading_for_buffer()
-            self._going_on = self._loop.call_soon(self._go_on)
+            self._sluice.join(size, self._go_on)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         relay, self._relay = self._relay, None
@@ -197,7 +198,7 @@ class CallerConnection(RequestHandler):
 
     def _go_on(self) -> None:
         """Read on in what is here, now that others have had their turn."""
-        self._going_on = None
+        self._in_line = False
         if self.transport is not None:
             self._resume_reading_if_drained()
 

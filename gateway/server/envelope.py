@@ -1,6 +1,7 @@
 """An envelope's head and body: what it must declare, which form of answer it accepts, its bytes up to the limit."""
 
 from collections.abc import Iterable, Sequence
+from io import BytesIO
 
 from aiohttp.web import BaseRequest, RequestPayloadError
 
@@ -65,15 +66,13 @@ async def begun(request: BaseRequest, body_bytes_max: int) -> bytes:
     content = request.content
     if content.is_eof() and content.exception() is None:  # nearly always
         return content.read_nowait()
-    chunks, size = [], 0
+    whole = BytesIO()  # joining 10 MiB at the end would hold the loop for 10 ms, and take them twice
     try:
-        while size <= body_bytes_max and not content.at_eof():
-            chunk = await content.readany()
-            size += len(chunk)
-            chunks.append(chunk)
+        while whole.tell() <= body_bytes_max and not content.at_eof():
+            whole.write(await content.readany())
     except RequestPayloadError as broken:
         raise body_refusal(broken) from broken
-    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    return whole.getvalue()
 
 
 def form_of(accept: Sequence[str]) -> str:

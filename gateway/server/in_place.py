@@ -23,6 +23,7 @@ from gateway.limiter.http import rate_limit_headers
 from gateway.plan import Plan
 from gateway.replay.replay import Replay
 from gateway.server.access import Access, Served
+from gateway.server.aside import Aside
 from gateway.server.callers import Callers
 from gateway.server.edge import request_id_of
 from gateway.server.envelope import body_of
@@ -67,6 +68,7 @@ class InPlace:
         admission: Admission,
         executor: Executor,
         access: Access,
+        aside: Aside,
         replay: Replay | None = None,
     ) -> None:
         self._settings = settings
@@ -75,7 +77,7 @@ class InPlace:
         self._executor = executor
         self._access = access
         self._in_flight = InFlight(settings.in_flight_max, settings.in_flight_of_caller_max)
-        self._one_large = asyncio.Lock()
+        self._aside = aside
 
     @contextmanager
     def on_record(self, request: BaseRequest, dialect: str) -> Iterator[Served]:
@@ -114,12 +116,8 @@ class InPlace:
         return data
 
     async def apart(self, size: int, work: Callable[[], T]) -> T:
-        """What `work` makes of `size` bytes. Of many in a thread, for the loop has others to serve; one at a time, for
-        threads take turns with it."""
-        if size < _AT_ONCE_BYTES:
-            return work()
-        async with self._one_large:
-            return await asyncio.to_thread(work)
+        """What `work` makes of `size` bytes; of many aside, for the loop has others to serve."""
+        return work() if size < _AT_ONCE_BYTES else await self._aside.do(work)
 
     async def admitted(self, batch: Batch, served: Served) -> Admitted:
         """Room to run, then routes and tokens for all operations in one step.

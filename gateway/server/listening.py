@@ -8,6 +8,7 @@ from aiohttp.web import RequestHandler, Server
 from gateway.server.connection import CallerConnection, Handler
 from gateway.server.heads import HeadLimits, Heads
 from gateway.server.patience import Patience
+from gateway.upstream.sluice import Sluice
 
 
 class CallerServer(Server):
@@ -26,7 +27,7 @@ class CallerServer(Server):
         self._looked_s = 0.0
         self._looking: asyncio.TimerHandle | None = None
         self._nobody: asyncio.Future[None] | None = None
-        own = {"heads": Heads(limits), "patience": patience, "is_full": self._is_full}
+        own = {"heads": Heads(limits), "patience": patience, "sluice": Sluice(self._loop), "is_full": self._is_full}
         self._connection_options = {"access_log": None, **own, **kwargs}
 
     def _is_full(self) -> bool:

@@ -82,6 +82,11 @@ class RequestReader:
         """Whether a part of a further head is here."""
         return bool(self._data) and self._body is None
 
+    @property
+    def awaits_body(self) -> bool:
+        """Whether more of a request's body is to come."""
+        return self._body is not None
+
     def whole(self, data: bytes) -> tuple[Head, bytes] | None:
         """The head and the body of the request that `data` is, all of it and nothing else; None where it is not that.
 

@@ -1,11 +1,11 @@
 """Putting a batch on record: sealed, cut into slices, durable before anybody is told that it was accepted."""
 
-import asyncio
 import math
 import secrets
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from aiohttp.web import BaseRequest
 
@@ -31,10 +31,11 @@ from gateway.ledger.segments import (
     outcomes_to_bytes,
 )
 from gateway.replay.envelopes import made_s
+from gateway.server.aside import Aside
 from gateway.server.clock import Clock
 
 _TRACE_SEED_BYTES = 24  # of RequestWriter
-_AT_ONCE_MAX, _AT_ONCE_BYTES_MAX = 1000, 1 << 20  # more is sealed in a thread: the loop has others to serve
+_AT_ONCE_MAX, _AT_ONCE_BYTES_MAX = 1000, 1 << 20  # more is sealed aside: the loop has others to serve
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,7 @@ class Submission:
         names: Names,
         clock: Clock,
         leased: Callable[[Sequence[int]], Begun],
+        aside: Aside,
     ) -> None:
         self._settings = settings
         self._ledger = ledger
@@ -65,6 +67,7 @@ class Submission:
         self._names = names
         self._clock = clock
         self._leased = leased
+        self._aside = aside
 
     def begins_after_s(self, batch: Batch, lives_s: float = math.inf) -> float:
         """Seconds from now until the batch may begin. Raises 422 where its time would be up before."""
@@ -104,7 +107,7 @@ class Submission:
                 dialect=dialect,
                 total=max(1, len(batch.operations)),
                 slice_size=size,
-                slices=[key.seal(order.why, WHY)] if order.why else await _sealed(batch.operations, size, key),
+                slices=[key.seal(order.why, WHY)] if order.why else await self._sealed(batch.operations, size, key),
                 context=self._sealer.seal_apart(
                     batch_id, context_to_bytes(_context(batch, caller, paid=paid)), CONTEXT
                 ),
@@ -124,6 +127,11 @@ class Submission:
     def id_under(self, fence: bytes, owner: str) -> str:
         """What the owner's batch under an envelope's key is called."""
         return self._names.id_of(owner, fence, made_s(fence))
+
+    async def _sealed(self, operations: Sequence[Operation], size: int, key: BatchKey) -> list[bytes]:
+        if len(operations) < _AT_ONCE_MAX and sum(len(each.body) for each in operations) < _AT_ONCE_BYTES_MAX:
+            return _slices(operations, size, key)
+        return await self._aside.do(partial(_slices, operations, size, key))
 
 
 def _slice_size(batch: Batch, usual: int) -> int:
@@ -156,12 +164,6 @@ def _context(batch: Batch, caller: Caller, *, paid: bool) -> Context:
         refers=graph is None or graph.refers,
         paid=paid,
     )
-
-
-async def _sealed(operations: Sequence[Operation], size: int, key: BatchKey) -> list[bytes]:
-    if len(operations) < _AT_ONCE_MAX and sum(len(each.body) for each in operations) < _AT_ONCE_BYTES_MAX:
-        return _slices(operations, size, key)
-    return await asyncio.to_thread(_slices, operations, size, key)
 
 
 def _slices(operations: Sequence[Operation], size: int, key: BatchKey) -> list[bytes]:
