@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, NamedTuple, cast
 from urllib.parse import quote, urlencode
@@ -20,7 +20,7 @@ from gateway.dialects import facebook_answer
 from gateway.dialects.facebook_entry import Around, EntryError, entry_of
 from gateway.dialects.facebook_envelope import FORM, JSON, MULTIPART, File, Said, essence_of, read
 from gateway.dialects.port import Call, EnvelopeError, Page, Read
-from gateway.dialects.strictness import check_structure, check_syntax, check_text
+from gateway.dialects.strictness import check_members_once, check_structure, check_syntax, check_text
 from gateway.errors import GatewayError, quoted
 
 DEPTH_MAX, NODES_MAX = 32, 100_000
@@ -28,6 +28,7 @@ GROWTH_MAX = 8
 """How much longer than the envelope its requests may be together, where several send the same file."""
 
 _PATH = re.compile(r"(/v[0-9]{1,3}\.[0-9]{1,3}(?=/|\Z))?(?:/(?:me/?)?)?")
+_WIRES = msgspec.json.Decoder(float_hook=float)  # 1e400 is JSON, and no number that an entry asks for
 _FALSE = frozenset({"false", "0"})
 
 
@@ -102,12 +103,13 @@ class Facebook:
         check_text(data)
         check_syntax(data)
         check_structure(data, depth_max=DEPTH_MAX, nodes_max=NODES_MAX)
-        wires = msgspec.json.decode(data)
+        wires = _WIRES.decode(data)
         if not isinstance(wires, list) or not wires:
             raise EnvelopeError("invalid-envelope", "batch is a JSON array of at least one request")
         if len(wires) > self._operations_max:
             detail = f"Too many requests in batch message. Maximum batch size is {self._operations_max}"
             raise EnvelopeError("too-many-operations", detail, status=400)
+        check_members_once(data, msgspec.json.encode(wires), _levels)
         return wires
 
     def _around(self, call: Call, said: Said, wires: Sequence[Any]) -> Around:
@@ -179,3 +181,7 @@ def _boundary(body: bytes, files: Mapping[str, File]) -> str:
         seed = blake2b(seed, digest_size=16).digest()
         boundary = seed.hex()
     return boundary
+
+
+def _levels(decoded: Any) -> Iterator[tuple[str, Any]]:
+    return ((f"/{place}", entry) for place, entry in enumerate(decoded))

@@ -19,6 +19,7 @@ Entry = Mapping[str, object] | None
 
 _TYPE: tuple[bytes, bytes] = (b"Content-Type", b"application/json; charset=utf-8")
 _RETRY_AFTER_S_MAX = 120
+_VALUE = msgspec.json.Decoder(float_hook=float)  # 1e400 is JSON too
 # Surely not run, and worth another try with the same words.
 _NOT_RUN = frozenset({"batch-deadline", "cancelled", "draining", "expired", "halted"})
 _STATUSES = {"outcome-unknown": 504, "response-budget-exceeded": 502, "too-many-operations": 400}
@@ -153,7 +154,7 @@ def _read(body: bytes) -> tuple[str, Any]:
 def _json(text: bytes) -> tuple[Any] | None:
     """The value of a JSON text; None where it is none."""
     try:
-        return (msgspec.json.decode(text),)
+        return (_VALUE.decode(text),)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 

@@ -127,6 +127,7 @@ def test_a_call_that_holds_no_batch_is_none_however_broken_it_is(call: Call) -> 
         (_call(b"batch=[1"), "invalid-json"),
         (_call(b"batch=%ff"), "invalid-json"),
         (_call(b' {"batch": [', "application/json"), "invalid-json"),
+        (_call(b'batch=[{"method":"GET","relative_url":"a","relative_url":"b"}]'), "duplicate-key"),
         (_call(b"batch={}"), "invalid-envelope"),
         (_call(b"batch=[]"), "invalid-envelope"),
         (_call(b"batch=" + b"[" * 40 + b"]" * 40), "json-too-complex"),
@@ -261,6 +262,14 @@ def test_an_entry_that_cannot_be_sent_is_answered_in_its_place_and_the_others_ru
     assert [operation.target for operation in read.batch.operations] == ["/v26.0/a", "/v26.0/b"]
     assert (first["code"], wrong["code"], last["code"]) == (200, status, 200)
     assert words in _message(wrong)
+
+
+def test_a_number_that_no_float_holds_says_nothing_and_is_no_defect() -> None:
+    body = b'batch=[{"method":"GET","relative_url":"a","x":1e400},{"method":1e400,"relative_url":"a"}]'
+
+    shown = _shown(_read(_call(body)))
+
+    assert [entry["code"] for entry in shown] == [200, 400]
 
 
 def test_entries_that_wait_for_one_that_cannot_be_sent_are_told_so() -> None:

@@ -41,6 +41,7 @@ def _seen(entry: Any) -> FacebookResponse:
         (200, b"false", 200, '{"data":false}'),
         (200, b"5", 200, '{"data":5}'),
         (201, b"0", 201, '{"data":0}'),
+        (200, b'{"id": 1e400}', 200, '{"id": 1e400}'),
         (200, b'"success"', 200, '{"data":"success"}'),
         (200, b"Service Unavailable", 200, '{"data":"Service Unavailable"}'),
         (200, b'["success", 1]', 200, '{"data":["success", 1]}'),
