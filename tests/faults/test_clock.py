@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.until import until
 from tests.faults.killing.caller import Caller
 from tests.faults.killing.checker import violations
 from tests.faults.killing.clock import Clock
@@ -15,7 +16,7 @@ from tests.faults.killing.nemesis import evidence
 from tests.faults.killing.plan import Plan
 from tests.faults.killing.replicas import fleet
 from tests.integration.ledger.servers import server
-from tests.integration.server.wire import get, until
+from tests.integration.server.wire import get
 
 _WITHIN_S = 60.0
 _JUMPS = [120, 3600, -3600]

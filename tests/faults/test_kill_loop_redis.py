@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.until import until
 from tests.faults.killing.caller import Caller
 from tests.faults.killing.checker import violations
 from tests.faults.killing.loop import summary
@@ -19,7 +20,6 @@ from tests.faults.killing.nemesis import SERVER_EVERY, Run, evidence, run
 from tests.faults.killing.plan import Plan, target_of
 from tests.faults.killing.replicas import fleet
 from tests.integration.ledger.servers import server
-from tests.integration.server.wire import until
 
 _IS_FULL = os.environ.get("KILL_LOOP") == "full"
 _SHORT = Run(kills=10, operations=1000, pause_s=(0.5, 1.5))

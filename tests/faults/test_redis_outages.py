@@ -15,12 +15,13 @@ from pathlib import Path
 import pytest
 import redis
 
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import ASYNC, ended, envelope, submit
 from tests.integration.ledger.relay import Relay
 from tests.integration.ledger.servers import Server
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import get, post, until
+from tests.integration.server.wire import get, post
 
 _BACK_WITHIN_S = 10.0
 _KEY = "async: {key: {value: 0123456789abcdef}, lease: 3s, poll: 200ms}"

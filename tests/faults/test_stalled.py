@@ -16,6 +16,7 @@ import pytest
 
 from gateway.ledger import keys
 from gateway.ledger.scripts import Script
+from tests.fakes.until import until
 from tests.faults.killing.caller import Caller
 from tests.faults.killing.checker import violations
 from tests.faults.killing.nemesis import evidence
@@ -23,7 +24,7 @@ from tests.faults.killing.plan import Plan
 from tests.faults.killing.replicas import Fleet, fleet
 from tests.integration.ledger.relay import Relay
 from tests.integration.ledger.servers import server
-from tests.integration.server.wire import get, until
+from tests.integration.server.wire import get
 
 _PLAN = Plan(batches=1, size=20)
 _IS_FULL = os.environ.get("KILL_LOOP") == "full"

@@ -10,6 +10,7 @@ import pytest
 from gateway.batch.model import Outcome
 from gateway.upstream.address import PoolLimits
 from gateway.upstream.breaker import State
+from tests.fakes.until import pass_by, until_so
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, plain
 from tests.integration.test_executor import Running, operations, plan_of, running, slugs
 
@@ -104,8 +105,7 @@ async def test_batches_wait_for_the_probe_and_go_on_when_it_is_answered() -> Non
     async with ScriptedUpstream(lambda _: answer) as upstream, running(upstream.address) as gateway:
         await _until_open(gateway)
         answer = Answer([plain()], after=held)
-        while gateway.pool.turns.retry_after_s():  # noqa: ASYNC110  # nobody is told when a pause ends
-            await asyncio.sleep(0.02)
+        await until_so(lambda: not gateway.pool.turns.retry_after_s())  # nobody is told when a pause ends
         before = len(upstream.requests)
         runs = [asyncio.create_task(gateway.run(plan_of(operations(10)))) for _ in range(3)]
         await upstream.until_requests(before + 1)
@@ -122,8 +122,7 @@ async def test_a_probe_that_hangs_holds_batches_up_for_half_a_second_only() -> N
     async with ScriptedUpstream(lambda _: answer) as upstream, running(upstream.address) as gateway:
         await _until_open(gateway)
         answer = Answer(then=Then.HANG)
-        while gateway.pool.turns.retry_after_s():  # noqa: ASYNC110  # nobody is told when a pause ends
-            await asyncio.sleep(0.02)
+        await until_so(lambda: not gateway.pool.turns.retry_after_s())  # nobody is told when a pause ends
         before = len(upstream.requests)
         probing = asyncio.create_task(gateway.run(plan_of(operations(1))))
         await upstream.until_requests(before + 1)
@@ -195,9 +194,7 @@ async def test_an_upstream_that_only_queues_is_asked_for_no_more_than_it_serves(
     loop = asyncio.get_running_loop()
     async with _degrading(0.04, 8) as upstream, running(upstream.address) as gateway:
         runs = [asyncio.create_task(gateway.run(plan_of(operations(200)))) for _ in range(8)]
-        began_s = loop.time()
-        while loop.time() < began_s + 4:  # noqa: ASYNC110  # a few seconds to settle
-            await asyncio.sleep(0.02)
+        await pass_by(4)  # to settle
         settled_s, settled_at = loop.time(), len(upstream.requests)
         in_flight = []
         while len(upstream.requests) < 1500:

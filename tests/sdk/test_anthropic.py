@@ -1,6 +1,5 @@
 """Anthropic's own client, unmodified, before a gateway that keeps Message Batches for a plain API."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
@@ -12,6 +11,7 @@ import pytest
 from anthropic import AsyncAnthropic
 from anthropic.types.messages.batch_create_params import Request
 
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import Hold, keeping
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
@@ -92,13 +92,11 @@ def _client(running: Gateway, key: str = "alice", **more: Any) -> AsyncAnthropic
 
 
 async def _ended(client: AsyncAnthropic, id_: str, looked: Callable[[], None] = lambda: None) -> Any:
-    async with asyncio.timeout(_FEW_S):
-        while True:
-            batch = await client.messages.batches.retrieve(id_)
-            if batch.processing_status == "ended":
-                return batch
-            looked()
-            await asyncio.sleep(0.05)
+    def has_ended(batch: Any) -> bool:
+        looked()
+        return bool(batch.processing_status == "ended")
+
+    return await until(lambda: client.messages.batches.retrieve(id_), _FEW_S, right=has_ended)
 
 
 async def _lines(client: AsyncAnthropic, id_: str) -> dict[str, Any]:

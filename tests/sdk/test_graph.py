@@ -5,7 +5,6 @@ one field more by its own adapter, which reads the monitor's answer as well. The
 (WIRE 6.3), so the gateway is told to write them so for this client: `bodies: auto`.
 """
 
-import asyncio
 import json
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -40,6 +39,7 @@ from msgraph_core.requests.batch_response_content import BatchResponseContent
 from msgraph_core.requests.batch_response_content_collection import BatchResponseContentCollection
 from msgraph_core.tasks.page_iterator import PageIterator
 
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import ALICE, keeping, status
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
@@ -191,10 +191,12 @@ class Later:
         return await self._adapter.send_async(self._information(Method.GET), BatchResponseContent, {})
 
     async def ended(self, looked: Callable[[], None] = lambda: None) -> BatchResponseContent:
-        async with asyncio.timeout(60):
-            while (found := await self.look()) is None:
-                looked()
-                await asyncio.sleep(0.05)
+        def has_ended(found: BatchResponseContent | None) -> bool:
+            looked()
+            return found is not None
+
+        found = await until(self.look, 60, right=has_ended)
+        assert found is not None
         return found
 
     async def cancel(self) -> None:
@@ -444,11 +446,12 @@ async def test_a_later_batch_is_cancelled_at_its_monitor_which_is_gone_then(tmp_
         await batch.cancel()
         with pytest.raises(APIError) as gone:
             await batch.look()
-        native: dict[str, Any] = {"status": "cancelling"}
-        while native["status"] == "cancelling":
+
+        async def looked() -> dict[str, Any]:
             turnstile.turn()
-            native = await status(running.port, batch.monitor.rpartition("/")[2], ALICE)
-            await asyncio.sleep(0.05)
+            return await status(running.port, batch.monitor.rpartition("/")[2], ALICE)
+
+        native = await until(looked, 60, right=lambda found: found["status"] != "cancelling")
 
     assert gone.value.response_status_code == 404
     assert native["status"] == "cancelled"

@@ -1,6 +1,5 @@
 """OpenAI's own client, unchanged, against the gateway: files and batches (WIRE 4)."""
 
-import asyncio
 import json
 import os
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +11,7 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types import Batch
 
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import failing, keeping
 from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway, gateway
@@ -67,11 +67,11 @@ async def _submit(client: AsyncOpenAI, content: bytes, endpoint: str = _ENDPOINT
 
 
 async def _ended(client: AsyncOpenAI, batch_id: str, looked: Callable[[], None] = lambda: None) -> Batch:
-    async with asyncio.timeout(_WAIT_S):
-        while (batch := await client.batches.retrieve(batch_id)).status not in _FINAL:
-            looked()
-            await asyncio.sleep(0.05)
-    return batch
+    def has_ended(batch: Batch) -> bool:
+        looked()
+        return batch.status in _FINAL
+
+    return await until(lambda: client.batches.retrieve(batch_id), _WAIT_S, right=has_ended)
 
 
 async def _lines(client: AsyncOpenAI, file_id: str | None) -> list[dict[str, Any]]:

@@ -1,6 +1,5 @@
 """The stores that the suite runs against, each with a way to let time pass and to come back after a crash."""
 
-import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -13,8 +12,9 @@ from gateway.ledger.port import Ledger, Queue
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.sqlite.store import SqliteStore, open_store
 from tests.contract.stores import running
+from tests.fakes.until import until_so
 from tests.integration.ledger.servers import until_it_works
-from tests.integration.ledger.topologies import WITHIN_S, behind_sentinel, cluster, is_whole, knows_replica, until
+from tests.integration.ledger.topologies import WITHIN_S, behind_sentinel, cluster, is_whole, knows_replica
 
 START_MS = 1_800_000_000_000
 
@@ -85,8 +85,7 @@ class RedisWorld:
 
     async def later(self, ms: int) -> None:
         until_ms = self._now_ms() + ms
-        while self._now_ms() < until_ms:  # noqa: ASYNC110  (it is the server's clock that has to move)
-            await asyncio.sleep(0.02)
+        await until_so(lambda: self._now_ms() >= until_ms, ms / 1000 + WITHIN_S)
 
     @property
     def may_lease(self) -> bool:
@@ -120,7 +119,7 @@ async def one_server(store: str) -> AsyncIterator[RedisWorld]:
 @asynccontextmanager
 async def cluster_of_three(store: str) -> AsyncIterator[RedisWorld]:
     with cluster(store) as nodes:
-        await until(lambda: is_whole(nodes))
+        await until_so(lambda: is_whole(nodes), WITHIN_S)
         async with redis_world(f"redis+cluster://127.0.0.1:{nodes[0].port}", nodes[0].url) as world:
             yield world
 
@@ -129,12 +128,12 @@ async def cluster_of_three(store: str) -> AsyncIterator[RedisWorld]:
 async def after_a_failover(store: str) -> AsyncIterator[RedisWorld]:
     """The ledger has known the primary, which is gone, and works on what was its replica."""
     with behind_sentinel(store) as (primary, replica, url):
-        await until(lambda: knows_replica(url))
+        await until_so(lambda: knows_replica(url), WITHIN_S)
         async with redis_world(url, replica.url) as world:
             await world.store.health()
             primary.kill()
             await until_it_works(world.store.health, WITHIN_S)
-            await until(lambda: world.may_lease)
+            await until_so(lambda: world.may_lease, WITHIN_S)
             yield world
 
 

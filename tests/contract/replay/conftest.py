@@ -1,6 +1,5 @@
 """One store of keys after the other, each with a way to let time pass."""
 
-import asyncio
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from gateway.replay.port import Keys
 from gateway.replay.redis import RedisKeys
 from gateway.replay.sqlite import open_keys
 from tests.contract.stores import STORES, running
+from tests.fakes.until import until_so
 
 
 class World(Protocol):
@@ -39,8 +39,7 @@ class RedisWorld:
 
     async def later(self, ms: int) -> None:
         until_ms = self._now_ms() + ms
-        while self._now_ms() < until_ms:  # noqa: ASYNC110  (it is the server's clock that has to move)
-            await asyncio.sleep(0.02)
+        await until_so(lambda: self._now_ms() >= until_ms, ms / 1000 + 10)
 
     def _now_ms(self) -> int:
         seconds, microseconds = self.client.time()

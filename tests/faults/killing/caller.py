@@ -8,10 +8,11 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
+from tests.fakes.until import until
 from tests.faults.killing.checker import Kept, Seen
 from tests.faults.killing.plan import Plan
 from tests.integration.asynchronous.calls import ASYNC
-from tests.integration.server.wire import Answer, get, post, until
+from tests.integration.server.wire import Answer, get, post
 
 _LOOK_EVERY_S = 0.02
 _ANSWERS_WITHIN_S = 60.0

@@ -5,12 +5,13 @@ import random
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.fakes.until import until
 from tests.faults.killing.caller import Caller
 from tests.faults.killing.checker import Evidence
 from tests.faults.killing.plan import Plan
 from tests.faults.killing.replicas import IN_FLIGHT_MAX, Fleet, Replica, fleet
 from tests.integration.ledger.servers import Server
-from tests.integration.server.wire import get, until
+from tests.integration.server.wire import get
 
 SERVER_EVERY = 5  # kills
 _BACK_WITHIN_S = 60.0

@@ -7,9 +7,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.fakes.until import until
 from tests.integration.server.api import Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import ANSWER_S, Answer, ask, get, post, request, until
+from tests.integration.server.wire import ANSWER_S, Answer, ask, get, post, request
 
 ASYNC = ("Prefer", "respond-async")
 ALICE = ("Authorization", "Bearer alice")

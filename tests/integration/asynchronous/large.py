@@ -2,7 +2,6 @@
 
 import json
 import re
-import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -12,6 +11,7 @@ from typing import Any
 
 from tests.bench.processes import cpu_s
 from tests.fakes.large_upstream import body_of
+from tests.fakes.until import wait_until
 from tests.integration.cli.process import Process
 
 WAIT_S = 300.0
@@ -68,11 +68,7 @@ class Served:
 
     def ended(self, batch: str) -> dict[str, Any]:
         """The status of a batch once it has ended."""
-        until_s = time.monotonic() + WAIT_S
-        while (found := self.call("GET", batch))["status"] == "processing":
-            assert time.monotonic() < until_s, found
-            time.sleep(0.05)
-        return found
+        return wait_until(lambda: self.call("GET", batch), WAIT_S, right=lambda found: found["status"] != "processing")
 
     def get(self, target: str, **headers: str) -> HTTPResponse:
         self.connection.request("GET", target, headers=headers)

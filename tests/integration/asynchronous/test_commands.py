@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import (
     ALICE,
     ASYNC,
@@ -24,7 +25,7 @@ from tests.integration.asynchronous.calls import (
 )
 from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway
-from tests.integration.server.wire import Answer, get, post, post_batch, until
+from tests.integration.server.wire import Answer, get, post, post_batch
 
 _MEMBERS = [
     "batchId", "status", "paused", "total", "completed", "succeeded", "failed", "unknown", "cancelled", "expired",

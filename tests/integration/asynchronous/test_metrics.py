@@ -19,11 +19,12 @@ from gateway.ledger.seal import Sealer
 from gateway.ledger.sqlite.store import open_store
 from tests.contract.stores import STORES
 from tests.fakes.ledgered import submit as put_on_record
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import Hold, call, ended, envelope, status, submit
 from tests.integration.ledger.servers import Server
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import get, until
+from tests.integration.server.wire import get
 
 _KEY = "0123456789abcdef"
 _LEASE_MS = 100

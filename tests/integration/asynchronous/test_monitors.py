@@ -1,6 +1,5 @@
 """Graph's batches whose callers prefer a later answer (OData Protocol 4.01, 11.6): 202, a monitor, and what it says."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import (
     ALICE,
     ASYNC,
@@ -25,7 +25,7 @@ from tests.integration.asynchronous.calls import (
 )
 from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import Answer, get, post, until
+from tests.integration.server.wire import Answer, get, post
 from tests.sdk.apis import Turnstile
 from tests.sdk.dying import Dying
 
@@ -178,11 +178,12 @@ async def test_a_monitor_that_is_deleted_cancels_its_batch_and_is_gone(tmp_path:
         await api.until(1)
         deleted = await call(running.port, "DELETE", monitor, ALICE)
         gone = await get(running.port, monitor, ALICE)
-        native: dict[str, Any] = {"status": "cancelling"}
-        while native["status"] == "cancelling":
+
+        async def looked() -> dict[str, Any]:
             turnstile.turn()
-            native = await status(running.port, monitor.rpartition("/")[2], ALICE)
-            await asyncio.sleep(0.05)
+            return await status(running.port, monitor.rpartition("/")[2], ALICE)
+
+        native = await until(looked, LONG_S, right=lambda found: found["status"] != "cancelling")
         still = await get(running.port, monitor, ALICE)
         again = await call(running.port, "DELETE", monitor, ALICE)
 

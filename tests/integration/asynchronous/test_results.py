@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import Hold, call, ended, envelope, failing, keeping, results, submit
 from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway
-from tests.integration.server.wire import get, post, until
+from tests.integration.server.wire import get, post
 
 
 async def test_results_stand_in_the_order_of_the_operations(api: Api, tmp_path: Path) -> None:

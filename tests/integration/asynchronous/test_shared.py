@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.contract.stores import STORES
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import ASYNC, Hold, ended, envelope, results, status, submit
 from tests.integration.ledger.servers import Server
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import get, post, until
+from tests.integration.server.wire import get, post
 
 _KEY = "async: {key: {value: 0123456789abcdef}, lease: 1s}"
 

@@ -16,12 +16,13 @@ import pytest
 import redis
 
 from tests.contract.stores import STORES
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import ASYNC, Hold, call, ended, results, status, submit
 from tests.integration.at_rest.scanning import found
 from tests.integration.cli.process import Process
 from tests.integration.ledger.servers import Server
 from tests.integration.server.api import Api, Talk, answer
-from tests.integration.server.wire import ask, get, post, request, until
+from tests.integration.server.wire import ask, get, post, request
 
 _WRAPPED_BYTES = 61  # of a key: version, nonce, 32 bytes sealed (gateway.ledger.seal)
 _GONE_WITHIN_S = 60.0

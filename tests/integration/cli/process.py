@@ -6,10 +6,11 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Self
+
+from tests.fakes.until import wait_until
 
 WAIT_S = 120.0  # ends what hangs; a busy machine takes long to start a process
 ROOT = Path(__file__).parents[3]
@@ -56,11 +57,14 @@ class Process:
 
     def said(self, word: str) -> str:
         """Wait until standard output holds `word`; all of it."""
-        deadline_s = time.monotonic() + WAIT_S
-        while word not in self.out or not self.out.endswith("\n"):
-            if self.process.poll() is not None or time.monotonic() > deadline_s:
-                raise AssertionError(f"ended or silent: {self.out!r} {self.err!r}")
-            time.sleep(0.005)  # polls what is observable
+
+        def is_said() -> bool:
+            is_over = self.process.poll() is not None  # asked before what it wrote is read
+            found = word in self.out and self.out.endswith("\n")
+            assert found or not is_over, f"ended: {self.out!r} {self.err!r}"
+            return found
+
+        wait_until(is_said, WAIT_S)
         return self.out
 
     def ports(self) -> tuple[int, int]:
@@ -70,13 +74,13 @@ class Process:
 
     def listens(self, port: int) -> None:
         """Wait until it takes connections there."""
-        deadline_s = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline_s and self.process.poll() is None:
+
+        def is_listening() -> bool:
+            assert self.process.poll() is None, f"{self.process.args!r} did not start: {self.err}"
             with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", port)) == 0:
-                    return
-            time.sleep(0.005)  # polls what is observable
-        raise AssertionError(f"{self.process.args!r} did not start: {self.err}")
+                return probe.connect_ex(("127.0.0.1", port)) == 0
+
+        wait_until(is_listening, WAIT_S)
 
     def signal(self, number: signal.Signals) -> None:
         self.process.send_signal(number)

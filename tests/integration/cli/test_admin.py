@@ -8,11 +8,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_families
 from prometheus_client.parser import text_string_to_metric_families as families
 
+from tests.fakes.until import until
 from tests.integration.cli.conftest import Serve
 from tests.integration.cli.process import Process
 from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import gateway
-from tests.integration.server.wire import ask, get, post, post_batch, request, until
+from tests.integration.server.wire import ask, get, post, post_batch, request
 
 # What of EXPERIENCE 9 does not depend on a ledger or a breaker.
 NAMES = {

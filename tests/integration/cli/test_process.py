@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.cli.conftest import Serve
 from tests.integration.cli.process import Process
 from tests.integration.server.api import Api, after, answer, hang
-from tests.integration.server.wire import Wire, ask, get, post_batch, request, until
+from tests.integration.server.wire import Wire, ask, get, post_batch, request
 
 BATCH = json.dumps([{"method": "GET", "path": "/slow"}]).encode()
 JSON = ("Content-Type", "application/json")

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import ended, envelope, status, submit
 from tests.integration.cli.conftest import Serve
 from tests.integration.cli.process import Process, run
 from tests.integration.ledger.servers import Server
 from tests.integration.server.api import Api, Talk, answer
-from tests.integration.server.wire import ask, get, request, until
+from tests.integration.server.wire import ask, get, request
 
 _LATENCY_S = 0.05
 _ADMIN = ("--admin", "127.0.0.1:0")

@@ -13,9 +13,10 @@ from statistics import median
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.cli.process import Process
 from tests.integration.server.api import Api, Talk
-from tests.integration.server.wire import Wire, ask, request, until
+from tests.integration.server.wire import Wire, ask, request
 
 MEBIBYTE = 1 << 20
 LARGE_MIB = int(os.environ.get("EDGE_LARGE_MIB", "256"))

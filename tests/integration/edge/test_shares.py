@@ -5,11 +5,12 @@ from contextlib import AsyncExitStack
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.edge.test_patience import small_window
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.test_deadline_and_abort import metric
-from tests.integration.server.wire import Wire, get, request, until
+from tests.integration.server.wire import Wire, get, request
 
 FOUR = "upstream: {connections: 4, streams_percent: 50}"
 TWENTY = "upstream: {connections: 20, streams_percent: 10}"

@@ -12,9 +12,10 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidS
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
+from tests.fakes.until import until
 from tests.integration.server.api import Api, Talk
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import Wire, request, until
+from tests.integration.server.wire import Wire, request
 
 MEBIBYTE = 1 << 20
 UPGRADE = [

@@ -17,6 +17,7 @@ import redis
 from gateway.ledger.port import LedgerUnavailableError, NewBatch, Part
 from gateway.ledger.redis import RedisLedger
 from tests.contract.stores import start
+from tests.fakes.until import wait_until
 
 T = TypeVar("T")
 DAY_MS = 86_400_000
@@ -69,13 +70,17 @@ class Server:
             return client.execute_command(*command)
 
     def _await(self) -> None:
-        until_s = time.monotonic() + _STARTS_WITHIN_S
-        while time.monotonic() < until_s:
-            with suppress(redis.RedisError):
-                self.ask("PING")
-                return
-            time.sleep(0.01)
-        raise TimeoutError((self.folder / "log").read_text()[-2000:])
+        def said() -> object:
+            try:
+                return self.ask("PING")
+            except redis.RedisError:
+                return None
+
+        try:
+            wait_until(said, _STARTS_WITHIN_S)
+        except TimeoutError as late:
+            late.add_note((self.folder / "log").read_text()[-2000:])
+            raise
 
 
 @contextmanager

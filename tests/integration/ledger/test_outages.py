@@ -14,6 +14,7 @@ from gateway.ledger.port import Lease, LedgerUnavailableError
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.redis_durability import objection
 from tests.contract.stores import STORES
+from tests.fakes.until import pass_by, until
 from tests.integration.ledger.relay import Relay
 from tests.integration.ledger.servers import Server, batch, ledger_at, part, server, until_it_works
 
@@ -39,11 +40,6 @@ async def ledger(url: str) -> AsyncIterator[RedisLedger]:
         await found.close()
 
 
-async def lasts() -> None:
-    for _ in range(int(OUTAGE_S / 0.02)):
-        await asyncio.sleep(0.02)
-
-
 async def is_refused(call: Callable[[], Awaitable[object]]) -> None:
     """For as long as an outage has to last, every call says so, within its deadline."""
     until_s = time.monotonic() + OUTAGE_S
@@ -57,14 +53,15 @@ async def is_refused(call: Callable[[], Awaitable[object]]) -> None:
 
 async def becomes_refused(call: Callable[[], Awaitable[object]]) -> None:
     """An outage that is noticed by asking is noticed within seconds."""
-    until_s = time.monotonic() + 5
-    while time.monotonic() < until_s:
+
+    async def is_refused_now() -> bool:
         try:
             await call()
         except LedgerUnavailableError:
-            return
-        await asyncio.sleep(0.05)
-    raise AssertionError("never refused")
+            return True
+        return False
+
+    await until(is_refused_now)
 
 
 async def goes_on(store: RedisLedger) -> None:
@@ -78,12 +75,7 @@ async def goes_on(store: RedisLedger) -> None:
 
 
 async def until_leased(store: RedisLedger) -> Lease:
-    until_s = time.monotonic() + BACK_WITHIN_S
-    while time.monotonic() < until_s:
-        if leases := await store.lease("worker", most=1, lasts_ms=15_000):
-            return leases[0]
-        await asyncio.sleep(0.05)
-    raise AssertionError("no work was leased")
+    return (await until(lambda: store.lease("worker", most=1, lasts_ms=15_000), BACK_WITHIN_S))[0]
 
 
 async def test_a_killed_server_is_missed_and_found_again(running: Server) -> None:
@@ -142,7 +134,7 @@ async def test_a_broken_network_is_missed_and_found_again(running: Server, kind:
             await relay.close()
 
         if kind == "reset":
-            await lasts()
+            await pass_by(OUTAGE_S)
         else:
             await is_refused(lambda: store.view("before"))
         relay.swallows = False

@@ -14,6 +14,7 @@ from gateway.redis_client import connect
 from gateway.replay.redis import RedisKeys
 from tests.contract.stores import STORES
 from tests.fakes.ports import free_port
+from tests.fakes.until import until_so
 from tests.integration.ledger.servers import Server, batch, ledger_at, part, until_it_works
 from tests.integration.ledger.topologies import (
     WITHIN_S,
@@ -23,7 +24,6 @@ from tests.integration.ledger.topologies import (
     clustered,
     is_whole,
     knows_replica,
-    until,
 )
 
 BATCHES = 12  # enough to meet every node
@@ -43,7 +43,7 @@ async def run_all(store: RedisLedger) -> list[Lease]:
 @pytest.mark.parametrize("kind", STORES)
 async def test_batches_live_on_every_node_of_a_cluster(kind: str) -> None:
     with cluster(kind) as nodes:
-        await until(lambda: is_whole(nodes))
+        await until_so(lambda: is_whole(nodes), WITHIN_S)
         store = ledger_at(f"redis+cluster://127.0.0.1:{nodes[1].port},127.0.0.1:{nodes[0].port}", timeout_s=5)
         for i in range(BATCHES):
             await store.accept(batch(f"batch-{i}"))
@@ -65,7 +65,7 @@ async def views(store: RedisLedger) -> list[View | None]:
 
 async def test_a_cluster_that_lost_a_node_says_so_and_goes_on_when_it_is_back() -> None:
     with cluster("redis") as nodes:
-        await until(lambda: is_whole(nodes))
+        await until_so(lambda: is_whole(nodes), WITHIN_S)
         store = ledger_at(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=2)
         for i in range(BATCHES):
             await store.accept(batch(f"batch-{i}"))
@@ -82,7 +82,7 @@ async def test_a_cluster_that_lost_a_node_says_so_and_goes_on_when_it_is_back() 
 
 async def test_a_batch_that_the_index_lost_is_found_again() -> None:
     with cluster("redis") as nodes:
-        await until(lambda: is_whole(nodes))
+        await until_so(lambda: is_whole(nodes), WITHIN_S)
         store = ledger_at(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=5)
         for i in range(BATCHES):
             await store.accept(batch(f"batch-{i}"))
@@ -102,14 +102,14 @@ async def test_a_batch_that_the_index_lost_is_found_again() -> None:
 @pytest.mark.parametrize("kind", STORES)
 async def test_work_goes_on_after_a_failover(kind: str) -> None:
     with behind_sentinel(kind) as (primary, replica, url):
-        await until(lambda: knows_replica(url))
+        await until_so(lambda: knows_replica(url), WITHIN_S)
         store = ledger_at(url)
         await store.accept(batch("before"))
-        await until(lambda: "{bg:before}:meta" in all_keys(replica))
+        await until_so(lambda: "{bg:before}:meta" in all_keys(replica), WITHIN_S)
         primary.kill()
 
         _, waited_s = await until_it_works(lambda: store.accept(batch("after")), WITHIN_S)
-        await until(lambda: store.may_lease)
+        await until_so(lambda: store.may_lease, WITHIN_S)
         leases = await run_all(store)
 
         assert waited_s < WITHIN_S
@@ -120,11 +120,11 @@ async def test_work_goes_on_after_a_failover(kind: str) -> None:
 @pytest.mark.parametrize("kind", STORES)
 async def test_a_failover_that_lost_acknowledged_changes_is_noticed_and_its_intents_put_back(kind: str) -> None:
     with behind_sentinel(kind) as (primary, replica, url):
-        await until(lambda: knows_replica(url))
+        await until_so(lambda: knows_replica(url), WITHIN_S)
         lost: list[str] = []
         store = ledger_at(url, lost)
         await store.accept(batch("before", slices=1, size=4))
-        await until(lambda: "{bg:before}:meta" in all_keys(replica))
+        await until_so(lambda: "{bg:before}:meta" in all_keys(replica), WITHIN_S)
         replica.ask("REPLICAOF", "127.0.0.1", 1)  # cut off: what follows stays with the primary
         [lease] = await store.lease("worker", most=1, lasts_ms=1000)
         await store.intend(lease, [1, 2])
@@ -133,7 +133,7 @@ async def test_a_failover_that_lost_acknowledged_changes_is_noticed_and_its_inte
 
         at_new = ledger_at(replica.url)
         await until_it_works(store.health, WITHIN_S)
-        await until(lambda: store.may_lease)
+        await until_so(lambda: store.may_lease, WITHIN_S)
         [again] = await at_new.lease("another", most=1, lasts_ms=1000)
 
         assert lost == ["before"]

@@ -1,10 +1,8 @@
 """More than one server: a cluster of three nodes, and a primary with its replica under a sentinel."""
 
-import asyncio
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -16,13 +14,6 @@ from tests.integration.ledger.servers import Server
 
 WITHIN_S = 15.0
 SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
-
-
-async def until(holds: Callable[[], bool]) -> None:
-    until_s = time.monotonic() + WITHIN_S
-    while not holds():
-        assert time.monotonic() < until_s
-        await asyncio.sleep(0.05)
 
 
 @contextmanager

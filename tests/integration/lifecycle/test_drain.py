@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.lifecycle.conftest import Serving, admin, settings
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway
-from tests.integration.server.wire import Wire, get, post_batch, request, until
+from tests.integration.server.wire import Wire, get, post_batch, request
 
 UPGRADE = [
     ("Upgrade", "websocket"),

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.lifecycle.conftest import Serving, admin, metric, settings
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway
-from tests.integration.server.wire import Wire, get, post_batch, request, until
+from tests.integration.server.wire import Wire, get, post_batch, request
 
 LIMIT = {"name": "all", "key": "global", "rate": "1/h", "burst": 10}
 LOOKED_AT = {"interval": "10ms"}

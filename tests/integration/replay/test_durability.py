@@ -11,10 +11,11 @@ import pytest
 import redis
 
 from tests.contract.stores import running
+from tests.fakes.until import until
 from tests.integration.replay.test_operations import create
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import ask, get, post_batch, request, until
+from tests.integration.server.wire import ask, get, post_batch, request
 
 PLAIN = {"method": "GET", "path": "/"}
 EVICTS = ("--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru")

@@ -15,10 +15,11 @@ from gateway.replay.kept import Vault
 from gateway.replay.names import Names
 from gateway.replay.replay import Replay, ReplayLimits, Store
 from gateway.replay.sqlite import open_keys
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import ASYNC, Hold, ended
 from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import Answer, Wire, get, post, request, until
+from tests.integration.server.wire import Answer, Wire, get, post, request
 
 KEY = ("Idempotency-Key", "envelope-1")
 LINES = ("Accept", "application/x-ndjson")

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.until import until
 from tests.fakes.upstream import Answer as Scripted
 from tests.fakes.upstream import ScriptedUpstream, Then
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import Answer, Wire, get, post_batch, request, until
+from tests.integration.server.wire import Answer, Wire, get, post_batch, request
 
 BODY = b'{"name": "Ada",\n "n": 18446744073709551616}'
 CREATED = answer(201, BODY, ("Location", "/users/7"), ("Set-Cookie", "a=1"), ("Set-Cookie", "b=2"))

@@ -11,8 +11,8 @@ from gateway.replay.port import REPEATABLE, Claims, End, Times, Verdict
 from gateway.replay.redis import RedisKeys
 from gateway.replay.sqlite import open_keys
 from tests.contract.stores import running
-from tests.integration.ledger.topologies import cluster, is_whole
-from tests.integration.ledger.topologies import until as formed
+from tests.fakes.until import until_so
+from tests.integration.ledger.topologies import WITHIN_S, cluster, is_whole
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import gateway
 from tests.integration.server.wire import post_batch
@@ -65,7 +65,7 @@ async def test_what_a_process_held_when_it_ended_is_lost_at_the_next_start_unles
 async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
     times = Times(60_000, 60_000)
     with cluster("redis") as nodes:
-        await formed(lambda: is_whole(nodes))
+        await until_so(lambda: is_whole(nodes), WITHIN_S)
         keys = RedisKeys(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=5)
         for number in range(12):
             owner = b"%024d" % number

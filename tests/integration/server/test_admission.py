@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from tests.contract.stores import running as running_store
+from tests.fakes.until import until
 from tests.integration.server.api import Api, Talk
 from tests.integration.server.gateways import gateway
-from tests.integration.server.wire import ask, get, post, post_batch, request, until
+from tests.integration.server.wire import ask, get, post, post_batch, request
 
 
 def gets(*paths: str) -> dict[str, Any]:

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.server.api import Api, after, answer, hang
 from tests.integration.server.gateways import gateway
-from tests.integration.server.wire import Wire, get, post_batch, request, until
+from tests.integration.server.wire import Wire, get, post_batch, request
 
 JSON = ("Content-Type", "application/json")
 

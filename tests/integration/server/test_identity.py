@@ -19,10 +19,11 @@ from joserfc.jwk import ECKey, OctKey, OKPKey, RSAKey
 from gateway.config import ConfigError
 from gateway.server.key_set import KeySet, KeySetError, fetching, keys_of
 from gateway.server.tokens import TokenRules, Tokens
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import ASYNC
 from tests.integration.server.api import Api, Talk, answer, chunked
 from tests.integration.server.gateways import gateway
-from tests.integration.server.wire import get, post, post_batch, until
+from tests.integration.server.wire import get, post, post_batch
 
 RSA = RSAKey.generate_key(2048, {"kid": "rsa"})
 EC = ECKey.generate_key("P-256", {"kid": "ec"})

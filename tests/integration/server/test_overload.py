@@ -2,10 +2,11 @@
 
 import asyncio
 
+from tests.fakes.until import until
 from tests.integration.server.api import Api, after, answer
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.test_deadline_and_abort import aborted, metric
-from tests.integration.server.wire import Answer, Wire, get, post_batch, request, until
+from tests.integration.server.wire import Answer, Wire, get, post_batch, request
 
 TWO = "batch: {in_flight_max: 2, in_flight_of_caller_max: 2}"
 ONE_EACH = "batch: {in_flight_max: 3, in_flight_of_caller_max: 1}"

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import Wire, get, request, until
+from tests.integration.server.wire import Wire, get, request
 
 VIA = ("Via", "1.1 batch-gateway")
 DATED = ("Date", "Sun, 06 Nov 1994 08:49:37 GMT")  # without one it is no plain answer

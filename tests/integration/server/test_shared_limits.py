@@ -19,11 +19,12 @@ import pytest
 
 from tests.contract.stores import STORES
 from tests.fakes.ports import free_port
+from tests.fakes.until import until
 from tests.integration.cli.process import Process
 from tests.integration.ledger.servers import Server
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import Answer, get, post, until
+from tests.integration.server.wire import Answer, get, post
 
 _CROWD_S = float(os.environ.get("SHARED_LIMITS_S", "4"))
 _CLIENTS = 50

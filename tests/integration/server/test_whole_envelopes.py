@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.server.api import Api, after, answer, hang
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.test_deadline_and_abort import metric
-from tests.integration.server.wire import Answer, Fields, Wire, request, until
+from tests.integration.server.wire import Answer, Fields, Wire, request
 
 SETTINGS = """
 routes: [{path: /x}, {path: /two, methods: [GET], cost: 2}, {path: /free}, {path: /broken}]

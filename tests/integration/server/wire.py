@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
@@ -145,15 +145,6 @@ async def post_batch(port: int, envelope: object, *fields: tuple[str, str]) -> A
     """POST /batch with a document, or with the bytes of one."""
     body = envelope if isinstance(envelope, bytes) else json.dumps(envelope).encode()
     return await post(port, "/batch", body, *fields)
-
-
-async def until(holds: Callable[[], Awaitable[bool]], within_s: float = 5) -> None:
-    """Ask again and again what is observable, until it holds."""
-    async with asyncio.timeout(within_s):
-        while True:
-            if await holds():
-                return
-            await asyncio.sleep(0.01)
 
 
 def without_replica(fields: Fields) -> list[tuple[str, str]]:

@@ -28,8 +28,9 @@ from gateway.upstream.upstream import Upstream
 from gateway.worker.means import Means
 from gateway.worker.worker import Pace, Store, Worker
 from tests.fakes.ledgered import outcomes_of, submit, view_of
+from tests.fakes.until import until
 
-_PATIENCE_S = 60.0
+PATIENCE_S = 60.0
 SEALER = Sealer(bytes(32))
 QUICK = Pace(renew_every_s=0.05, sweep_every_s=0.05, poll_s=0.05, record_every_s=0.05, quiet_s=0.1)
 
@@ -110,27 +111,10 @@ class Desk:
         return await outcomes_of(self.store, SEALER, batch_id)
 
     async def until(self, batch_id: str, seen: Callable[[View], bool]) -> View:
-        async with asyncio.timeout(_PATIENCE_S):
-            while not seen(view := await self.view(batch_id)):  # noqa: ASYNC110  # a ledger tells nobody
-                await asyncio.sleep(0.01)
-        return view
+        return await until(lambda: self.view(batch_id), PATIENCE_S, right=seen)
 
     async def ended(self, batch_id: str) -> View:
         return await self.until(batch_id, lambda view: view.state in FINAL)
-
-
-async def until_so(seen: Callable[[], bool]) -> None:
-    """Until `seen()`; fails after `_PATIENCE_S`."""
-    async with asyncio.timeout(_PATIENCE_S):
-        while not seen():  # noqa: ASYNC110  # what is waited for signals nobody
-            await asyncio.sleep(0.01)
-
-
-async def pass_by(seconds: float) -> None:
-    """Let real time go by, in which something must not happen."""
-    loop = asyncio.get_running_loop()
-    until_s = loop.time() + seconds
-    await until_so(lambda: loop.time() >= until_s)
 
 
 @contextlib.asynccontextmanager

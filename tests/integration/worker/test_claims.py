@@ -12,8 +12,9 @@ from gateway.replay.port import Claims, Found, Keys, Times
 from gateway.replay.sqlite import open_keys
 from gateway.worker.worker import Store
 from tests.fakes.keyring import replay_over
+from tests.fakes.until import pass_by
 from tests.fakes.upstream import Answer, ScriptedUpstream, Then, plain
-from tests.integration.worker.desk import SEALER, Desk, desk, pass_by, slugs
+from tests.integration.worker.desk import SEALER, Desk, desk, slugs
 from tests.integration.worker.test_losing import Between, expire_leases, kill
 
 

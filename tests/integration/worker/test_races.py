@@ -8,8 +8,9 @@ from statistics import median
 from gateway.batch.model import Operation
 from gateway.batch.states import FINAL
 from gateway.ledger.port import View
+from tests.fakes.until import pass_by
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, plain
-from tests.integration.worker.desk import Desk, desk, pass_by
+from tests.integration.worker.desk import Desk, desk
 
 _START_WITHIN_S = 2.0  # L5, D14
 _NORMAL = 8  # of so many batches on an idle ledger the usual time is taken

@@ -9,13 +9,15 @@ from gateway.admission import Limit
 from gateway.batch.model import Operation
 from gateway.batch.routes import Route
 from gateway.ledger.metered import MeteredQueue
+from gateway.ledger.port import View
 from gateway.ledger.seal import Sealer
 from gateway.limiter.bucket import Bucket
 from gateway.telemetry.metrics import Histogram
 from gateway.upstream.address import Address
 from gateway.worker.worker import Store
+from tests.fakes.until import until_so
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, echo, in_turn, plain
-from tests.integration.worker.desk import QUICK, SEALER, desk, operations, slugs, until_so
+from tests.integration.worker.desk import PATIENCE_S, QUICK, SEALER, desk, operations, slugs
 
 
 def numbers(requests: list[Received]) -> list[int]:
@@ -240,7 +242,7 @@ async def test_stop_hands_leases_back_at_an_operation_s_boundary() -> None:
         worker = at.worker(dataclasses.replace(QUICK, concurrency=3))
         await upstream.until_requests(3)
         stopping = asyncio.create_task(worker.stop(5.0))
-        await until_so(lambda: all(hold.stopped.done() for hold in worker._holds.values()))
+        await until_so(lambda: all(hold.stopped.done() for hold in worker._holds.values()), PATIENCE_S)
         held.set()
         in_time = await stopping
         between = await at.view(batch)
@@ -278,7 +280,7 @@ async def test_an_unreachable_upstream_is_tried_again_later_and_nothing_is_unkno
         batch = await at.submit(operations(10))
         first = at.worker(address=nowhere)
         await at.until(batch, lambda view: view.started_ms is not None)
-        await until_so(lambda: not first.busy)
+        await until_so(lambda: not first.busy, PATIENCE_S)
         await first.stop(1.0)
         between = await at.view(batch)
         at.clock.ahead_ms += 2_000  # the backoff
@@ -294,10 +296,12 @@ async def test_tries_come_to_an_end(unused_tcp_port: int) -> None:
     async with desk(Address("127.0.0.1", unused_tcp_port)) as at:
         batch = await at.submit(operations(3))
         at.worker(dataclasses.replace(QUICK, tries_max=2))
-        async with asyncio.timeout(10):
-            while (await at.view(batch)).state != "completed":
-                at.clock.ahead_ms += 500
-                await asyncio.sleep(0.02)
+
+        def has_ended(view: View) -> bool:
+            at.clock.ahead_ms += 500
+            return view.state == "completed"
+
+        await at.until(batch, has_ended)
         outcomes = await at.outcomes(batch)
 
     assert slugs(outcomes) == dict.fromkeys(range(3), "upstream-connect")
