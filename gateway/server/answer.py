@@ -74,17 +74,10 @@ class Answer:
         self.written = False
 
     @classmethod
-    def already_written(cls, status: int, *, keep_alive: bool, body_bytes: int = 0) -> "Answer":
+    def already_written(cls, status: int, *, keep_alive: bool) -> "Answer":
         answer = cls(status, close=not keep_alive)
         answer.written = True
-        answer._body_bytes = body_bytes
         return answer
-
-    _body_bytes = 0
-
-    @property
-    def body_length(self) -> int:
-        return self._body_bytes or len(self.body)
 
     async def prepare(self, request: BaseRequest) -> None:
         """Write the whole answer. aiohttp calls this once the handler has returned."""

@@ -108,9 +108,7 @@ ROWS = (
         (LEAST_PIPELINING, None),
         gateway=PIPELINING,
     ),
-    row(
-        "gets-10", "batch of 10 small GETs", CPU, cpu_by_operation(gets(10)), (LUA, 1.1), (AIOHTTP, None), (LEAST, None)
-    ),
+    row("gets-10", "batch of 10 small GETs", CPU, TEN, (LUA, 1.1), (AIOHTTP, None), (LEAST, None)),
     row("posts-100", "batch of 100 POSTs of 1 KiB", CPU, cpu_by_operation(posts(100, 1024)), (LUA, 0.75)),
     Row(
         "growth",

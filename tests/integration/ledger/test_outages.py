@@ -22,8 +22,6 @@ OUTAGE_S = 1.0
 DEADLINE_S = 1.0
 BACK_WITHIN_S = 10.0
 
-Fault = Callable[[Server], Awaitable[None]]
-
 
 @pytest.fixture(params=STORES)
 def running(request: pytest.FixtureRequest) -> Iterator[Server]:

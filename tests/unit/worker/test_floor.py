@@ -86,8 +86,8 @@ async def test_a_slice_that_is_cancelled_leaves_the_floor() -> None:
     gone.task.cancel()
     await asyncio.gather(gone.task, waiting.task, return_exceptions=True)
     careful = Slice(floor.alone())
-
-    await careful.entered.wait()
-
     careful.leave.set()
-    await careful.task
+
+    await asyncio.wait_for(careful.task, 5)
+
+    assert careful.entered.is_set()
