@@ -11,6 +11,7 @@ admission   may this operation run: the same answer alone or in a batch
 limiter     token buckets
 worker      asynchronous batches: leases them from the ledger and runs them through the executor
 executor    runs a batch; yields outcomes, keeps none
+outbox      what has finished of a batch that runs, until it is taken
 replay      idempotency keys: what a batch sent before is answered from what was kept
 plan        a batch that was admitted, with all that running it takes
 ledger      the durable record of asynchronous batches

@@ -1,8 +1,9 @@
 """Runs a batch: sends its operations in parallel under limits and yields their outcomes as they finish. Keeps none.
 
 No task, future or timer an operation: each is an `Exchange` whose completion starts the next one. Whoever iterates is
-woken once for all outcomes of a turn of the loop. When it stops iterating (its caller is gone), nothing further is
-sent; what is on its way ends by itself, then `stray` is told once: every sent operation has an outcome on record.
+woken once for all outcomes of a turn of the loop, or for a group of them. When it stops iterating (its caller is gone),
+nothing further is sent; what is on its way ends by itself, then `stray` is told once: every sent operation has an
+outcome on record.
 """
 
 import asyncio
@@ -15,12 +16,12 @@ from gateway.batch.agenda import Agenda
 from gateway.batch.model import SAFE_METHODS, Failure, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
+from gateway.outbox import Outbox, is_notable
 from gateway.plan import HALTED, OUT_OF_TIME, Gate, Plan, Stray, failed, refused
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.headers import Names, end_to_end
 from gateway.upstream.turns import Turn
 from gateway.upstream.upstream import Upstream
-from gateway.upstream.waking import Waking
 
 _SHAREABLE = frozenset({"GET", "OPTIONS"})  # HEAD is safe too, but the parser cannot be told where its answer ends
 
@@ -34,16 +35,18 @@ class Executor:
         self._stray = stray
         self._names = Names()
 
-    async def run(self, plan: Plan, *, at_once: bool = False) -> AsyncGenerator[Sequence[Outcome]]:
-        """All outcomes of `plan`, each once, in the order in which they finish, grouped by turn of the loop. `at_once`:
-        in one group, unless the plan's time is up before."""
+    async def run(
+        self, plan: Plan, *, group: int = 1, patience_s: float = math.inf
+    ) -> AsyncGenerator[Sequence[Outcome]]:
+        """All outcomes of `plan`, each once, in the order in which they finish, grouped by turn of the loop, and in
+        groups of at least `group` while there are so many to come (see `Outbox`)."""
         run = _Run(plan, self._upstreams, self._loop, self._names)
         left = len(plan.batch.operations) - len(plan.earlier)
         try:
             run.start()
             while left:
-                finished = await run.finished(left if at_once else 1)
-                at_once = at_once and bool(finished)
+                finished = await run.outbox.taken(min(left, group), patience_s)
+                group = group if finished else 1
                 left -= len(finished)
                 if plan.keyed is not None:
                     await plan.keyed.settle(finished)
@@ -63,14 +66,12 @@ class _Run:
         self._loop, self._names = loop, names
         self._agenda = Agenda(plan.batch.operations, plan.batch.graph, plan.resolution, plan.earlier, plan.twins)
         self._in_flight = self._answers_bytes = 0
-        self._finished: list[Outcome] = []
-        self._waking = Waking(loop)
-        self._least: float = math.inf  # outcomes that are waited for; nobody waits
+        self.outbox = Outbox(loop)
         self._timer: asyncio.TimerHandle | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._stray: Stray | None = None
         self._began_s, self._wakes_s, self._last_s = loop.time(), 0.0, min(plan.starts_until_s, plan.deadline_s)
-        self._halts, self._tells_time = plan.batch.on_failure == "halt", False
+        self._halts = plan.batch.on_failure == "halt"
         self._held: list[int] = []  # started, but for the intent
 
     def start(self) -> None:
@@ -96,16 +97,8 @@ class _Run:
             self._plan.keyed.unsent(unsent)
         for timer in filter(None, (self._timer, self._deadline)):
             timer.cancel()
-        self._lose(self._finished)
-
-    async def finished(self, least: int) -> Sequence[Outcome]:
-        """The outcomes since the last call; waits until there are `least`, or for the plan's time to be up."""
-        if len(self._finished) < least and not self._tells_time:
-            self._least = least
-            await self._waking
-        finished, self._finished = self._finished, []
-        self._tells_time = self._tells_time and bool(finished)
-        return finished
+        self.outbox.close()
+        self._lose(self.outbox.outcomes)
 
     def take_turn(self) -> None:
         """The upstream that this batch stood in line for has room for one operation."""
@@ -255,31 +248,26 @@ class _Run:
         return route, self._upstreams[route.upstream]
 
     def _finish(self, outcome: Outcome) -> None:
-        self._finished.append(outcome)
+        outbox = self.outbox
+        outbox.outcomes.append(outcome)
         if self._stray is not None:
             return self._lose([outcome])
         if self._agenda.is_ordered:
-            self._finished += self._agenda.finished(outcome)
-        if len(self._finished) >= self._least:
-            self._wake()
+            outbox.outcomes += self._agenda.finished(outcome)
+        if len(outbox.outcomes) >= outbox.least or (outbox.is_told and is_notable(outcome)):
+            outbox.wake()
 
     def _lose(self, outcomes: Sequence[Outcome]) -> None:
         """Nobody will fetch these."""
         if self._plan.keyed is not None:
             self._plan.keyed.stray(outcomes)
-        if self._stray is not None and self._finished and not self._in_flight:
-            finished, self._finished = self._finished, []
-            self._stray(finished)
-
-    def _wake(self) -> None:
-        self._least = math.inf
-        self._waking.wake()
+        if self._stray is not None and self.outbox.outcomes and not self._in_flight:
+            self._stray(self.outbox.emptied())
 
     def _time_is_up(self) -> None:
         self._send_no_more(OUT_OF_TIME)
-        self._tells_time = self._plan.deadline_s == math.inf
-        if self._tells_time:
-            self._wake()
+        if self._plan.deadline_s == math.inf:
+            self.outbox.tell_time()
 
     def _send_no_more(self, refusal: Failure) -> None:
         """Every operation that was not sent yet ends with `refusal`."""

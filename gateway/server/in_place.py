@@ -210,7 +210,7 @@ class InPlace:
         """Outcomes as they come, grouped by turn of the loop, or all at once; none of those that the plan has."""
         if plan.keyed is not None:
             plan.keyed.begin(is_told_whole=is_told_whole)
-        return self._executor.run(plan, at_once=is_told_whole and plan.keyed is None)
+        return self._executor.run(plan, group=len(plan.routes) if is_told_whole and plan.keyed is None else 1)
 
     async def outcomes(self, plan: Plan, served: Served) -> Sequence[Outcome]:
         """All outcomes, in the order of the operations."""

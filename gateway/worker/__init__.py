@@ -5,11 +5,13 @@ running     one leased slice from its first operation to its last word
 handover    what a batch had on its way when it was put on record
 floor       who may run beside whom
 hold        how long a lease may be trusted, by our own clock
+intents     what may have been sent, announced before
 recorder    outcomes on their way to the ledger, in groups
 opened      what was sealed, ready to run
 decision    what to do with a lease and with an outcome (pure)
 claims      the idempotency keys of a slice
 ordered     a slice whose operations wait for each other
 means       what the configuration gives to a slice
+tokens      what of a slice is admitted in one step
 pauses      upstreams that asked for a pause
 """

@@ -87,9 +87,9 @@ def judge(
     return Again() if may_repeat and tries_left else Keep()
 
 
-def surely_sent(count: int, took_s: float, left_s: float) -> int:
-    """How many operations are surely sent within `left_s`, where `count` took `took_s`: half of what that promises."""
-    return int(count * left_s / (2 * max(took_s, 1e-6)))
+def surely_sent(rate: float, left_s: float) -> int:
+    """How many operations are surely sent within `left_s`, where `rate` a second were: half of what that promises."""
+    return int(rate * left_s / 2)
 
 
 def backoff_ms(tries: int, jitter: float) -> int:

@@ -1,6 +1,6 @@
 """What a worker runs slices with: what the configuration in force gives, and what all slices share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, MutableMapping
 from typing import NamedTuple
 
 import structlog
@@ -32,7 +32,8 @@ class Means(NamedTuple):
 class Surroundings(NamedTuple):
     """What all slices of a worker share. `turn_s`: how long a slice may start operations while others wait for it.
 
-    A suspected slice waits until its loss is `quiet_s` ago and the worker has lived since `calm_from_s` (monotonic).
+    Outcomes that come slowly are put on record every `record_every_s`. A suspected slice waits until its loss is
+    `quiet_s` ago and the worker has lived since `calm_from_s` (monotonic). `rates`: see `Tokens`.
     """
 
     queue: Queue
@@ -43,10 +44,12 @@ class Surroundings(NamedTuple):
     now_s: Callable[[], float]
     jitter: Callable[[], float]
     turn_s: float
+    record_every_s: float
     tries_max: int
     floor: Floor
     quiet_s: float
     calm_from_s: float
+    rates: MutableMapping[str, float]
 
     def until_quiet_s(self, lost_ago_s: float) -> float:
         """How long what lost its worker so long ago still waits; 0 or less for not at all."""

@@ -13,20 +13,21 @@ from functools import partial
 import msgspec
 
 from gateway.admission import Admitted, Caller
-from gateway.batch.model import Batch, Failure, Outcome
+from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
-from gateway.errors import GatewayError
-from gateway.ledger.port import LedgerUnavailableError, LostLeaseError
+from gateway.ledger.port import LedgerUnavailableError
 from gateway.ledger.segments import Recorded
 from gateway.plan import HALTED, Gate, Plan
 from gateway.worker.claims import AT_ONCE, Claims
-from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, failed, is_suspected, judge, surely_sent
+from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, failed, is_suspected, judge
 from gateway.worker.hold import STOPPED, Hold
+from gateway.worker.intents import Intents
 from gateway.worker.means import Means, Surroundings
 from gateway.worker.opened import Opened
 from gateway.worker.ordered import Earlier, Ordered
-from gateway.worker.recorder import Ending, Recorder
+from gateway.worker.recorder import GROUP, Ending, Recorder
+from gateway.worker.tokens import NotNow, Tokens
 
 _LONGEST_S = 86_400.0  # of a round: routes, upstreams and the lease bound it, not the plan
 _COME_BACK_S = 1.0  # where a refusal does not say when
@@ -46,6 +47,7 @@ class Running:
         earlier: Earlier | None = None,
     ) -> None:
         self._around = around
+        self._monotonic_s, self._pauses = around.monotonic_s, around.pauses
         self._means = means
         self._hold = hold
         self._lease = lease = hold.lease
@@ -54,17 +56,31 @@ class Running:
         self._ordered: Ordered | None = None
         self._context = context = opened.context
         self._recorder = recorder
-        self._concurrency = self._surely = concurrency
-        self._caller = Caller(context.identity, context.ip, context.fields)
+        self._concurrency = concurrency
+        self._tokens = Tokens(
+            means.admission,
+            Caller(context.identity, context.ip, context.fields),
+            lease.batch,
+            around.rates,
+            concurrency=concurrency,
+            turn_s=around.turn_s,
+            paid=context.paid and not lease.losses and not lease.tries,
+        )
         self._write = opened.writer(lease.batch, means.via, means.default_host).write
         self._claims = Claims(
             means.replay, lease, opened.operations, context.identity, around.turn_s + means.operation_s_max
         )
         self._decide = partial(means.admission.decide, batched=True)
         self._routes = [self._decide(each.method, each.target) for each in opened.operations]
+        # By the retry law. Where a path may still be a reference, no route speaks for it (see `_settle`).
+        self._repeatable = [
+            _is_repeatable(each, route if earlier is None else None)
+            for each, route in zip(opened.operations, self._routes, strict=True)
+        ]
         self._upstreams = {route.upstream for route in self._routes if isinstance(route, Route)}
         self._turn_ends_s = self._wait_s = 0.0
-        self._intended = {index - lease.first for index in lease.in_doubt}
+        self._recorded_s = around.monotonic_s()
+        self._intents = Intents(around.queue, hold, around.logger)
         self._settled: set[int] = set()
         self._halted: list[int] = []
         self._burns = False  # something failed that is tried again, and counts as a try
@@ -73,7 +89,7 @@ class Running:
     async def run(self) -> Ending:
         """Run what has no outcome; what is to be said of the lease then. Raises `LostLeaseError`."""
         lease = self._lease
-        repeatable = [self._is_repeatable(position) for position in range(lease.count)]
+        repeatable = self._repeatable
         done, in_doubt = (frozenset(index - lease.first for index in found) for found in (lease.done, lease.in_doubt))
         beginning = begin(lease.count, done, in_doubt, lease.losses, repeatable)
         doubtful = [msgspec.structs.replace(failed(*each), attempts=1) for each in beginning.settled]
@@ -100,7 +116,7 @@ class Running:
         return self._ending(whole=len(done) + len(self._settled) == lease.count)
 
     async def _run(self, left: Sequence[int], settled: Sequence[Outcome], *, careful: bool) -> None:
-        self._turn_ends_s = self._around.monotonic_s() + self._around.turn_s
+        self._turn_ends_s = self._monotonic_s() + self._around.turn_s
         if self._earlier is not None:
             await self._run_ordered(self._earlier, settled, careful=careful)
             return
@@ -126,6 +142,7 @@ class Running:
             self._keep(position, failed(position, resolved))
             return False
         self._operations[position], self._routes[position] = resolved
+        self._repeatable[position] = _is_repeatable(*resolved)
         return True
 
     @property
@@ -133,64 +150,47 @@ class Running:
         """Whether the rest of the batch shall not run, because an operation failed and the caller wants it so."""
         return bool(self._halted)
 
-    def _is_repeatable(self, position: int) -> bool:
-        """By the retry law. Where a path may still be a reference, no route speaks for it."""
-        route = self._routes[position] if self._earlier is None or self._ordered is not None else None
-        method = self._operations[position].method
-        return is_repeatable(method, route_idempotent=isinstance(route, Route) and route.idempotent)
-
     def _refusal(self) -> Failure | None:
         """Why no further operation may start now."""
-        if self._around.monotonic_s() >= self._turn_ends_s or self._around.pauses.left_s(self._upstreams):
+        if self._monotonic_s() >= self._turn_ends_s or self._pauses.left_s(self._upstreams):
             return STOPPED
         return self._hold.refusal()
 
     async def _round(self, left: Sequence[int], *, careful: bool) -> Sequence[int]:
         """Run as many of the positions `left` as are admitted together; those behind them."""
-        # Tokens are taken for what is surely sent in this turn; where nothing is counted, for all of it.
-        size = 1 if careful else self._surely if self._means.admission.counts else len(left)
+        began_s = self._monotonic_s()
+        size = 1 if careful else self._tokens.most(len(left), self._turn_ends_s - began_s)
         if self._claims.has_any:
             size = min(size, AT_ONCE)
-        began_s = self._around.monotonic_s()
         taken, admitted = await self._admitted(left[:size])
         if admitted is not None:
+            settled = len(self._settled)
             await self._execute(taken, admitted, careful=careful)
-        now_s = self._around.monotonic_s()
-        self._surely = max(self._concurrency, surely_sent(len(taken), now_s - began_s, self._turn_ends_s - now_s))
+            self._tokens.sent(len(self._settled) - settled, self._monotonic_s() - began_s)
         if careful:
             await self._recorder.write()  # only the next operation can be in doubt
         return left[len(taken) :]
 
     async def _admitted(self, taken: Sequence[int]) -> tuple[Sequence[int], Admitted | None]:
-        """Routes and tokens for the first of `taken`, for half as many each time that no bucket has so much."""
-        while True:
-            try:
-                return taken, await self._means.admission.admit(
-                    [self._operations[position] for position in taken],
-                    self._caller,
-                    batched=True,
-                    wait_max_us=int(self._around.turn_s * 1_000_000),
-                    always_waits=True,
-                    paid=self._context.paid and not self._lease.losses and not self._lease.tries,
-                    routes=[self._routes[position] for position in taken],
-                )
-            except GatewayError as refused:
-                if refused.status >= 500 or (refused.status == 429 and len(taken) <= self._concurrency):
-                    self._wait_s = float(refused.headers.get("Retry-After", _COME_BACK_S))
-                    self._turn_ends_s = 0.0
-                    return (), None
-                if len(taken) == 1:
-                    failure = Failure(refused.problem.slug, refused.detail, members=refused.members)
-                    self._keep(taken[0], Outcome(taken[0], refused.status, failure=failure))
-                    return taken, None
-                taken = taken[: len(taken) // 2]
+        """Routes and tokens for the first of `taken`."""
+        operations, routes = [self._operations[each] for each in taken], [self._routes[each] for each in taken]
+        count, admitted = await self._tokens.take(operations, routes)
+        match admitted:
+            case Admitted():
+                return taken[:count], admitted
+            case NotNow(wait_s):
+                self._wait_s, self._turn_ends_s = wait_s, 0.0
+            case refused:
+                failure = Failure(refused.problem.slug, refused.detail, members=refused.members)
+                self._keep(taken[0], Outcome(taken[0], refused.status, failure=failure))
+        return taken[:count], None
 
     async def _execute(self, taken: Sequence[int], admitted: Admitted, *, careful: bool) -> None:
-        keyed = await self._claims.of(taken, self._is_repeatable)
+        keyed = await self._claims.of(taken, self._repeatable.__getitem__)
         earlier = {} if keyed is None else keyed.earlier
         for place, outcome in earlier.items():
             self._judge(taken[place], outcome)
-        holds = [careful or not self._is_repeatable(position) for position in taken]
+        holds = [careful or not self._repeatable[position] for position in taken]
         plan = Plan(
             Batch([self._operations[position] for position in taken], "halt" if self._halts else "continue"),
             admitted.routes,
@@ -199,17 +199,29 @@ class Running:
             asyncio.get_running_loop().time() + _LONGEST_S,
             self._means.answers_bytes_max,
             admitted.delays_us,
-            Gate(self._refusal, holds, lambda indexes: self._intend(taken, indexes), self._hold.stopped),
+            Gate(
+                self._refusal,
+                holds,
+                lambda indexes: self._intents.announce([taken[index] for index in indexes]),
+                self._hold.stopped,
+            ),
             earlier=earlier,
             keyed=keyed,
         )
-        async with aclosing(self._means.executor.run(plan)) as groups:
+        running = self._means.executor.run(plan, group=GROUP, patience_s=self._around.record_every_s)
+        async with aclosing(running) as groups:
             async for finished in groups:
                 for outcome in finished:
                     self._judge(taken[outcome.index], outcome)
-                if self._recorder.is_full:
-                    await self._recorder.write()
+                await self._record()
         self._end_halt()
+
+    async def _record(self) -> None:
+        """Put what waits on record where it is a group, or about as old as it may be."""
+        now_s, every_s = self._monotonic_s(), self._around.record_every_s
+        if self._recorder.is_full or (self._recorder.has_news and now_s - self._recorded_s >= every_s / 2):
+            await self._recorder.write()
+            self._recorded_s = now_s
 
     @property
     def _halts(self) -> bool:
@@ -224,22 +236,6 @@ class Running:
         if self._halted or (self._halts and self._postponed):
             self._turn_ends_s = 0.0
 
-    def _intend(self, taken: Sequence[int], indexes: Sequence[int]) -> asyncio.Future[Failure | None]:
-        positions = [taken[index] for index in indexes]
-        self._intended.update(positions)  # also where the ledger fails: nobody can know then
-        return asyncio.ensure_future(self._put_intent(positions))
-
-    async def _put_intent(self, positions: Sequence[int]) -> Failure | None:
-        """None when the intent is durable and the lease still ours; never raises, for nobody would hear it."""
-        try:
-            await self._around.queue.intend(self._lease, [self._lease.first + position for position in positions])
-        except (LostLeaseError, LedgerUnavailableError):
-            self._hold.stop()
-        except Exception:
-            self._around.logger.exception("defect", listener="worker", batch_id=self._lease.batch)
-            self._hold.stop()
-        return self._hold.refusal()
-
     def _judge(self, position: int, outcome: Outcome) -> None:
         if outcome.succeeded:
             return self._keep(position, outcome)
@@ -253,7 +249,7 @@ class Running:
             return
         route = self._routes[position]
         tries_left = self._lease.tries < self._around.tries_max
-        repeatable = self._is_repeatable(position)
+        repeatable = self._repeatable[position]
         rejections = route.rejections if isinstance(route, Route) else frozenset()
         now_s = self._around.now_s()
         match judge(outcome, repeatable=repeatable, rejections=rejections, tries_left=tries_left, now_s=now_s):
@@ -263,7 +259,7 @@ class Running:
                 self._burns = self._postponed = True
             case Pause(wait_s, again):
                 if isinstance(route, Route):
-                    self._around.pauses.add(route.upstream, wait_s)
+                    self._pauses.add(route.upstream, wait_s)
                 if again:
                     self._postponed = True
                 else:
@@ -289,11 +285,14 @@ class Running:
     def _ending(self, *, whole: bool) -> Ending:
         if whole:
             return Ending()
-        first, around = self._lease.first, self._around
-        retracts = [first + position for position in sorted(self._intended - self._settled)]
-        wait_s = max(self._wait_s, around.pauses.left_s(self._upstreams))
+        around, retracts = self._around, self._intents.indexes_without(self._settled)
+        wait_s = max(self._wait_s, self._pauses.left_s(self._upstreams))
         tries = None
         if self._burns:
             tries = self._lease.tries + 1
             wait_s = max(wait_s, backoff_ms(tries, around.jitter()) / 1000)
         return Ending(int(wait_s * 1000) if wait_s else None, retracts, tries)
+
+
+def _is_repeatable(operation: Operation, route: Route | Failure | None) -> bool:
+    return is_repeatable(operation.method, route_idempotent=isinstance(route, Route) and route.idempotent)

@@ -93,10 +93,12 @@ class Worker:
             time.time,
             random.random,
             pace.turn_s,
+            pace.record_every_s,
             pace.tries_max,
             Floor(),
             pace.quiet_s,
             time.monotonic() + pace.quiet_s,
+            {},
         )
 
     def start(self) -> None:
@@ -175,7 +177,9 @@ class Worker:
         return len(leases)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        del self._holds[task]
+        ended = self._holds.pop(task).lease.batch
+        if not any(hold.lease.batch == ended for hold in self._holds.values()):
+            self._around.rates.pop(ended, None)
         self._slot_is_free.set()
 
     async def _renew(self) -> None:
@@ -234,7 +238,12 @@ class Worker:
             _record_corrupt(hold, recorder)
             await recorder.write(Ending())
             return
-        ending = await recorder.while_writing(running.run(), self._pace.record_every_s)
+        try:
+            ending = await running.run()
+        except Exception:
+            if recorder.has_news:
+                await recorder.write()
+            raise
         hold.is_over = not running.has_halted  # else nothing of the batch shall be leased before the last word
         self._slot_is_free.set()
         await recorder.write(ending)
