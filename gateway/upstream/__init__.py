@@ -14,6 +14,7 @@ breaker     when batches stop asking an upstream that fails (pure)
 adaptive    how many operations of batches it gets at once (pure)
 turns       whose turn it is among the batches: breaker and limit at work
 sluice      whose turn it is to be read, among those who send much
+intake      when more of what comes from an upstream is read
 http1       one connection: bytes out, llhttp's events in
 freshness   whether an idle connection may be used again
 line        who waits for a connection: batches and forwarded requests each have their share

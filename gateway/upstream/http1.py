@@ -21,6 +21,7 @@ from gateway.batch.retry import Loss
 from gateway.upstream import headers
 from gateway.upstream.exchange import Exchange, MalformedAnswerError
 from gateway.upstream.headers import RawFields
+from gateway.upstream.intake import CHUNKS_MAX, Intake
 
 if TYPE_CHECKING:
     from gateway.upstream.pool import Pool
@@ -41,9 +42,11 @@ class Connection(asyncio.Protocol):
         self.idle_max_s: float | None = None
         self._pool = pool
         self._in_tunnel: Exchange | None = None
-        self._surplus = self._was_interim = self._is_chunked = self._is_recent = self._reading_paused = False
+        self._surplus = self._was_interim = self._is_chunked = self._is_recent = False
         self._fruitless_bytes = 0
         self._transport: asyncio.Transport | None = None
+        self._intake = Intake(pool.sluice, self._understand)
+        self.pause_reading, self.resume_reading = self._intake.pause, self._intake.resume
         self._renew_parser()
         self._answered: list[Exchange] = []  # whole, and not delivered yet
         self._loss: Loss | None = None
@@ -76,7 +79,7 @@ class Connection(asyncio.Protocol):
     def close(self, loss: Loss | None = None) -> None:
         """Close at once; the oldest exchange ends with `loss`, those behind it as reset."""
         self.is_reusable = False
-        transport, self._transport = self._transport, None
+        transport, self._transport, self._intake.transport = self._transport, None, None
         if transport is not None and self._in_tunnel is None:
             transport.abort()
         elif transport is not None:
@@ -87,23 +90,13 @@ class Connection(asyncio.Protocol):
         for each in failed:
             self._pool.lost(each, (loss if each is failed[0] else None) or Loss.RESET)
 
-    def pause_reading(self) -> None:
-        self._reading_paused = True
-        if self._transport is not None:
-            self._transport.pause_reading()
-
-    def resume_reading(self) -> None:
-        self._reading_paused = False
-        if self._transport is not None:
-            self._transport.resume_reading()
-
     def get_extra_info(self, name: str) -> Any:
         return None if self._transport is None else self._transport.get_extra_info(name)
 
     # What the loop calls.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = self._intake.transport = cast(asyncio.Transport, transport)
 
     def pause_writing(self) -> None:
         if self.exchanges:
@@ -124,21 +117,10 @@ class Connection(asyncio.Protocol):
             if not data:  # nearly always: whole plain answers, and nothing else to do
                 self._deliver()
                 return
-        self._fruitless_bytes += len(data)
-        self._surplus = self._surplus or not self.exchanges  # llhttp would let empty lines pass
-        self._is_recent = self._head_ended and data.startswith(b"HTTP/1.1 ")
-        try:
-            self._parser.feed_data(data)
-        except HttpParserUpgrade as upgrade:
-            self._begin_tunnel(data[upgrade.args[0] :])
-            return
-        except (HttpParserError, MalformedAnswerError):
-            self._loss = self._loss or Loss.MALFORMED
-        if self._fruitless_bytes > headers.HEAD_BYTES_MAX or len(self._fields) > headers.FIELDS_MAX:
-            self._loss = self._loss or Loss.MALFORMED  # an endless head, or endless trailers
-        self._act()
+        self._intake.take(data)
 
     def eof_received(self) -> None:
+        self._intake.end()
         if self.exchanges and self._in_tunnel is None and self._head_ended:
             first = self.exchanges[0]
             if first.status >= 200 and headers.ends_with_close(first.fields):
@@ -147,6 +129,7 @@ class Connection(asyncio.Protocol):
         self._act()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._intake.end()
         if self._in_tunnel is not None:
             self.exchanges.clear()
             self._in_tunnel.on_end()
@@ -197,6 +180,7 @@ class Connection(asyncio.Protocol):
             self._end_of_answer(b"close" not in options and (is_recent or b"keep-alive" in options))
 
     def on_chunk_header(self) -> None:
+        self._chunks += 1
         if not self._is_chunked:  # the first of this answer
             self._is_chunked = True
             if headers.codings(self.exchanges[0].fields) != [b"chunked"]:
@@ -225,6 +209,27 @@ class Connection(asyncio.Protocol):
             return
         self._end_of_answer(self._parser.should_keep_alive())
 
+    def _understand(self, piece: bytes, is_last: bool) -> bool:
+        """Feed llhttp, and act once all is understood that came in one; whether it was enough for this turn."""
+        if self._in_tunnel is not None:
+            self._in_tunnel.on_data(piece)
+            return False
+        self._chunks, self._fruitless_bytes = 0, self._fruitless_bytes + len(piece)
+        self._surplus = self._surplus or not self.exchanges  # llhttp would let empty lines pass
+        self._is_recent = self._between and piece.startswith(b"HTTP/1.1 ")
+        try:
+            self._parser.feed_data(piece)
+        except HttpParserUpgrade as upgrade:
+            self._begin_tunnel(piece[upgrade.args[0] :])
+            return False
+        except (HttpParserError, MalformedAnswerError):
+            self._loss = self._loss or Loss.MALFORMED
+        if self._fruitless_bytes > headers.HEAD_BYTES_MAX or len(self._fields) > headers.FIELDS_MAX:
+            self._loss = self._loss or Loss.MALFORMED  # an endless head, or endless trailers
+        if is_last or self._loss is not None:
+            self._act()
+        return self._chunks > CHUNKS_MAX and bool(self.exchanges)
+
     def _gather(self, request: bytes) -> None:
         """With pipelining, all requests that become ready in one turn of the loop leave in one write."""
         self._gathered.append(request)
@@ -249,8 +254,7 @@ class Connection(asyncio.Protocol):
 
     def _end_of_answer(self, keep_alive: bool) -> None:
         exchange = self.exchanges.popleft()
-        self._interims = self._fruitless_bytes = 0
-        self._is_chunked = False
+        self._interims, self._fruitless_bytes, self._is_chunked = 0, 0, False
         self._renewing = exchange.method == "HEAD"
         if not keep_alive or not exchange.requested:
             self.is_reusable = False
@@ -271,7 +275,7 @@ class Connection(asyncio.Protocol):
     def _deliver(self) -> None:
         """Whole answers to those who asked. The connection goes back before, so that they find it."""
         answered, self._answered = self._answered, []
-        if self._reading_paused:
+        if self._intake.is_paused:
             self.resume_reading()  # the reader of an answer that is whole has no say any more
         if self.is_reusable and not self.exchanges:
             self._pool.release(self)

@@ -24,6 +24,7 @@ from gateway.upstream.line import Line
 from gateway.upstream.plain import Heads
 from gateway.upstream.repeats import Repeats
 from gateway.upstream.share import Share
+from gateway.upstream.sluice import Sluice
 from gateway.upstream.turns import Turns
 
 SWEEP_S = 0.05  # deadlines are met within 250 ms (PROMISES X12)
@@ -44,7 +45,7 @@ class Pool:
         refused: Callable[[], None] = lambda: None,
         cut: Callable[[], None] = lambda: None,
     ) -> None:
-        self.address, self.heads = address, Heads()
+        self.address, self.heads, self.sluice = address, Heads(), Sluice(loop)
         self._limits, self._loop = limits, loop
         self._connections: set[Connection] = set()
         self._idle: list[Connection] = []

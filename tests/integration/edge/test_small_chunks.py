@@ -1,12 +1,14 @@
-"""A body in chunks of one byte costs its reader much, and must not cost the others their turn."""
+"""A body in chunks of one byte, either way, costs its reader much, and must not cost the others their turn."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.integration.server.api import Api
+from tests.integration.edge.test_heavy_batches import turns_s
+from tests.integration.server.api import Api, Talk
 from tests.integration.server.gateways import Gateway
-from tests.integration.server.wire import Wire, request
+from tests.integration.server.wire import Wire, get, post_batch, request
 
 BODY = b"[" + b" " * 200_000 + b'{"method": "GET", "path": "/x"}]'
 CHUNKED = [("Content-Type", "application/json"), ("Transfer-Encoding", "chunked")]
@@ -51,3 +53,39 @@ async def test_chunks_behind_a_refusal_are_read_past(api: Api, plain: Gateway) -
         after = await wire.answer()
 
     assert (refused.status, after.status) == (415, 200)
+
+
+async def forwarded(port: int) -> bytes:
+    return (await get(port, "/down")).body
+
+
+async def batched(port: int) -> bytes:
+    answered = await post_batch(port, [{"method": "GET", "path": "/down"}])
+    return str(answered.json()["results"][0]["result"]).encode()
+
+
+@pytest.mark.parametrize("ask", [forwarded, batched])
+@pytest.mark.parametrize("ends", ["with its connection", "and its connection goes on"])
+async def test_an_answer_in_chunks_of_a_byte_is_whole_and_no_turn_of_the_loop_reads_much_of_it(
+    api: Api, plain: Gateway, ask: Callable[[int], Awaitable[bytes]], ends: str
+) -> None:
+    more = "close" if ends == "with its connection" else "keep-alive"
+
+    async def down(talk: Talk) -> None:
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: {more}\r\n"
+        await talk.send(head.encode() + b"Transfer-Encoding: chunked\r\n\r\n" + WRITTEN)
+        if more == "close":
+            talk.writer.close()
+
+    api.on("/down", down)
+    shares = []
+    for _ in range(3):  # the API and the caller live on the same loop, and now and then have a long turn
+        over = asyncio.Event()
+        counting = asyncio.create_task(turns_s(over))
+        body = await ask(plain.port)
+        over.set()
+        took_s = await counting
+        assert body == BODY
+        shares.append(max(took_s) / sum(took_s))
+
+    assert min(shares) <= 1 / 8, shares
