@@ -41,7 +41,7 @@ class Agenda:
         for copy, first in twins.items():
             self._copies.setdefault(first, []).append(copy)
         self.is_ordered = graph is not None or bool(twins)
-        self._unsent = set(range(len(operations))) - earlier.keys() if self.is_ordered else set[int]()
+        self._unsent: set[int] = set(range(len(operations))) - earlier.keys() if self.is_ordered else set()
         self._kept: dict[int, Outcome] = {}
         self._parent_lost: dict[int, int] = {}
         self._is_over = False

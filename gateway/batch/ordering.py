@@ -61,7 +61,8 @@ def _cycles(graph: Graph, ids: Sequence[str]) -> list[Tangle]:
     while order.ready:
         order.finished(order.ready.popleft(), succeeded=True)
     stuck = {index for index, waits in enumerate(order.waits) if waits}
-    tangles, seen = [], set[int]()
+    tangles = []
+    seen: set[int] = set()
     for start in sorted(stuck):
         path: dict[int, None] = {}
         index = start

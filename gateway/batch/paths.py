@@ -15,6 +15,7 @@ TARGET_BYTES_MAX = 4096
 # Nearly every path is plain: one pass over one character class, once no segment is empty or begins with a dot.
 _PLAIN = re.compile(r"/[A-Za-z0-9._~!$&'()*+,=:@/-]*(?:\?[!-\"$-~]*)?")
 _ALL_PLAIN = re.compile(r"\n(?:/[A-Za-z0-9._~!$&'()*+,=:@/-]*(?:\?[!-\"$-~]*)?\n)*")
+_OF_PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~!$&'()*+,=:@/-?\n"
 _QUERY_ONLY = re.compile(r"[!-\"$-~]*")
 _SEGMENT = re.compile(r"(?:[A-Za-z0-9._~!$&'()*+,=:@-]|%[0-9A-Fa-f]{2})+")
 _CONTROL = re.compile(r"[\x00-\x20\x7f]")
@@ -30,11 +31,18 @@ def are_plain(targets: Sequence[str], *, without: Sequence[str]) -> bool:
     return (
         "/." not in lines
         and "//" not in lines
-        and _ALL_PLAIN.fullmatch(lines) is not None
         and lines.count("\n") == len(targets) + 1
-        and not any("\n" + prefix in lines for prefix in without)
-        and len(max(targets, key=len, default="")) <= TARGET_BYTES_MAX
+        and (_are_spelled_plainly(lines) or _ALL_PLAIN.fullmatch(lines) is not None)
+        and not any(["\n" + prefix in lines for prefix in without])
+        and (len(lines) <= TARGET_BYTES_MAX or len(max(targets, key=len)) <= TARGET_BYTES_MAX)
     )
+
+
+def _are_spelled_plainly(lines: str) -> bool:
+    """Whether each line begins with a slash, and holds nothing that a path may not hold plainly. Nearly always, and
+    takes a tenth of an expression's time."""
+    spelled = lines.isascii() and not lines.encode().translate(None, _OF_PLAIN)
+    return spelled and lines.count("\n/") == lines.count("\n") - 1
 
 
 def refusal(target: str) -> str | None:

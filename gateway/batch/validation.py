@@ -5,7 +5,7 @@ back into its own words and pointers.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
@@ -20,10 +20,11 @@ from gateway.errors import quoted
 VIOLATIONS_MAX = 100
 
 _AT_ONE_LOOK = 1000  # operations: an expression remembers every line that it has matched
-_ID = re.compile(r"[A-Za-z0-9._~-]{1,128}")
-_IDS = re.compile(r"(?:[A-Za-z0-9._~-]{1,128}\n)*")
+_ID_CHARACTERS_MAX = 128
+_ID = re.compile(rf"[A-Za-z0-9._~-]{{1,{_ID_CHARACTERS_MAX}}}")
+_OF_IDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
 _METHODS = frozenset(METHODS)
-_METHOD, _ID_OF = attrgetter("method"), attrgetter("id")
+_METHOD, _ID_OF, _TARGET = attrgetter("method"), attrgetter("id"), attrgetter("target")
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})  # RFC 9110 9.3.1: content has no meaning there, and servers disagree
 
 FieldsRule = Callable[[Fields], Sequence[tuple[str, str]]]
@@ -50,9 +51,12 @@ class Rules:
 def violations(operations: Sequence[Operation], rules: Rules) -> list[Violation]:
     """All violations in order; a few above `VIOLATIONS_MAX` at most, so that a caller can tell that more exist."""
     judged = _Judged(rules)
-    judge = judged.rest_of if _are_plain(operations, rules.own_paths) else judged.whole_of
     found: list[Violation] = []
+    are_plain = _are_plain(operations, rules.own_paths)
+    judge = judged.rest_of if are_plain else judged.whole_of
     for index, operation in enumerate(operations):
+        if are_plain and not operation.fields and not operation.has_body and operation.timeout_s is None:
+            continue
         found += judge(index, operation)
         if len(found) > VIOLATIONS_MAX:
             break
@@ -87,25 +91,31 @@ def order_of(
 
 
 def _are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> bool:
-    """The quick look that nearly every batch passes whole: one expression over many ids, one over many targets.
+    """The quick look that nearly every batch passes whole: one at all ids, and at many targets.
 
     It may only be stricter than the look at each operation.
     """
+    ids = set(map(_ID_OF, operations))
     return (
         set(map(_METHOD, operations)) <= _METHODS
-        and len(set(map(_ID_OF, operations))) == len(operations)
+        and len(ids) == len(operations)
+        and _are_ids(ids)
         and all(
-            _lines_are_plain(operations[start : start + _AT_ONE_LOOK], own_paths)
-            for start in range(0, len(operations), _AT_ONE_LOOK)
+            [
+                are_plain([*map(_TARGET, operations[start : start + _AT_ONE_LOOK])], without=own_paths)
+                for start in range(0, len(operations), _AT_ONE_LOOK)
+            ]
         )
     )
 
 
-def _lines_are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> bool:
+def _are_ids(ids: Set[str]) -> bool:
+    text = "".join(ids)
     return (
-        are_plain([operation.target for operation in operations], without=own_paths)
-        and _IDS.fullmatch(lines := "\n".join([*map(_ID_OF, operations), ""])) is not None
-        and lines.count("\n") == len(operations)
+        text.isascii()
+        and not text.encode().translate(None, _OF_IDS)
+        and "" not in ids
+        and (len(text) <= _ID_CHARACTERS_MAX or len(max(ids, key=len)) <= _ID_CHARACTERS_MAX)
     )
 
 
@@ -131,8 +141,6 @@ class _Judged:
 
     def rest_of(self, index: int, operation: Operation) -> Sequence[Violation]:
         """What is not looked at by `_are_plain`."""
-        if not operation.fields and not operation.has_body and operation.timeout_s is None:
-            return ()
         judged = (
             ("body", _of_body(operation, self._rules.body_bytes_max)),
             ("timeoutSeconds", _of_timeout(operation.timeout_s)),

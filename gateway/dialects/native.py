@@ -39,6 +39,7 @@ _ENVELOPE = msgspec.json.Decoder(_Envelope)
 _OPERATIONS = msgspec.json.Decoder(list[WireOperation])
 _RAW = msgspec.json.Decoder(Raw)
 _ENCODER = msgspec.json.Encoder()
+_DOLLAR, _BACKSLASH = b"$\\"
 _PARENTS = attrgetter("depends_on")
 
 
@@ -51,8 +52,8 @@ def parse(data: bytes, limits: EnvelopeLimits, rules: Rules) -> Batch:
         raise too_many(len(envelope.operations), limits.operations_max)
     if not found:
         check_members_once(data, _ENCODER.encode(envelope.operations if bare else envelope), native_shape.levels)
-    # Looking for one byte first: it takes a tenth of the time.
-    may_refer = (b"$" in data and b"$ops." in data) or (b"\\" in data and b"\\u" in data)
+    # Looking for one byte first, as a number: it takes a tenth of the time.
+    may_refer = (_DOLLAR in data and b"$ops." in data) or (_BACKSLASH in data and b"\\u" in data)
     return _batch(envelope, found, "" if bare else "/operations", rules, may_refer=may_refer)
 
 

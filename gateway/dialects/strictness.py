@@ -20,6 +20,8 @@ _BRACES = bytes.maketrans(b"[]", b"{}")
 _BUT_BRACKETS = bytes(code for code in range(256) if code not in b'[]{}"')
 _BUT_COUNTED = bytes(code for code in range(256) if code not in b'[{,"')
 _DIGITS = bytes(ord("0") if 48 <= code <= 57 else ord(" ") for code in range(256))
+_BLANKS = b" \n\r\t"
+_BACKSLASH, _QUOTE = b'\\"'  # as numbers: `bytes` finds those ten times as fast as bytes of length one
 _LONG_NUMBER = b"0" * (DIGITS_MAX + 1)
 _RAW = msgspec.json.Decoder(msgspec.Raw)
 _OFFSET = re.compile(r"\(byte (\d+)\)")
@@ -53,19 +55,25 @@ def check_syntax(data: bytes) -> None:
 
 def check_structure(data: bytes, *, depth_max: int, nodes_max: int) -> None:
     """Raise `json-too-complex` where nesting, values or a number pass their limit. `data` is valid JSON."""
-    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"") if b"\\" in data else data  # now each quote is a real one
+    bare = (
+        data.replace(b"\\\\", b"").replace(b'\\"', b"") if _BACKSLASH in data else data
+    )  # now each quote is a real one
     may_have_too_many = len(data) > 2 * nodes_max  # a value and its comma take two bytes
     if may_have_too_many and len(_outside_strings(_translated(bare, None, _BUT_COUNTED))) > nodes_max:
         raise _too_complex("nodes", nodes_max, "values")
+    if data.count(b"{") + data.count(b"[") > depth_max and _is_deeper(bare, depth_max):
+        raise _too_complex("depth", depth_max, "levels of nesting")
+    if _LONG_NUMBER in _translated(bare, _DIGITS) and _LONG_NUMBER in _outside_strings(bare).translate(_DIGITS):
+        raise _too_complex("digits", DIGITS_MAX, "digits in a number")
+
+
+def _is_deeper(bare: bytes, depth_max: int) -> bool:
     braces = _outside_strings(_translated(bare, _BRACES, _BUT_BRACKETS))
     levels = 0
     while braces and levels < depth_max:
         braces = braces.replace(b"{}", b"")  # one level: the innermost of every branch
         levels += 1
-    if braces:
-        raise _too_complex("depth", depth_max, "levels of nesting")
-    if _LONG_NUMBER in _translated(bare, _DIGITS) and _LONG_NUMBER in _outside_strings(bare).translate(_DIGITS):
-        raise _too_complex("digits", DIGITS_MAX, "digits in a number")
+    return bool(braces)
 
 
 def check_members_once(data: bytes, again: bytes, levels: Callable[[Any], Iterator[tuple[str, Any]]]) -> None:
@@ -101,11 +109,15 @@ def invalid_json(why: str, offset: int) -> EnvelopeError:
 
 
 def _compact(data: bytes) -> bytes:
+    if not any(map(data.__contains__, _BLANKS)):
+        return data
     return msgspec.json.format(data, indent=-1)
 
 
 def _translated(text: bytes, table: bytes | None, but: bytes = b"") -> bytes:
     """`text.translate`, window by window: a thread that does all of 10 MiB in one call keeps all others waiting."""
+    if len(text) <= _WINDOW_BYTES:
+        return text.translate(table, but)
     windows = range(0, len(text), _WINDOW_BYTES)
     return b"".join([text[start : start + _WINDOW_BYTES].translate(table, but) for start in windows])
 
@@ -115,7 +127,7 @@ def _outside_strings(bare: bytes) -> bytes:
     bare = bare.replace(
         b'""', b""
     )  # an empty pair, or the seam between two strings: either way the rest keeps its side
-    if b'"' not in bare:
+    if _QUOTE not in bare:
         return bare
     kept, side = [], 0
     for start in range(0, len(bare), _WINDOW_BYTES):

@@ -109,7 +109,9 @@ def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -
     `partial` buckets shorten the batch to the operations that they can pay; then every bucket pays for those, or, where
     one that rejects cannot, none does. A bucket that waits goes into debt for at most `wait_max_us`.
     """
-    costs, paid, readings = list[int](), list[Level](), list[Reading]()
+    costs: list[int] = []
+    paid: list[Level] = []
+    readings: list[Reading] = []
     for charge, level in zip(charges, levels, strict=True):
         bucket, cost = charge.bucket, sum(charge.costs)
         left = less(bucket, level, cost)

@@ -64,7 +64,7 @@ class Origins:
         fields, theirs = request.raw_headers, self._theirs
         if not theirs:
             return fields
-        allowed = theirs if self.is_trusted(request) else frozenset[bytes]()
+        allowed: frozenset[bytes] = theirs if self.is_trusted(request) else frozenset()
         return [
             field for field in fields if (name := field[0].lower()) in allowed or name.replace(b"_", b"-") not in theirs
         ]
@@ -72,7 +72,8 @@ class Origins:
     def vouched(self, request: BaseRequest | Asked, via: bytes) -> list[tuple[bytes, bytes]]:
         """The fields by which the upstream is told."""
         peer, scheme, host = request.remote or "", "http", self.host_of(request)
-        chain, told = [peer], list[tuple[bytes, bytes]]()
+        chain = [peer]
+        told: list[tuple[bytes, bytes]] = []
         real_ip = self.ip_of(request) if _REAL_IP in request.headers else None
         if self.is_trusted(request):
             chain = [*_chain(request), peer]
