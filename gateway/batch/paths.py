@@ -33,7 +33,7 @@ def are_plain(targets: Sequence[str], *, without: Sequence[str]) -> bool:
         and "//" not in lines
         and lines.count("\n") == len(targets) + 1
         and (_are_spelled_plainly(lines) or _ALL_PLAIN.fullmatch(lines) is not None)
-        and not any(["\n" + prefix in lines for prefix in without])
+        and not any("\n" + prefix in lines for prefix in without)
         and (len(lines) <= TARGET_BYTES_MAX or len(max(targets, key=len)) <= TARGET_BYTES_MAX)
     )
 

@@ -101,10 +101,8 @@ def _are_plain(operations: Sequence[Operation], own_paths: tuple[str, ...]) -> b
         and len(ids) == len(operations)
         and _are_ids(ids)
         and all(
-            [
-                are_plain([*map(_TARGET, operations[start : start + _AT_ONE_LOOK])], without=own_paths)
-                for start in range(0, len(operations), _AT_ONE_LOOK)
-            ]
+            are_plain([*map(_TARGET, operations[start : start + _AT_ONE_LOOK])], without=own_paths)
+            for start in range(0, len(operations), _AT_ONE_LOOK)
         )
     )
 
