@@ -102,7 +102,9 @@ class AdminPages:
             return
         said = request.headers.get("Host", "")
         host = said if said.endswith("]") else said.rpartition(":")[0] or said
-        if _is_loopback(request.remote) and host in _LOOPBACK_HOSTS:
+        # A page of another site, in a browser on this host, must not drain what is forwarded there.
+        of_another_site = request.headers.get("Origin", f"http://{said}").partition("://")[2] != said
+        if _is_loopback(request.remote) and host in _LOOPBACK_HOSTS and not of_another_site:
             return
         raise GatewayError(
             "forbidden", "this page is for loopback (kubectl port-forward) or for the holder of admin.token"

@@ -30,7 +30,7 @@ _SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})  # re
 
 
 class HeadLimits(NamedTuple):
-    """Sizes in bytes: of the request's target, of a field's name and value, and of a whole head."""
+    """Sizes in bytes: of the request line, of a field's name and value, and of a whole head."""
 
     line_bytes_max: int
     field_bytes_max: int
@@ -189,18 +189,16 @@ class Heads:
     def request_line(self, line: bytes) -> tuple[str, str, HttpVersion]:
         """Method, target and version. Raises GatewayError."""
         found = _REQUEST_LINE.fullmatch(line)
-        if found is not None and len(found[2]) <= self.limits.line_bytes_max:
+        if found is not None and len(line) <= self.limits.line_bytes_max:
             return found[1].decode(), found[2].decode("utf-8", "surrogateescape"), _VERSIONS[found[3]]
         raise self._refusal(line)
 
     def _refusal(self, line: bytes) -> GatewayError:
         """What is wrong with a request line."""
+        self._fits(line)
         parts = line.split(b" ")
         if len(parts) != 3 or _TOKEN.fullmatch(parts[0]) is None or _VERSION.fullmatch(parts[2]) is None:
-            self._fits(line)
             return GatewayError("malformed-http", close=True)
-        if len(parts[1]) > self.limits.line_bytes_max:
-            return GatewayError("target-too-long", close=True)
         return GatewayError("bad-target" if parts[2] in _VERSIONS else "http-version", close=True)
 
     def field_line(self, line: bytes) -> _Line:
@@ -246,14 +244,13 @@ class Heads:
         return judged
 
     def _fits(self, line: bytes) -> None:
-        """Refuse a request line whose target, ended or not, is too long."""
-        if len(line.split(b"\r\n", 1)[0]) > self.limits.line_bytes_max + _AROUND_TARGET:
+        """Refuse a request line that is too long, ended or not, with or without what follows it."""
+        if len(line.partition(b"\r")[0]) > self.limits.line_bytes_max:
             raise GatewayError("target-too-long", close=True)
 
 
 _ABSOLUTE = re.compile(r"(https?)://([^/?]+)(.*)", re.IGNORECASE)
 _CONTROL = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
-_AROUND_TARGET = 128 + len("  HTTP/1.1")
 
 
 def _origin_form(method: str, target: str, host: str | None) -> str:

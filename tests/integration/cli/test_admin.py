@@ -80,6 +80,19 @@ async def test_guarded_pages_are_open_to_loopback_by_a_loopback_name(api: Api, h
     assert answered.status == 200
 
 
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [("http://evil.test", 403), ("null", 403), ("http://localhost:1", 403), ("http://[", 403),
+     ("http://localhost:9207", 200)],
+)  # fmt: skip
+async def test_a_page_of_another_site_in_a_browser_here_is_not_trusted(api: Api, origin: str, status: int) -> None:
+    async with gateway(api.url) as running:
+        asked = request("POST", "/reload", (("Origin", origin),), host="localhost:9207")
+        answered = await ask(running.admin_port, asked)
+
+    assert answered.status == status
+
+
 async def test_the_token_opens_guarded_pages_and_a_wrong_one_does_not(api: Api) -> None:
     async with gateway(api.url, json.dumps({"admin": {"token": {"value": "s3cret-token"}}})) as running:
         port = running.admin_port

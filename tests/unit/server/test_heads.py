@@ -201,10 +201,11 @@ def test_only_websocket_may_come_next(version: bytes, fields: list[bytes], upgra
 # Limits, each exact.
 
 
-def test_the_longest_target_is_taken() -> None:
-    longest = b"/" + b"a" * (LIMITS.line_bytes_max - 1)
+def test_the_longest_request_line_is_taken() -> None:
+    longest = b"/".ljust(LIMITS.line_bytes_max - len(b"GET  HTTP/1.1"), b"a")
 
     assert slug(b"GET %b HTTP/1.1" % longest, HOST, limits=LIMITS) is None
+    assert slug(b"GETS %b HTTP/1.1" % longest, HOST, limits=LIMITS) == "target-too-long"
     assert slug(b"GET %ba HTTP/1.1" % longest, HOST, limits=LIMITS) == "target-too-long"
     assert slug(b"GET %b x HTTP/1.1" % (longest * 3), limits=LIMITS) == "target-too-long"
 
@@ -271,10 +272,11 @@ def test_what_cannot_become_a_head_is_refused_before_it_is_whole(part: bytes, pr
 
 
 def test_a_part_is_refused_where_the_whole_would_be_too_large() -> None:
-    line, field = b"GET /" + b"a" * 1000, LINE + b"\r\nX: "
+    line, field = b"GET /".ljust(LIMITS.line_bytes_max, b"a"), LINE + b"\r\nX: "
     longest = field + b"a" * (LIMITS.field_bytes_max - 3)
 
-    assert begun(line, LIMITS) == "target-too-long"
+    assert begun(line + b"\r", LIMITS) == 0
+    assert begun(line + b"a", LIMITS) == "target-too-long"
     assert begun(longest + b"\r", LIMITS) == len(LINE) + 2
     assert begun(longest + b"a\r", LIMITS) == "headers-too-large"
     assert begun(LINE + b"\r\n" + b"X: a\r\n" * 30, LIMITS) == len(LINE) + 2 + 30 * 6
