@@ -10,7 +10,7 @@ import pytest
 from gateway.batch.model import Outcome
 from gateway.upstream.address import PoolLimits
 from gateway.upstream.breaker import State
-from tests.fakes.until import pass_by, until_so
+from tests.fakes.until import pass_by, until, until_so
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, plain
 from tests.integration.test_executor import Running, operations, plan_of, running, slugs
 
@@ -35,9 +35,12 @@ async def test_while_all_fails_one_operation_a_second_is_sent_and_recovery_is_se
         sends, refused = len(upstream.requests) - before, set(slugs(outcomes).values())
         answer = plain()
         healed_s = loop.time()
-        while gateway.pool.turns.state is not State.CLOSED:
-            outcomes = await gateway.run(plan_of(operations(5)))
-            await asyncio.sleep(0.02)
+
+        async def is_closed() -> bool:
+            await gateway.run(plan_of(operations(5)))
+            return gateway.pool.turns.state is State.CLOSED
+
+        await until(is_closed, 10)
         took_s = loop.time() - healed_s
         outcomes = await gateway.run(plan_of(operations(50)))
 

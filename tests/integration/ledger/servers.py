@@ -1,6 +1,5 @@
 """Servers that a test may stop, start again and reach by TCP; batches to put into them; waiting for what comes."""
 
-import asyncio
 import random
 import signal
 import socket
@@ -17,7 +16,7 @@ import redis
 from gateway.ledger.port import LedgerUnavailableError, NewBatch, Part
 from gateway.ledger.redis import RedisLedger
 from tests.contract.stores import start
-from tests.fakes.until import wait_until
+from tests.fakes.until import until, wait_until
 
 T = TypeVar("T")
 DAY_MS = 86_400_000
@@ -109,11 +108,13 @@ def part(slice_: int, indexes: Sequence[int], sealed: bytes = b"outcomes\n\0\xff
 async def until_it_works(call: Callable[[], Awaitable[T]], within_s: float = 10.0) -> tuple[T, float]:
     """What `call` answers as soon as the ledger is available again, and after how many seconds."""
     began_s = time.monotonic()
-    while True:
+
+    async def tried() -> T | LedgerUnavailableError:
         try:
-            async with asyncio.timeout(within_s):
-                return await call(), time.monotonic() - began_s
-        except LedgerUnavailableError:
-            if time.monotonic() - began_s > within_s:
-                raise
-            await asyncio.sleep(0.05)
+            return await call()
+        except LedgerUnavailableError as error:
+            return error
+
+    found = await until(tried, within_s, right=lambda found: not isinstance(found, LedgerUnavailableError))
+    assert not isinstance(found, LedgerUnavailableError)
+    return found, time.monotonic() - began_s
