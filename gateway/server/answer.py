@@ -17,6 +17,8 @@ from gateway.upstream.headers import RawFields, rendered
 if TYPE_CHECKING:
     from gateway.server.connection import CallerConnection
 
+_JOINED_BYTES_MAX = 1 << 16  # joining 10 MiB takes 9 ms; a further write a few µs
+
 REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 _date: tuple[int, bytes] = (0, b"")
@@ -88,8 +90,14 @@ class Answer:
         length = (b"Content-Length", b"%d" % len(self.body))
         fields = [date_field(), *self.fields, length] if self.status not in (204, 304) else [date_field(), *self.fields]
         start = head(self.status, REASONS.get(self.status, b""), fields, request=request, keep_alive=self.keep_alive)
-        if request.transport is not None:
-            await send(request, start if request.method == "HEAD" else start + self.body)
+        if request.transport is None:
+            return
+        body = b"" if request.method == "HEAD" else self.body
+        if len(body) > _JOINED_BYTES_MAX:
+            await send(request, start)
+            await send(request, body)
+        else:
+            await send(request, start + body)
 
     async def write_eof(self) -> None:
         """Nothing is left to write."""

@@ -150,7 +150,7 @@ class Batches:
             if promoted is not None:
                 return promoted
             await in_place.gather(groups, outcomes, served)
-        return self._answer(plan, outcomes, fields, form, served)
+        return await self._answer(plan, outcomes, fields, form, served)
 
     async def _rehearse(
         self,
@@ -202,7 +202,9 @@ class Batches:
         self._access.accepted(served, view.total)
         return asynchronous.accepted(request, view, [_RESPOND_ASYNC] if envelope.preferences.respond_async else ())
 
-    def _answer(self, plan: Plan, outcomes: Sequence[Outcome], fields: Fields, form: str, served: Served) -> Answer:
+    async def _answer(
+        self, plan: Plan, outcomes: Sequence[Outcome], fields: Fields, form: str, served: Served
+    ) -> Answer:
         summary = summarize(outcomes)
         ids = [operation.id for operation in plan.batch.operations]
         base, timeout_s = self._settings.base, self._settings.run.sync_timeout_s
@@ -215,7 +217,7 @@ class Batches:
                 f"not finished within {timeout_s:g} s; results holds what became of each operation",
                 members=native.preview(ids, outcomes, summary, base),
             )
-        body = _WRITERS[form].whole(ids, outcomes, summary, base)
+        body = await self._in_place.rendered(outcomes, partial(_WRITERS[form].whole, ids, outcomes, summary, base))
         content_type = b"application/json" if form == "application/json" else form.encode() + b'; charset="utf-8"'
         answer = Answer(207, [(b"Content-Type", content_type), *fields, _summary_field(summary)], body)
         served.bytes_out = len(body)

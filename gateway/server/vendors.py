@@ -104,7 +104,7 @@ class Vendor:
         admitted = await self._in_place.admitted(read.batch, served)
         plan = self._in_place.plan(request, read.batch, admitted, served, self._rules)
         outcomes = await self._in_place.outcomes(plan, served)
-        page = self._dialect.answer(read, outcomes)
+        page = await self._in_place.rendered(outcomes, partial(self._dialect.answer, read, outcomes))
         served.bytes_out = len(page.body)
         self._access.batch(plan, outcomes, summarize(outcomes), served, status=page.status)
         return Answer(page.status, [*page.fields, *answer_fields(request, admitted.readings, served)], page.body)
