@@ -3,6 +3,7 @@
 port          what a dialect is whose batches are answered in place, and what all share
 on_record     what one is whose batches are answered later
 registry      the vendors' dialects, a line each
+slices      work in slices, so that others are served in between
 strictness    what every JSON envelope must obey: UTF-8, depth, size of numbers, no duplicate members
 native        CONTRACT 2: JSON in, JSON or NDJSON out
 native_operation  one operation of it

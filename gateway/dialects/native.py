@@ -5,6 +5,7 @@ Bodies are `msgspec.Raw`: an operation's JSON body goes upstream, and an answer'
 
 import base64
 from collections.abc import Mapping, Sequence
+from functools import partial
 from operator import attrgetter
 from typing import Any, Literal
 
@@ -18,7 +19,8 @@ from gateway.dialects.native_operation import Headers, WireOperation, fields_of,
 from gateway.dialects.native_shape import ShapeError
 from gateway.dialects.port import EnvelopeError, EnvelopeLimits
 from gateway.dialects.schedule import schedule_of
-from gateway.dialects.strictness import check_members_once, check_structure, check_syntax, check_text
+from gateway.dialects.slices import Sliced, at_once
+from gateway.dialects.strictness import check_members_once, check_syntax, check_text, structure_checked
 from gateway.errors import PROBLEMS
 
 
@@ -45,32 +47,42 @@ _PARENTS = attrgetter("depends_on")
 
 def parse(data: bytes, limits: EnvelopeLimits, rules: Rules) -> Batch:
     """Read an envelope, or raise `EnvelopeError`: broken JSON first, then the count, then every violation at once."""
+    return at_once(parsed(data, limits, rules))
+
+
+def parsed(data: bytes, limits: EnvelopeLimits, rules: Rules) -> Sliced[Batch]:
+    """What `parse` does. The longest slice decodes: 10 to 20 ms for 10 MiB."""
     check_text(data)
+    yield None
     bare = data.lstrip()[:1] == b"["
-    envelope, found = _decoded(data, limits, bare=bare)
+    envelope, found = yield from _decoded(data, limits, bare=bare)
     if len(envelope.operations) > limits.operations_max:
         raise too_many(len(envelope.operations), limits.operations_max)
     if not found:
-        check_members_once(data, _ENCODER.encode(envelope.operations if bare else envelope), native_shape.levels)
+        again = _ENCODER.encode(envelope.operations if bare else envelope)
+        if len(again) != len(data):
+            yield partial(check_members_once, data, again, native_shape.levels)
+    yield None
     # Looking for one byte first, as a number: it takes a tenth of the time.
     may_refer = (_DOLLAR in data and b"$ops." in data) or (_BACKSLASH in data and b"\\u" in data)
     return _batch(envelope, found, "" if bare else "/operations", rules, may_refer=may_refer)
 
 
-def _decoded(data: bytes, limits: EnvelopeLimits, *, bare: bool) -> tuple[_Envelope, list[Violation]]:
+def _decoded(data: bytes, limits: EnvelopeLimits, *, bare: bool) -> Sliced[tuple[_Envelope, list[Violation]]]:
     """The envelope, and what had to be left out of it because its shape is wrong."""
     envelope = None
     if data.count(b",") > limits.nodes_max:  # before anything is made of it
-        check_syntax(data)
-        check_structure(data, depth_max=limits.depth_max, nodes_max=limits.nodes_max)
+        yield partial(check_syntax, data)
+        yield from structure_checked(data, depth_max=limits.depth_max, nodes_max=limits.nodes_max)
+    yield None
     try:
         envelope = _Envelope(_OPERATIONS.decode(data)) if bare else _ENVELOPE.decode(data)
     except (msgspec.DecodeError, RecursionError):  # a wrong shape ends it even before broken JSON further on
-        check_syntax(data)
-    check_structure(data, depth_max=limits.depth_max, nodes_max=limits.nodes_max)
+        yield partial(check_syntax, data)
+    yield from structure_checked(data, depth_max=limits.depth_max, nodes_max=limits.nodes_max)
     if envelope is not None:
         return envelope, []
-    found, cleaned = native_shape.cleaned(data)
+    found, cleaned = yield partial(native_shape.cleaned, data)
     return _ENVELOPE.decode(cleaned), found
 
 

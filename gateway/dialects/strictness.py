@@ -11,11 +11,13 @@ from typing import Any
 import msgspec
 
 from gateway.dialects.port import EnvelopeError
+from gateway.dialects.slices import Sliced, at_once
 from gateway.errors import quoted
 
 DIGITS_MAX = 64
 
-_WINDOW_BYTES = 65536
+_WINDOW_BYTES = 1 << 17  # takes 0.3 to 1 ms
+_SEAM = re.compile(rb"[^\\0-9]")
 _BRACES = bytes.maketrans(b"[]", b"{}")
 _BUT_BRACKETS = bytes(code for code in range(256) if code not in b'[]{}"')
 _BUT_COUNTED = bytes(code for code in range(256) if code not in b'[{,"')
@@ -55,25 +57,60 @@ def check_syntax(data: bytes) -> None:
 
 def check_structure(data: bytes, *, depth_max: int, nodes_max: int) -> None:
     """Raise `json-too-complex` where nesting, values or a number pass their limit. `data` is valid JSON."""
-    bare = (
-        data.replace(b"\\\\", b"").replace(b'\\"', b"") if _BACKSLASH in data else data
-    )  # now each quote is a real one
-    may_have_too_many = len(data) > 2 * nodes_max  # a value and its comma take two bytes
-    if may_have_too_many and len(_outside_strings(_translated(bare, None, _BUT_COUNTED))) > nodes_max:
-        raise _too_complex("nodes", nodes_max, "values")
-    if data.count(b"{") + data.count(b"[") > depth_max and _is_deeper(bare, depth_max):
-        raise _too_complex("depth", depth_max, "levels of nesting")
-    if _LONG_NUMBER in _translated(bare, _DIGITS) and _LONG_NUMBER in _outside_strings(bare).translate(_DIGITS):
-        raise _too_complex("digits", DIGITS_MAX, "digits in a number")
+    at_once(structure_checked(data, depth_max=depth_max, nodes_max=nodes_max))
 
 
-def _is_deeper(bare: bytes, depth_max: int) -> bool:
-    braces = _outside_strings(_translated(bare, _BRACES, _BUT_BRACKETS))
-    levels = 0
-    while braces and levels < depth_max:
-        braces = braces.replace(b"{}", b"")  # one level: the innermost of every branch
-        levels += 1
-    return bool(braces)
+def structure_checked(data: bytes, *, depth_max: int, nodes_max: int) -> Sliced[None]:
+    """What `check_structure` does."""
+    structure = _Structure(depth_max, nodes_max, len(data))
+    start = 0
+    while start < len(data):
+        end = _end_of_window(data, start)
+        structure.read(data[start:end])
+        start = end
+        yield None
+
+
+class _Structure:
+    """What is known of a text, now that it has been read so far."""
+
+    def __init__(self, depth_max: int, nodes_max: int, size: int) -> None:
+        self._depth_max, self._nodes_max = depth_max, nodes_max
+        self._may_have_too_many = size > 2 * nodes_max  # a value and its comma take two bytes
+        self._is_long = size > _WINDOW_BYTES
+        self._side = self._nodes = self._open = 0
+
+    def read(self, window: bytes) -> None:
+        bare = window.replace(b"\\\\", b"").replace(b'\\"', b"") if _BACKSLASH in window else window
+        # From here on each quote is a real one.
+        side, self._side = self._side, self._side ^ (bare.count(b'"') & 1 if self._is_long else 0)
+        if self._may_have_too_many:
+            self._nodes += len(_outside_strings(bare.translate(None, _BUT_COUNTED), side))
+            if self._nodes > self._nodes_max:
+                raise _too_complex("nodes", self._nodes_max, "values")
+        if self._is_long or window.count(b"{") + window.count(b"[") > self._depth_max:
+            self._nest(_outside_strings(bare.translate(_BRACES, _BUT_BRACKETS), side))
+        if _LONG_NUMBER in bare.translate(_DIGITS) and _LONG_NUMBER in _outside_strings(bare, side).translate(_DIGITS):
+            raise _too_complex("digits", DIGITS_MAX, "digits in a number")
+
+    def _nest(self, braces: bytes) -> None:
+        """Close what is open before and after: as many levels as then can be taken away were nested."""
+        before, self._open = self._open, self._open + 2 * braces.count(b"{") - len(braces)
+        braces = b"{" * before + braces + b"}" * self._open
+        levels = 0
+        while braces and levels < self._depth_max:
+            braces = braces.replace(b"{}", b"")  # one level: the innermost of every branch
+            levels += 1
+        if braces:
+            raise _too_complex("depth", self._depth_max, "levels of nesting")
+
+
+def _end_of_window(data: bytes, start: int) -> int:
+    """Where the window that begins at `start` ends: behind a byte that neither escapes nor goes on as a number."""
+    if start + _WINDOW_BYTES >= len(data):
+        return len(data)
+    seam = _SEAM.search(data, start + _WINDOW_BYTES - 1)
+    return len(data) if seam is None else seam.end()
 
 
 def check_members_once(data: bytes, again: bytes, levels: Callable[[Any], Iterator[tuple[str, Any]]]) -> None:
@@ -114,27 +151,11 @@ def _compact(data: bytes) -> bytes:
     return msgspec.json.format(data, indent=-1)
 
 
-def _translated(text: bytes, table: bytes | None, but: bytes = b"") -> bytes:
-    """`text.translate`, window by window: a thread that does all of 10 MiB in one call keeps all others waiting."""
-    if len(text) <= _WINDOW_BYTES:
-        return text.translate(table, but)
-    windows = range(0, len(text), _WINDOW_BYTES)
-    return b"".join([text[start : start + _WINDOW_BYTES].translate(table, but) for start in windows])
-
-
-def _outside_strings(bare: bytes) -> bytes:
-    """`bare` without its quoted parts, window by window so that memory stays small whatever the text."""
-    bare = bare.replace(
-        b'""', b""
-    )  # an empty pair, or the seam between two strings: either way the rest keeps its side
-    if _QUOTE not in bare:
-        return bare
-    kept, side = [], 0
-    for start in range(0, len(bare), _WINDOW_BYTES):
-        parts = bare[start : start + _WINDOW_BYTES].split(b'"')
-        kept.append(b"".join(parts[side::2]))
-        side = (side + len(parts) - 1) % 2
-    return b"".join(kept)
+def _outside_strings(bare: bytes, side: int) -> bytes:
+    """`bare` without its quoted parts; with `side` 1 it begins within one."""
+    # An empty pair, or the seam between two strings: either way the rest keeps its side.
+    bare = bare.replace(b'""', b"")
+    return bare if _QUOTE not in bare and not side else b"".join(bare.split(b'"')[side::2])
 
 
 def _too_complex(limit: str, most: int, what: str) -> EnvelopeError:

@@ -107,7 +107,7 @@ class Batches:
         form = form_of(request.headers.getall("Accept", ()))
         check_head(request, settings.run.body_bytes_max)
         data = await in_place.body(request, served)
-        batch = await in_place.apart(len(data), partial(native.parse, data, settings.envelope, settings.rules))
+        batch = await in_place.sliced(len(data), native.parsed(data, settings.envelope, settings.rules))
         preferences = preferences_of(request.headers.getall("Prefer", ()))
         asynchronous = None
         if goes_on_record(batch, preferences, settings.sync_operations_max):

@@ -17,6 +17,7 @@ from gateway.admission import Admission, Admitted
 from gateway.batch.coalescing import twins_of
 from gateway.batch.model import Batch, Outcome
 from gateway.batch.validation import VIOLATIONS_MAX, Rules
+from gateway.dialects.slices import Sliced, at_once
 from gateway.errors import GatewayError
 from gateway.executor import Executor
 from gateway.limiter.bucket import Reading
@@ -120,6 +121,10 @@ class InPlace:
     async def apart(self, size: int, work: Callable[[], T]) -> T:
         """What `work` makes of `size` bytes; of many aside, for the loop has others to serve."""
         return work() if size < _AT_ONCE_BYTES else await self._aside.do(work)
+
+    async def sliced(self, size: int, work: Sliced[T]) -> T:
+        """As `apart`, for what can be done in slices."""
+        return at_once(work) if size < _AT_ONCE_BYTES else await self._aside.slice_up(work)
 
     async def rendered(self, outcomes: Iterable[Outcome], write: Callable[[], T]) -> T:
         """What `write` makes of the outcomes, likewise."""

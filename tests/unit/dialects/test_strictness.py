@@ -137,6 +137,42 @@ def test_strings_and_numbers_across_the_windows_of_the_scan_keep_their_side(text
         assert _slug(check_structure, data.replace(b"1,[", b"11,["), depth_max=2, nodes_max=1000) == "json-too-complex"
 
 
+@pytest.mark.parametrize("opening", ["[", '{"a":', '["]]}}",'])
+@pytest.mark.parametrize("shift", range(8))
+def test_nesting_is_measured_across_windows(opening: str, shift: int) -> None:
+    closing = "}" if opening.startswith("{") else "]"
+    width = strictness._WINDOW_BYTES + shift
+    wide = f'"{"x" * width}"'  # opened in one window, deeper in the second, closed in the third
+    data = f"{opening * 3}[{wide},{'[' * 4}1{']' * 4},{wide}]{closing * 3}".encode()
+
+    assert _slug(check_structure, data, depth_max=8, nodes_max=1000) is None
+    assert _slug(check_structure, data, depth_max=7, nodes_max=1000) == "json-too-complex"
+
+
+@pytest.mark.parametrize("escape", ["\\\\", '\\"', "\\n"])
+@pytest.mark.parametrize("shift", range(4))
+def test_an_escape_across_windows_stays_one(escape: str, shift: int) -> None:
+    text = "x" * (strictness._WINDOW_BYTES - 12 + shift) + escape * 10 + "[" * 9
+
+    assert _slug(check_structure, f'["{text}","[[["]'.encode(), depth_max=1, nodes_max=1000) is None
+
+
+@pytest.mark.parametrize("window", [1, 2, 5])
+def test_a_number_longer_than_windows_is_seen(window: int) -> None:
+    digits = "1" * (window * strictness._WINDOW_BYTES)
+
+    assert _slug(check_structure, digits.encode(), depth_max=1, nodes_max=1 << 20) == "json-too-complex"
+    assert _slug(check_structure, f'["{digits}"]'.encode(), depth_max=1, nodes_max=1 << 20) is None
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_values_are_counted_across_windows(more: int) -> None:
+    most = strictness._WINDOW_BYTES
+    data = ("[" + ",".join(["1"] * (most + more)) + "]").encode()
+
+    assert _slug(check_structure, data, depth_max=1, nodes_max=most) == ("json-too-complex" if more else None)
+
+
 @pytest.mark.parametrize(("count", "slug"), [(1000, None), (1001, "json-too-complex")])
 @pytest.mark.parametrize("value", ["1", '"a"', '"[,{"'])
 def test_more_values_than_the_limit_are_refused(count: int, slug: str | None, value: str) -> None:

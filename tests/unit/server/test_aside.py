@@ -1,4 +1,4 @@
-"""Large work is done one after the other, in a thread that gives way to the loop, and is nobody else's business."""
+"""Large work is done one after the other, in slices or in a thread that gives way to the loop."""
 
 import asyncio
 import sys
@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 
+from gateway.dialects.slices import Sliced
 from gateway.server.aside import Aside
 
 
@@ -33,4 +34,39 @@ async def test_work_that_fails_fails_for_who_asked_and_for_nobody_else() -> None
         await aside.do(lambda: 1 // 0)
 
     assert sys.getswitchinterval() == usual_s
+    assert await aside.do(lambda: 1) == 1
+
+
+async def test_between_slices_others_have_their_turn() -> None:
+    aside, turns, seen = Aside(), list[str](), list[str]()
+
+    def sliced(name: str) -> Sliced[str]:
+        for number in range(3):
+            turns.append(f"{name}{number}")
+            yield None
+        seen.append((yield lambda: threading.current_thread().name.partition("_")[0]))
+        return name
+
+    async def other() -> None:
+        while len(seen) < 2:
+            turns.append("other")
+            await asyncio.sleep(0)
+
+    *done, _ = await asyncio.gather(aside.slice_up(sliced("a")), aside.slice_up(sliced("b")), other())
+
+    assert done == ["a", "b"]
+    assert [turn for turn in turns if turn != "other"] == ["a0", "a1", "a2", "b0", "b1", "b2"]
+    assert all("other" in turns[turns.index(f"{name}0") : turns.index(f"{name}1")] for name in "ab")
+    assert seen == ["aside", "aside"]
+
+
+async def test_whole_work_that_fails_in_slices_fails_for_who_asked() -> None:
+    aside = Aside()
+
+    def fails() -> Sliced[None]:
+        yield lambda: 1 // 0
+
+    with pytest.raises(ZeroDivisionError):
+        await aside.slice_up(fails())
+
     assert await aside.do(lambda: 1) == 1

@@ -338,3 +338,14 @@ def test_reading_is_never_paused_within_what_is_here() -> None:
     caller.feed(GET)
 
     assert len(caller.requests) == 1
+
+
+def test_a_body_is_awaited_until_its_last_byte() -> None:
+    caller = Caller()
+
+    awaited = []
+    for piece in (GET, b"POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\n", b"abc", b"d"):
+        caller.feed(piece)
+        awaited.append(caller.reader.awaits_body)
+
+    assert awaited == [False, True, True, False]
