@@ -14,6 +14,7 @@ client_cert  who a forwarded certificate is of (pure)
 origin       where a request came from, and whom to believe about it
 answer       answers written as bytes, exactly as given
 problem      refusals as problem+json, and the page behind each problem type
+terms        what an envelope's fields come to, remembered from one to the next
 envelope     an envelope's head and body, read up to the limit
 preferences  what a caller prefers of the answer (pure)
 promotion    a batch whose time in place is up goes on record

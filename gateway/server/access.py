@@ -13,6 +13,7 @@ from gateway.batch.routes import EVERY_ROUTE, Route
 from gateway.errors import GatewayError
 from gateway.limiter.bucket import Reading
 from gateway.plan import Plan
+from gateway.server.terms import Terms
 from gateway.telemetry.metrics import Metrics
 
 Log = Callable[..., None]
@@ -21,12 +22,13 @@ Log = Callable[..., None]
 class Served:
     """One envelope while it is served: who, when, how much. `runs`: it is one of the batches in flight."""
 
-    __slots__ = ("batch_id", "began_s", "bytes_in", "bytes_out", "caller", "dialect", "runs", "waited_s")
+    __slots__ = ("batch_id", "began_s", "bytes_in", "bytes_out", "caller", "dialect", "runs", "terms", "waited_s")
 
-    def __init__(self, batch_id: str, dialect: str, caller: Caller) -> None:
+    def __init__(self, batch_id: str, dialect: str, caller: Caller, terms: Terms) -> None:
         self.batch_id = batch_id
         self.dialect = dialect
         self.caller = caller
+        self.terms = terms
         self.runs = False
         self.began_s = perf_counter()
         self.waited_s = 0.0  # in which the gateway only waited

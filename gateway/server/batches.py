@@ -24,13 +24,14 @@ from gateway.server.answer import Answer
 from gateway.server.chunks import Chunks
 from gateway.server.deadline import is_left, ran_out
 from gateway.server.dry_run import is_dry, plan_page
-from gateway.server.envelope import check_head, form_of
+from gateway.server.envelope import check_framing
 from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields, begun
 from gateway.server.limits_page import limits_page
 from gateway.server.once import Envelope, Once
-from gateway.server.preferences import goes_on_record, preferences_of
+from gateway.server.preferences import goes_on_record
 from gateway.server.promotion import Late, promote
 from gateway.server.steps import in_task
+from gateway.server.terms import wanted_of
 
 if TYPE_CHECKING:  # it brings the ledger with it, which not every gateway has
     from gateway.server.asynchronous import Asynchronous
@@ -104,11 +105,10 @@ class Batches:
     async def _batch(self, request: BaseRequest, served: Served, is_draining: Callable[[], bool]) -> Answer:
         """The path of a batch: read, judged, and unless it was answered before admitted, run, answered."""
         settings, in_place = self._settings, self._in_place
-        form = form_of(request.headers.getall("Accept", ()))
-        check_head(request, settings.run.body_bytes_max)
+        form, preferences = wanted_of(request, served.terms)
+        check_framing(request, settings.run.body_bytes_max)
         data = await in_place.body(request, served)
         batch = await in_place.sliced(len(data), native.parsed(data, settings.envelope, settings.rules))
-        preferences = preferences_of(request.headers.getall("Prefer", ()))
         asynchronous = None
         if goes_on_record(batch, preferences, settings.sync_operations_max):
             asynchronous = self._asynchronous

@@ -38,7 +38,7 @@ class CallerConnection(RequestHandler):
     __slots__ = (
         "_head_due_s", "_in_line", "_is_full", "_moved_bytes", "_moved_s", "_parked", "_patience", "_reader",
         "_reading", "_relay", "_relay_of", "_render", "_sending", "_sluice", "_steps", "_watched", "_writer",
-        "answering", "endless", "excused", "met", "passed", "received_bytes", "remote", "written_bytes",
+        "answering", "endless", "excused", "met", "passed", "received_bytes", "remote", "terms", "written_bytes",
     )  # fmt: skip
 
     def __init__(
@@ -63,7 +63,8 @@ class CallerConnection(RequestHandler):
         self._relay: Callable[[], None] | None = None  # cancels what is relayed
         self.remote = ""
         self.passed: Said | None = None  # the fields of the last request that was let pass
-        self.met: object = None  # what whoever serves here has made of the last request's fields
+        self.met: object = None  # what whoever forwards here has made of the last request's fields
+        self.terms: object = None  # the same of an envelope's
         self._reader = RequestReader(self, loop, heads)
         self._parser = cast(Any, self._reader)
         self._patience, self._render = patience, render
@@ -127,8 +128,7 @@ class CallerConnection(RequestHandler):
             return False
         if (whole := self._reader.whole(data)) is None:
             return False
-        self._parked, self._waiter, self._request_in_progress = waiter, None, True
-        self._head_due_s = None
+        self._parked, self._waiter, self._request_in_progress, self._head_due_s = waiter, None, True, None
         self._relay = None if self._relay_of is None else self._relay_of(self, *whole)
         if self._relay is None:
             head, body = whole

@@ -205,8 +205,8 @@ class Edge:
 
 def _tells_no_limits(answer: Answer) -> bool:
     """Whether what the caller's buckets hold is still to be told; never in an answer that may be cached for others."""
-    is_private = (b"Cache-Control", b"no-store") in answer.fields
-    return is_private and not answer.written and b"RateLimit" not in [name for name, _ in answer.fields]
+    said = dict(answer.fields)
+    return b"RateLimit" not in said and said.get(b"Cache-Control") == b"no-store" and not answer.written
 
 
 def checked(request: BaseRequest | Asked) -> None:

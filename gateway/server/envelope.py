@@ -13,8 +13,8 @@ _ACCEPT_POST = {"Accept-Post": "application/json"}
 _RANGES = {"*/*": FORMS, "application/*": FORMS[:3], "text/*": FORMS[3:]}
 
 
-def check_head(request: BaseRequest, body_bytes_max: int) -> None:
-    """Raise what is wrong with a native envelope before a byte of its body is read (PROMISES D.1, D.2)."""
+def check_type(request: BaseRequest) -> None:
+    """Raise 415 unless the body is called JSON in UTF-8 (PROMISES D.1, D.2)."""
     said = ", ".join(request.headers.getall("Content-Type", ()))  # two of them are none (RFC 9110 8.3)
     essence, _, parameters = said.partition(";")
     named = (parameter.strip().lower().partition("=") for parameter in parameters.split(";"))
@@ -22,14 +22,15 @@ def check_head(request: BaseRequest, body_bytes_max: int) -> None:
     if essence.strip().lower() != "application/json" or not charsets <= {"utf-8", "utf8"}:
         detail = f"{quoted(said)} is not Content-Type: application/json"
         raise GatewayError("unsupported-media-type", detail, headers=_ACCEPT_POST)
-    check_framing(request, body_bytes_max)
 
 
 def check_framing(request: BaseRequest, body_bytes_max: int) -> None:
     """Raise what is wrong with any envelope's coding or length, and answer `Expect: 100-continue` where nothing is."""
     check_coding(request, body_bytes_max)
     expect = request.headers.get("Expect")
-    if expect is not None and expect.lower() != "100-continue":
+    if expect is None:
+        return
+    if expect.lower() != "100-continue":
         raise GatewayError("expectation-failed", close=True)
     invite(request)
 

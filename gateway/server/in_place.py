@@ -32,7 +32,8 @@ from gateway.server.envelope import body_of
 from gateway.server.in_flight import InFlight
 from gateway.server.origin import Origins
 from gateway.server.steps import in_task
-from gateway.upstream.request import RequestWriter
+from gateway.server.terms import terms_of
+from gateway.upstream.request import Inherited, RequestWriter
 
 Fields = list[tuple[bytes, bytes]]
 T = TypeVar("T")
@@ -85,10 +86,13 @@ class InPlace:
     @contextmanager
     def on_record(self, request: BaseRequest, dialect: str) -> Iterator[Served]:
         """One envelope while it is served; a refusal and a caller who has gone are counted and logged."""
-        callers = self._settings.callers
-        served = Served(secrets.token_hex(16), dialect, callers.of(request))
+        callers, terms = self._settings.callers, terms_of(request, self)
+        caller = terms.caller or callers.of(request)
+        served = Served(secrets.token_hex(16), dialect, caller, terms)
         try:
-            callers.check(served.caller)
+            callers.check(caller)
+            if callers.is_ready:  # who a token names may be another one the next time
+                terms.caller = caller
             yield served
         except GatewayError as error:
             error.request_id = request_id_of(request, served.batch_id)  # what the log line says, the answer says
@@ -167,11 +171,11 @@ class InPlace:
     ) -> Plan:
         """`rules` judge what references bring; after `wait_s` nothing starts, and what was sent has its time.
         `may_be_kept`: there is a ledger for what is on its way when the time is up, so that it needs no deadline."""
-        settings = self._settings
-        said = settings.origins.vouched(request, settings.via)
-        writer = RequestWriter(
-            served.caller.fields, said, served.batch_id, secrets.token_bytes(24), settings.default_host
-        )
+        settings, terms = self._settings, served.terms
+        if terms.inherited is None:
+            said = settings.origins.vouched(request, settings.via)
+            terms.inherited = Inherited(served.caller.fields, said, settings.default_host)
+        writer = RequestWriter(terms.inherited, served.batch_id, secrets.token_bytes(24))
         now_s = asyncio.get_running_loop().time()
         deadline_s, twins = now_s + settings.sync_timeout_s, self.twins(batch, admitted)
         starts_until_s = math.inf if wait_s is None else now_s + wait_s

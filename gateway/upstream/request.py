@@ -13,26 +13,38 @@ _SPANS = 1 << 64
 _WITH_LENGTH = frozenset({"POST", "PUT", "PATCH"})  # even without a body (RFC 9110 8.6)
 
 
+class Inherited:
+    """What the requests of a batch have from the outer one, whose fields are `fields`; `vouched` are the gateway's own.
+
+    `trace` is the outer request's trace id and flags, None where it has none.
+    """
+
+    __slots__ = ("fields", "lines", "names", "trace")
+
+    def __init__(self, fields: RawFields, vouched: RawFields, default_host: bytes = b"") -> None:
+        self.fields = [*inherited(fields), *vouched]
+        if not self.fields or self.fields[0][0].lower() != b"host":  # an HTTP/1.0 caller may have sent none
+            self.fields.insert(0, (b"Host", default_host))
+        self.lines = rendered(self.fields).decode("latin-1")
+        self.names = {name.lower() for name, _ in self.fields} | {b"traceparent", b"x-request-id"}
+        self.trace = _trace_of(fields)
+
+
 class RequestWriter:
-    """Writes the requests of one batch. `vouched` are the gateway's own fields; `seed` makes trace and span ids.
+    """Writes the requests of one batch; `seed` makes trace and span ids.
 
     Each operation gets `traceparent` (the outer request's trace, or a new one that is not sampled, with a span of its
     own) and `X-Request-Id: <batch>.<operation>`, unless it brings these fields itself.
     """
 
-    def __init__(
-        self, fields: RawFields, vouched: RawFields, batch_id: str, seed: bytes, default_host: bytes = b""
-    ) -> None:
-        self._common = [*inherited(fields), *vouched]
-        if not self._common or self._common[0][0].lower() != b"host":  # an HTTP/1.0 caller may have sent none
-            self._common.insert(0, (b"Host", default_host))
-        self._names = {name.lower() for name, _ in self._common} | {b"traceparent", b"x-request-id"}
+    def __init__(self, outer: Inherited, batch_id: str, seed: bytes) -> None:
+        self._common, self._names = outer.fields, outer.names
         self._request_id = f"X-Request-Id: {batch_id}."
-        trace, self._flags = _trace_of(fields, seed)
+        trace, self._flags = outer.trace or (seed[:16].hex(), "00")
         self._trace = f"traceparent: 00-{trace}-"
         self._span = int.from_bytes(seed[-8:], "big")
         # What stands around the span's id and the operation's id in nearly every head.
-        self._before_span = f" HTTP/1.1\r\n{rendered(self._common).decode('latin-1')}{self._trace}"
+        self._before_span = f" HTTP/1.1\r\n{outer.lines}{self._trace}"
         self._after_span = f"-{self._flags}\r\n{self._request_id}"
         # The fields that an operation brought, and most that follow; their lines; whether they replace inherited ones.
         self._own: tuple[Fields, str, bool] = ((), "", False)
@@ -70,9 +82,7 @@ def _lines(fields: Fields) -> str:
     return "".join([f"{name}: {value}\r\n" for name, value in fields])
 
 
-def _trace_of(fields: RawFields, seed: bytes) -> tuple[str, str]:
+def _trace_of(fields: RawFields) -> tuple[str, str] | None:
     said: Sequence[bytes] = [value for name, value in fields if name.lower() == b"traceparent"]
     found = _TRACEPARENT.fullmatch(said[0].strip()) if len(said) == 1 else None
-    if found is None:
-        return seed[:16].hex(), "00"
-    return found[1].decode(), found[2].decode()
+    return None if found is None else (found[1].decode(), found[2].decode())

@@ -12,7 +12,7 @@ from gateway.ledger.port import Lease
 from gateway.ledger.seal import BatchKey, PayloadCorruptError, Sealer
 from gateway.ledger.segments import CONTEXT, Context, context_from_bytes, of_operations, operations_from_bytes
 from gateway.upstream.headers import via_of, vouched
-from gateway.upstream.request import RequestWriter
+from gateway.upstream.request import Inherited, RequestWriter
 
 _AT_ONCE_BYTES = 65_536  # more is opened in a thread: the loop has others to serve
 
@@ -29,7 +29,7 @@ class Opened:
         host = next((value for name, value in fields if name.lower() == b"host"), None)
         real_ip = self.context.ip if any(name.lower() == b"x-real-ip" for name, _ in fields) else None
         said = vouched(host, self.context.ip, self.context.scheme, via_of(fields, via), real_ip)
-        return RequestWriter(fields, said, batch_id, self.context.trace_seed, default_host)
+        return RequestWriter(Inherited(fields, said, default_host), batch_id, self.context.trace_seed)
 
 
 async def opened(lease: Lease, key: BatchKey, sealer: Sealer) -> Opened:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import random
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -89,24 +90,26 @@ Way = Callable[[str, Fields, bytes], tuple[bytes, bool]]
 async def told(api: Api, way: Way) -> list[object]:
     """What becomes of the corpus: the answers, what the upstream saw of each envelope, and how they were counted."""
     async with gateway(api.url, SETTINGS) as running:
-        seen = [await become(api, running, way, entry) for entry in CORPUS]
+        seen = [await become(api, running, way(*entry)) for entry in CORPUS]
         assert running.app._edge.active == 0
         for name in ("all_ok", "partial", "all_failed", "rejected"):
             key = f'batch_gateway_envelopes_total{{dialect="native",mode="sync",outcome="{name}"}}'
             seen.append((name, await metric(running.admin_port, key)))
     async with gateway(api.url, batch__sync_timeout="500ms") as running:
-        seen.append(await become(api, running, way, ("/batch", [JSON], get("/hang"))))
+        seen.append(await become(api, running, way("/batch", [JSON], get("/hang"))))
     return seen
 
 
-async def become(api: Api, running: Gateway, way: Way, entry: tuple[str, Fields, bytes]) -> object:
-    """The answer to an envelope, and what the upstream saw of it."""
-    known, (data, is_second) = len(api.received), way(*entry)
-    async with await Wire.open(running.port) as wire:
-        await wire.send(data)
-        if is_second:
-            await wire.answer()
-        said = await wire.answer()
+async def become(api: Api, running: Gateway, sent: tuple[bytes, bool], wire: Wire | None = None) -> object:
+    """The answer to an envelope, on a connection of its own if none is given, and what the upstream saw of it."""
+    if wire is None:
+        async with await Wire.open(running.port) as wire:
+            return await become(api, running, sent, wire)
+    known, (data, is_second) = len(api.received), sent
+    await wire.send(data)
+    if is_second:
+        await wire.answer()
+    said = await wire.answer()
     asked = api.received[known + is_second :]
     return _lasting(said), sorted([(each.method, each.target, _own(each.fields)) for each in asked])
 
@@ -133,6 +136,30 @@ async def test_it_makes_no_difference_how_an_envelope_comes(api: Api, other: Way
         assert one == two, CORPUS[number] if number < len(CORPUS) else one
     statuses = {said[0][0] for said in seen[: len(CORPUS)]}  # type: ignore[index]
     assert statuses >= {200, 207, 400, 404, 405, 406, 413, 415, 417, 422, 429}
+
+
+async def test_what_one_envelope_says_does_not_stick_to_the_next(api: Api) -> None:
+    said: list[Fields] = [
+        [],
+        [("Authorization", "Bearer a")],
+        [("Authorization", "Bearer b"), ("Accept", "application/xml")],
+        [("Authorization", "Bearer b"), ("Accept", "text/html")],
+        [("Authorization", "Bearer a"), ("X-Forwarded-For", "1.2.3.4"), ("X-Real-IP", "1.2.3.4")],
+        [("traceparent", f"00-{'1' * 32}-{'2' * 16}-01"), ("Via", "1.1 other")],
+        [("Prefer", "wait=7"), ("X-A", "b")],
+        [("Content-Encoding", "gzip")],
+    ]
+    envelopes = [get("/x"), get("/x", "/two"), get("x")]
+    chosen = random.Random(5)
+    sent = [whole("/batch", [JSON, *chosen.choice(said)], chosen.choice(envelopes)) for _ in range(60)]
+
+    async with gateway(api.url, SETTINGS) as running:
+        apart = [await become(api, running, each) for each in sent]
+    async with gateway(api.url, SETTINGS) as running, await Wire.open(running.port) as wire:
+        together = [await become(api, running, each, wire) for each in sent]
+
+    for one, two, data in zip(apart, together, sent, strict=True):
+        assert one == two, data
 
 
 @pytest.mark.parametrize(("form", "tasks"), [("application/json", 0), ("application/x-ndjson", 1)])

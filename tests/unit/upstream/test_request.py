@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.batch.model import METHODS, Fields, Operation
 from gateway.upstream.headers import RawFields
-from gateway.upstream.request import RequestWriter
+from gateway.upstream.request import Inherited, RequestWriter
 from tests.strategies import LAW, ids, paths
 
 _SEED = bytes(range(24))
@@ -44,7 +44,7 @@ class _Read:
 
 
 def _read(operation: Operation, *fields: tuple[bytes, bytes], index: int = 0, vouched: RawFields = ()) -> _Read:
-    writer = RequestWriter([(b"Host", b"h"), *fields], vouched, "batch1", _SEED)
+    writer = RequestWriter(Inherited([(b"Host", b"h"), *fields], vouched), "batch1", _SEED)
     return _Read(writer.write(operation, index))
 
 
@@ -128,7 +128,7 @@ def test_two_traces_are_none() -> None:
 
 
 def test_each_operation_has_a_span_of_its_own_and_none_is_zero() -> None:
-    writer = RequestWriter([], [], "b", b"\x00" * 16 + b"\xff" * 8)
+    writer = RequestWriter(Inherited([], []), "b", b"\x00" * 16 + b"\xff" * 8)
 
     spans = [
         _Read(writer.write(Operation("a", "GET", "/"), index)).values("traceparent")[0][36:52] for index in range(3)
@@ -150,7 +150,7 @@ def test_an_operation_may_bring_its_own_trace_or_request_id(name: str) -> None:
 def test_what_one_operation_brought_is_not_the_next_ones() -> None:
     brought = [(), (("X-A", "1"),), (("Accept", "own"),), (("X-A", "1"),), ()]
     keyed = [(*fields, ("Idempotency-Key", f"k{index}")) for index, fields in enumerate(brought)]
-    writer = RequestWriter([(b"Host", b"h"), (b"Accept", b"outer")], (), "b", _SEED)
+    writer = RequestWriter(Inherited([(b"Host", b"h"), (b"Accept", b"outer")], ()), "b", _SEED)
 
     for index, fields in enumerate([*brought, *keyed]):
         key = fields[-1][1] if fields and fields[-1][0] == "Idempotency-Key" else ""
