@@ -32,8 +32,8 @@ class Means(NamedTuple):
 class Surroundings(NamedTuple):
     """What all slices of a worker share. `turn_s`: how long a slice may start operations while others wait for it.
 
-    Outcomes that come slowly are put on record every `record_every_s`. A suspected slice waits until its loss is
-    `quiet_s` ago and the worker has lived since `calm_from_s` (monotonic). `rates`: see `Tokens`.
+    Outcomes wait for company for `patience_s`. A suspected slice waits until its loss is `quiet_s` ago and the worker
+    has lived since `calm_from_s` (monotonic). `rates`: see `Tokens`.
     """
 
     queue: Queue
@@ -44,7 +44,7 @@ class Surroundings(NamedTuple):
     now_s: Callable[[], float]
     jitter: Callable[[], float]
     turn_s: float
-    record_every_s: float
+    patience_s: float
     tries_max: int
     floor: Floor
     quiet_s: float

@@ -79,7 +79,6 @@ class Running:
         ]
         self._upstreams = {route.upstream for route in self._routes if isinstance(route, Route)}
         self._turn_ends_s = self._wait_s = 0.0
-        self._recorded_s = around.monotonic_s()
         self._intents = Intents(around.queue, hold, around.logger)
         self._settled: set[int] = set()
         self._halted: list[int] = []
@@ -208,20 +207,14 @@ class Running:
             earlier=earlier,
             keyed=keyed,
         )
-        running = self._means.executor.run(plan, group=GROUP, patience_s=self._around.record_every_s)
+        running = self._means.executor.run(plan, group=GROUP, patience_s=self._around.patience_s)
         async with aclosing(running) as groups:
             async for finished in groups:
                 for outcome in finished:
                     self._judge(taken[outcome.index], outcome)
-                await self._record()
+                if self._recorder.is_full:
+                    await self._recorder.write()
         self._end_halt()
-
-    async def _record(self) -> None:
-        """Put what waits on record where it is a group, or about as old as it may be."""
-        now_s, every_s = self._monotonic_s(), self._around.record_every_s
-        if self._recorder.is_full or (self._recorder.has_news and now_s - self._recorded_s >= every_s / 2):
-            await self._recorder.write()
-            self._recorded_s = now_s
 
     @property
     def _halts(self) -> bool:

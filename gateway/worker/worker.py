@@ -93,7 +93,7 @@ class Worker:
             time.time,
             random.random,
             pace.turn_s,
-            pace.record_every_s,
+            pace.record_every_s / 2,
             pace.tries_max,
             Floor(),
             pace.quiet_s,
@@ -238,12 +238,7 @@ class Worker:
             _record_corrupt(hold, recorder)
             await recorder.write(Ending())
             return
-        try:
-            ending = await running.run()
-        except Exception:
-            if recorder.has_news:
-                await recorder.write()
-            raise
+        ending = await recorder.while_writing(running.run(), self._pace.record_every_s)
         hold.is_over = not running.has_halted  # else nothing of the batch shall be leased before the last word
         self._slot_is_free.set()
         await recorder.write(ending)
