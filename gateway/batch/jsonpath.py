@@ -1,7 +1,7 @@
 """The part of JSONPath (RFC 9535) that finds values by name, place and `*`: `$.data[*].id`, `$['a b'][0]`. Pure."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Step = str | int | None
@@ -31,11 +31,13 @@ def steps_of(path: str) -> Sequence[Step] | None:
     return steps
 
 
-def found_at(document: Any, steps: Sequence[Step]) -> Sequence[Any]:
-    """Every value that the steps lead to, in the document's order; none where they lead nowhere."""
+def found_at(document: Any, steps: Sequence[Step], looked: Callable[[int], None]) -> Sequence[Any]:
+    """Every value that the steps lead to, in the document's order; none where they lead nowhere. `looked` is told how
+    many values each step comes to, and may raise."""
     values = [document]
     for step in steps:
         values = [child for value in values for child in _children(value, step)]
+        looked(len(values))
     return values
 
 

@@ -10,19 +10,19 @@ Pointers are RFC 6901 in the fragment form of OpenAPI's runtime expressions, wit
 """
 
 import re
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from decimal import Decimal
-from typing import Any, NamedTuple, cast
+from collections.abc import Callable, Container, Iterator, Sequence
+from typing import cast
 from urllib.parse import quote
 
 import msgspec
-from jsonpointer import EndOfList, JsonPointer, JsonPointerException
 
-from gateway.batch.jsonpath import found_at, steps_of
-from gateway.batch.model import Operation, Outcome
+from gateway.batch.findings import Lookup, Reference, UnresolvedError, findings, text_of
+from gateway.batch.jsonpath import steps_of
+from gateway.batch.model import Operation
 
 MARK = "$ops."
 _LITERAL = "$$ops."
+_ID_LENGTH_MAX = 128
 _CURE = "a reference is $ops.<id of this batch>.response with .body#/pointer, .header.Name or .status"
 _INSIDE = re.compile(r"\{(\$ops\.[^{}]*)\}")
 _PARTS = re.compile(
@@ -30,19 +30,6 @@ _PARTS = re.compile(
 )
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*+"(?P<name>\s*:)?', re.S)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-# A number stays what the upstream wrote: 1.0, 1e400, and one with more digits than a float holds.
-_DOCUMENT = msgspec.json.Decoder(float_hook=Decimal)
-_ENCODER = msgspec.json.Encoder(decimal_format="number")
-_NO_DOCUMENT = (msgspec.DecodeError, UnicodeDecodeError, RecursionError, ArithmeticError, JsonPointerException)
-_NOTHING = EndOfList([])
-
-
-class Reference(NamedTuple):
-    """One expression: `part` of the outcome of the operation `id`; `at` is a pointer, a JSONPath or a field name."""
-
-    id: str
-    part: str
-    at: str = ""
 
 
 class BadReferenceError(Exception):
@@ -51,13 +38,6 @@ class BadReferenceError(Exception):
     def __init__(self, members: Sequence[str], detail: str) -> None:
         super().__init__(detail)
         self.members, self.detail = members, detail
-
-
-class UnresolvedError(Exception):
-    """An expression that finds nothing in the outcome that it names."""
-
-
-Lookup = Callable[[str], Outcome]
 
 
 def may_refer(operation: Operation) -> bool:
@@ -91,22 +71,26 @@ def opaque(target: str) -> str:
     return _INSIDE.sub("x", target) if MARK in target else target
 
 
-def resolved(operation: Operation, known: Container[str], lookup: Lookup) -> Operation:
-    """The operation with every reference in its place. Raises `UnresolvedError`.
+def resolved(operation: Operation, known: Container[str], lookup: Lookup, bytes_max: int) -> Operation:
+    """The operation with every reference in its place. Raises `UnresolvedError`, also where what they find comes to
+    more than `bytes_max`.
 
-    The target is not judged here: what became of it must be looked at as any target is.
+    What became of it is not judged here: it must be looked at as any operation is.
     """
+    found = findings(references_of(operation, known), lookup, bytes_max)
 
-    def value_of(expression: str) -> Any:
-        reference = cast(Reference, _read(expression, known))  # `references_of` has read it before
-        return _value(reference, lookup(reference.id))
+    def value_of(expression: str) -> bytes:
+        return found[cast(Reference, _read(expression, known))]
+
+    def changed(text: str) -> bytes | None:
+        if text.startswith(MARK):
+            return value_of(text)
+        filled = _filled(text, value_of, str)
+        return None if filled == text else msgspec.json.encode(filled)
 
     target = _filled(operation.target, value_of, lambda text: quote(text, safe=""))
     fields = tuple((name, _as_field(_filled(value, value_of, str))) for name, value in operation.fields)
-    if _is_form(operation):
-        body = _form_filled(operation.body, value_of)
-    else:
-        body = _with_strings(operation, lambda text: _replaced(text, value_of))
+    body = _form_filled(operation.body, value_of) if _is_form(operation) else _with_strings(operation, changed)
     return msgspec.structs.replace(operation, target=target, fields=fields, body=body)
 
 
@@ -120,11 +104,7 @@ def _texts(operation: Operation) -> Iterator[tuple[str, str]]:
         return
     found: list[str] = []
 
-    def kept(text: str) -> str:
-        found.append(text)
-        return text
-
-    _with_strings(operation, kept)
+    _with_strings(operation, found.append)
     yield from (("body", text) for text in found)
 
 
@@ -147,13 +127,14 @@ def _form_text(body: bytes) -> str:
     return body.decode("utf-8", "surrogateescape")  # any bytes, and the same ones again
 
 
-def _form_filled(body: bytes, value_of: Callable[[str], Any]) -> bytes:
-    filled = _INSIDE.sub(lambda found: quote(_text(value_of(found[1])), safe=""), _form_text(body))
+def _form_filled(body: bytes, value_of: Callable[[str], bytes]) -> bytes:
+    filled = _INSIDE.sub(lambda found: quote(text_of(value_of(found[1])), safe=""), _form_text(body))
     return filled.encode("utf-8", "surrogateescape")
 
 
-def _with_strings(operation: Operation, change: Callable[[str], Any]) -> bytes:
-    """The body with those of its JSON strings changed that may hold an expression; every other byte stays.
+def _with_strings(operation: Operation, change: Callable[[str], bytes | None]) -> bytes:
+    """The body with those of its JSON strings changed that may hold an expression; every other byte stays, and so does
+    a string that becomes None.
 
     Member names are no values, and stay.
     """
@@ -163,9 +144,8 @@ def _with_strings(operation: Operation, change: Callable[[str], Any]) -> bytes:
     def changed(token: re.Match[bytes]) -> bytes:
         if token["name"] is not None or (b"$ops." not in token[0] and b"\\u" not in token[0]):
             return token[0]
-        text = msgspec.json.decode(token[0], type=str)
-        value = change(text)
-        return token[0] if value == text else _ENCODER.encode(value)
+        value = change(msgspec.json.decode(token[0], type=str))
+        return token[0] if value is None else value
 
     return _STRING.sub(changed, operation.body)
 
@@ -183,7 +163,7 @@ def _read(expression: str, known: Container[str]) -> Reference | None:
     """An id may hold dots, so the shortest id that is known is meant. None where it cannot be read."""
     body = expression[len(MARK) :]
     start = body.find(".response.")
-    while start >= 0:
+    while 0 <= start <= _ID_LENGTH_MAX:
         parts = _PARTS.fullmatch(body, start + len(".response."))
         if parts and body[:start] in known:
             if (path := parts["path"]) is not None:
@@ -194,56 +174,14 @@ def _read(expression: str, known: Container[str]) -> Reference | None:
     return None
 
 
-def _replaced(text: str, value_of: Callable[[str], Any]) -> Any:
-    """A string of a JSON body: the value where all of it is one expression."""
-    return value_of(text) if text.startswith(MARK) else _filled(text, value_of, str)
-
-
-def _filled(text: str, value_of: Callable[[str], Any], escape: Callable[[str], str]) -> str:
+def _filled(text: str, value_of: Callable[[str], bytes], escape: Callable[[str], str]) -> str:
     if text.startswith(MARK):
-        return _text(value_of(text))
+        return text_of(value_of(text))
     if text.startswith(_LITERAL):
         return text[1:]
     if MARK not in text:
         return text
-    return _INSIDE.sub(lambda found: escape(_text(value_of(found[1]))), text)
-
-
-def _value(reference: Reference, outcome: Outcome) -> Any:
-    if reference.part == "status":
-        return outcome.status
-    if reference.part == "header":
-        return _header(reference.at, outcome.headers)
-    try:
-        document = _DOCUMENT.decode(outcome.body)
-        if reference.part == "path":
-            return _joined(found_at(document, steps_of(reference.at) or ()), reference)
-        value = JsonPointer(reference.at).resolve(document)
-    except _NO_DOCUMENT:
-        value = _NOTHING
-    if isinstance(value, EndOfList):  # what `-` names: the place behind the last (RFC 6901 4)
-        raise UnresolvedError(f"the body of {reference.id[:64]} has nothing at {reference.at[:64] or 'its root'}")
-    return value
-
-
-def _joined(values: Sequence[Any], reference: Reference) -> Any:
-    """One value as it is, a list and several values as texts between commas."""
-    if not values:
-        raise UnresolvedError(f"the body of {reference.id[:64]} has nothing at {reference.at[:64]}")
-    if len(values) == 1:
-        values = values[0] if isinstance(values[0], list) else values
-    return values[0] if len(values) == 1 else ",".join([_text(value) for value in values])
-
-
-def _header(name: str, headers: Mapping[str, str | list[str]]) -> str:
-    for own, value in headers.items():
-        if own.lower() == name.lower():
-            return value if isinstance(value, str) else ", ".join(value)
-    raise UnresolvedError(f"the answer has no field {name[:64]}")
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else _ENCODER.encode(value).decode()
+    return _INSIDE.sub(lambda found: escape(text_of(value_of(found[1]))), text)
 
 
 def _as_field(value: str) -> str:

@@ -7,10 +7,13 @@ allowed from the start, and may cost no more than was charged.
 
 from collections.abc import Callable, Sequence, Set
 
+from gateway.batch.findings import Lookup, UnresolvedError
 from gateway.batch.model import Batch, Failure, Operation
-from gateway.batch.references import MARK, Lookup, UnresolvedError, may_refer, opaque, references_of, resolved
+from gateway.batch.references import MARK, may_refer, opaque, references_of, resolved
 from gateway.batch.routes import EVERY_ROUTE, Route
-from gateway.batch.validation import Rules, wrong_target
+from gateway.batch.validation import Rules, wrong_body, wrong_target
+
+_AROUND_BODY_BYTES = 1 << 15  # of a path and fields
 
 Decide = Callable[[str, str], Route | Failure]
 
@@ -61,13 +64,16 @@ class Resolution:
         if not may_refer(operation):
             return operation, ahead
         try:
-            filled = resolved(operation, self._known, lookup)
+            filled = resolved(operation, self._known, lookup, self._rules.body_bytes_max + _AROUND_BODY_BYTES)
         except UnresolvedError as error:
             return Failure("reference-unresolved", str(error))
-        target = wrong_target(filled.target, self._rules.own_paths)
-        wrong = [target] if target else self._rules.fields_rule(filled.fields)
-        if wrong:
-            return Failure("reference-unresolved", f"what was found does not fit: {wrong[0][1]}")
+        judged = (
+            wrong_target(filled.target, self._rules.own_paths),
+            *self._rules.fields_rule(filled.fields),
+            wrong_body(filled, self._rules.body_bytes_max),
+        )
+        for wrong in filter(None, judged):
+            return Failure("reference-unresolved", f"what was found does not fit: {wrong[1]}")
         if filled.target == operation.target:
             return filled, ahead
         route = self._decide(filled.method, filled.target)

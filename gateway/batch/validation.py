@@ -140,7 +140,7 @@ class _Judged:
     def rest_of(self, index: int, operation: Operation) -> Sequence[Violation]:
         """What is not looked at by `_are_plain`."""
         judged = (
-            ("body", _of_body(operation, self._rules.body_bytes_max)),
+            ("body", wrong_body(operation, self._rules.body_bytes_max)),
             ("timeoutSeconds", _of_timeout(operation.timeout_s)),
         )
         found = [Violation(index, member, *wrong) for member, wrong in judged if wrong]
@@ -186,7 +186,8 @@ def wrong_target(target: str, own_paths: tuple[str, ...]) -> tuple[str, str] | N
     return None
 
 
-def _of_body(operation: Operation, body_bytes_max: int) -> tuple[str, str] | None:
+def wrong_body(operation: Operation, body_bytes_max: int) -> tuple[str, str] | None:
+    """Why an operation may not carry its body: a code and a detail with the cure."""
     if not operation.has_body:
         return None
     if operation.method in _WITHOUT_BODY:

@@ -32,7 +32,7 @@ def test_a_path_finds_the_values_in_order(path: str, values: list[Any]) -> None:
     steps = steps_of(path)
 
     assert steps is not None
-    assert found_at(DOCUMENT, steps) == values
+    assert found_at(DOCUMENT, steps, lambda _: None) == values
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_what_is_not_of_this_part_is_no_path(path: str) -> None:
 )
 def test_no_path_and_no_document_raises(path: str, document: Any) -> None:
     for steps in (steps_of(path), steps_of("$" + path)):
-        assert steps is None or isinstance(found_at(document, steps), list)
+        assert steps is None or isinstance(found_at(document, steps, lambda _: None), list)

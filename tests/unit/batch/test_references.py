@@ -1,17 +1,17 @@
 """References: every form of CONTRACT 4, in every place, and every other byte untouched."""
 
 from collections.abc import Mapping
+from time import process_time
 
 import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.batch.findings import Reference, UnresolvedError
 from gateway.batch.model import Operation, Outcome
 from gateway.batch.references import (
     BadReferenceError,
-    Reference,
-    UnresolvedError,
     may_refer,
     opaque,
     references_of,
@@ -38,7 +38,7 @@ def operation(target: str = "/", body: bytes = b"", fields: tuple[tuple[str, str
 def filled(asked: Operation) -> Operation:
     assert may_refer(asked)
     references_of(asked, OUTCOMES)
-    return resolved(asked, OUTCOMES, OUTCOMES.__getitem__)
+    return resolved(asked, OUTCOMES, OUTCOMES.__getitem__, 1000)
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_a_string_of_a_body_takes_the_value(written: bytes, becomes: bytes) -> N
     ],
 )
 def test_a_path_takes_the_text_percent_encoded(written: str, becomes: str) -> None:
-    assert resolved(operation(written), OUTCOMES, OUTCOMES.__getitem__).target == becomes
+    assert resolved(operation(written), OUTCOMES, OUTCOMES.__getitem__, 1000).target == becomes
 
 
 @pytest.mark.parametrize(
@@ -144,16 +144,76 @@ def test_every_member_that_holds_a_bad_reference_is_told_once() -> None:
 @pytest.mark.parametrize("answer", [b"[" * 100_000, b'{"id": 1e9999999999999999999999}', b'{"id": %b}' % (b"1" * 5000)])
 def test_an_answer_that_cannot_be_read_holds_nothing(answer: bytes) -> None:
     with pytest.raises(UnresolvedError):
-        resolved(operation("/{$ops.a.response.body#/id}"), "a", lambda _: Outcome(0, 200, {}, answer))
+        resolved(operation("/{$ops.a.response.body#/id}"), "a", lambda _: Outcome(0, 200, {}, answer), 1000)
 
 
 @pytest.mark.parametrize("number", [b"1e400", b"1.0", b"0.1000000000000000055511151231257827", b"-0.0", b"1" * 60])
 def test_a_number_keeps_what_the_upstream_wrote(number: bytes) -> None:
     answer = Outcome(0, 200, {}, b'{"id": %b, "other": 1e400}' % number)
 
-    body = resolved(operation(body=b'"$ops.a.response.body#/id"'), "a", lambda _: answer).body
+    body = resolved(operation(body=b'"$ops.a.response.body#/id"'), "a", lambda _: answer, 1000).body
 
     assert body.replace(b"E+", b"e") == number
+
+
+@pytest.mark.parametrize(
+    ("asked", "fits"),
+    [
+        (operation(body=b'["$ops.a.response.body", "{$ops.a.response.body}"]'), 2 * 102),
+        (operation("/{$ops.a.response.body}?{$ops.a.response.body}"), 2 * 102),
+        (operation(fields=(("X-A", "{$ops.a.response.status}" * 9),)), 9 * 3),
+    ],
+)
+def test_what_is_found_is_counted_as_often_as_it_is_asked_for(asked: Operation, fits: int) -> None:
+    outcome = Outcome(0, 200, {}, b'"%b"' % (b"x" * 100))
+
+    assert resolved(asked, "a", lambda _: outcome, fits)
+    with pytest.raises(UnresolvedError):
+        resolved(asked, "a", lambda _: outcome, fits - 1)
+
+
+def test_an_answer_is_read_once_however_often_it_is_asked_for() -> None:
+    outcomes = {id_: Outcome(0, 200, {}, b'{"id": "%b"}' % (b"x" * 1_000_000)) for id_ in "ab"}
+    turns = [f"$ops.{id_}.response.body#/{number}/id" for number in range(2000) for id_ in "ab"]
+    asked = operation(body=msgspec.json.encode([*turns, "$ops.a.response.body#/id", "$ops.b.response.body#/id"]))
+    began_s = process_time()
+
+    with pytest.raises(UnresolvedError):
+        resolved(asked, outcomes, outcomes.__getitem__, 3_000_000)
+
+    assert process_time() - began_s < 1
+
+
+def test_what_paths_look_at_is_bounded() -> None:
+    names = b",".join(b'"n%d":1' % number for number in range(11))
+    outcome = Outcome(0, 200, {}, b"[" + b"[]," * 99_998 + b"{%b}]" % names)
+    paths = [f"$ops.a.response.body$[*].n{number}" for number in range(11)]
+
+    assert (
+        resolved(operation(body=msgspec.json.encode(paths[1:9])), "a", lambda _: outcome, 1000).body
+        == b"[1,1,1,1,1,1,1,1]"
+    )
+    with pytest.raises(UnresolvedError, match="more than 1000000 values"):
+        resolved(operation(body=msgspec.json.encode(paths)), "a", lambda _: outcome, 1000)
+
+
+def test_what_names_no_id_is_read_in_no_time() -> None:
+    asked = operation(body=b'"$ops.x%b"' % (b".response.body#/" * 60_000))
+    began_s = process_time()
+
+    with pytest.raises(BadReferenceError):
+        references_of(asked, OUTCOMES)
+
+    assert process_time() - began_s < 1
+
+
+def test_a_pointer_that_is_no_text_is_told_in_escapes() -> None:
+    form = (("Content-Type", "application/x-www-form-urlencoded"),)
+
+    with pytest.raises(UnresolvedError) as caught:
+        resolved(operation(body=b"x={$ops.a.response.body#/\xff\n}", fields=form), OUTCOMES, OUTCOMES.__getitem__, 1000)
+
+    assert str(caught.value).isascii()
 
 
 def test_every_reference_is_found_in_its_place() -> None:
@@ -171,7 +231,7 @@ def test_a_body_that_is_not_json_holds_no_expression() -> None:
     asked = operation(body=b'"$ops.a.response.status"', fields=(("Content-Type", "text/plain"),))
 
     assert not references_of(asked, OUTCOMES)
-    assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__) == asked
+    assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__, 1000) == asked
 
 
 @given(
@@ -185,7 +245,7 @@ def test_a_body_without_references_keeps_every_byte(value: object) -> None:
     asked = operation(body=msgspec.json.encode(value))
 
     if "$ops." not in asked.body.decode():
-        assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__) == asked
+        assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__, 1000) == asked
         assert not references_of(asked, OUTCOMES)
 
 
@@ -233,4 +293,4 @@ def test_only_what_stands_in_braces_refers_in_a_form() -> None:
     asked = operation(body=b"$ops.a.response.status=1", fields=FORM)
 
     assert references_of(asked, OUTCOMES) == []
-    assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__).body == asked.body
+    assert resolved(asked, OUTCOMES, OUTCOMES.__getitem__, 1000).body == asked.body

@@ -65,6 +65,24 @@ def test_a_text_in_a_path_stays_one_segment() -> None:
     assert found.slug == "reference-unresolved"
 
 
+@pytest.mark.parametrize(
+    ("body", "fits"),
+    [
+        (b'"$ops.a.response.body#/id"', True),
+        (b'["$ops.a.response.body#/id"]', False),
+        (b'["$ops.a.response.body", "$ops.a.response.body"]', False),
+        (b"[%b]" % b",".join([b'"$ops.a.response.body"'] * 40), False),
+    ],
+)
+def test_a_body_that_references_fill_is_no_larger_than_another(body: bytes, fits: bool) -> None:
+    asked = Operation("b", "POST", "/start", (("Content-Type", "application/json"),), body, True)
+
+    found = ran(asked, b'{"id": "%b"}' % (b"x" * (RULES.body_bytes_max - 2)))
+
+    assert isinstance(found, Failure) is not fits
+    assert fits or (isinstance(found, Failure) and found.slug == "reference-unresolved")
+
+
 def test_nothing_that_costs_more_than_was_charged_is_sent() -> None:
     routes = Routes([Route("/x/y", cost=5), Route("/x/{any}", cost=1)])
     batch = Batch([FIRST, Operation("b", "GET", "/x/{$ops.a.response.body#/id}")])
