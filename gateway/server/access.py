@@ -22,10 +22,22 @@ Log = Callable[..., None]
 class Served:
     """One envelope while it is served: who, when, how much. `runs`: it is one of the batches in flight."""
 
-    __slots__ = ("batch_id", "began_s", "bytes_in", "bytes_out", "caller", "dialect", "runs", "terms", "waited_s")
+    __slots__ = (
+        "batch_id",
+        "began_s",
+        "bytes_in",
+        "bytes_out",
+        "caller",
+        "dialect",
+        "runs",
+        "seed",
+        "terms",
+        "waited_s",
+    )
 
-    def __init__(self, batch_id: str, dialect: str, caller: Caller, terms: Terms) -> None:
+    def __init__(self, batch_id: str, seed: bytes, dialect: str, caller: Caller, terms: Terms) -> None:
         self.batch_id = batch_id
+        self.seed = seed  # of its operations' traces
         self.dialect = dialect
         self.caller = caller
         self.terms = terms

@@ -38,6 +38,7 @@ from gateway.upstream.request import Inherited, RequestWriter
 Fields = list[tuple[bytes, bytes]]
 T = TypeVar("T")
 
+_ID_BYTES, _SEED_BYTES = 16, 24  # the latter for a RequestWriter
 _AT_ONCE_BYTES = 256 * 1024  # takes 2 to 5 ms; 10 MiB would take 100
 _BODY_OF = attrgetter("body")
 
@@ -88,7 +89,8 @@ class InPlace:
         """One envelope while it is served; a refusal and a caller who has gone are counted and logged."""
         callers, terms = self._settings.callers, terms_of(request, self)
         caller = terms.caller or callers.of(request)
-        served = Served(secrets.token_hex(16), dialect, caller, terms)
+        random = secrets.token_bytes(_ID_BYTES + _SEED_BYTES)
+        served = Served(random[:_ID_BYTES].hex(), random[_ID_BYTES:], dialect, caller, terms)
         try:
             callers.check(caller)
             if callers.is_ready:  # who a token names may be another one the next time
@@ -175,7 +177,7 @@ class InPlace:
         if terms.inherited is None:
             said = settings.origins.vouched(request, settings.via)
             terms.inherited = Inherited(served.caller.fields, said, settings.default_host)
-        writer = RequestWriter(terms.inherited, served.batch_id, secrets.token_bytes(24))
+        writer = RequestWriter(terms.inherited, served.batch_id, served.seed)
         now_s = asyncio.get_running_loop().time()
         deadline_s, twins = now_s + settings.sync_timeout_s, self.twins(batch, admitted)
         starts_until_s = math.inf if wait_s is None else now_s + wait_s

@@ -11,7 +11,6 @@ methods that it does not know, and fields that it wants to see once. Here:
 import asyncio
 import re
 from collections.abc import Sequence
-from typing import Self
 
 from aiohttp import EMPTY_PAYLOAD, HttpVersion11, StreamReader
 from aiohttp.base_protocol import BaseProtocol
@@ -41,15 +40,6 @@ class Body(StreamReader):
 
     trailers: RawFields = ()
 
-    @classmethod
-    def whole(cls, data: bytes, protocol: BaseProtocol, loop: asyncio.AbstractEventLoop) -> Self:
-        """One that is here, all of it."""
-        body = cls(protocol, _BUFFER_BYTES, loop=loop)
-        body._buffer.append(data)
-        body._size = body.total_bytes = len(data)
-        body._eof = True
-        return body
-
     def give_back(self, data: bytes) -> None:
         """What was read of it stands in front of the rest again. aiohttp's own way to do so warns that it will go."""
         if data:
@@ -57,6 +47,36 @@ class Body(StreamReader):
             self._size += len(data)
             self._cursor -= len(data)
             self._eof_counter = 0
+
+
+class Whole(Body):
+    """A body that is here, all of it. aiohttp's reader is made of twenty parts; this is what is asked of it here."""
+
+    def __init__(self, data: bytes) -> None:
+        self._whole = data
+
+    def is_eof(self) -> bool:
+        return True
+
+    def at_eof(self) -> bool:
+        return not self._whole
+
+    def exception(self) -> BaseException | None:
+        return None
+
+    def set_exception(self, exc: BaseException, exc_cause: BaseException | None = None) -> None:
+        """The caller is gone; the body is not."""
+
+    def read_nowait(self, n: int = -1) -> bytes:
+        end = len(self._whole) if n < 0 else n
+        data, self._whole = self._whole[:end], self._whole[end:]
+        return data
+
+    async def readany(self) -> bytes:
+        return self.read_nowait()
+
+    def give_back(self, data: bytes) -> None:
+        self._whole = data + self._whole
 
 
 class RequestReader:
@@ -108,7 +128,7 @@ class RequestReader:
 
     def body(self, data: bytes) -> StreamReader:
         """The body of a request that is `whole`."""
-        return Body.whole(data, self._protocol, self._loop) if data else EMPTY_PAYLOAD
+        return Whole(data) if data else EMPTY_PAYLOAD
 
     # What aiohttp calls.
 

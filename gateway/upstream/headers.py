@@ -65,6 +65,8 @@ HEAD_BYTES_MAX = 65536
 OPERATION_FIELDS_MAX = 64
 OPERATION_FIELDS_BYTES_MAX = 16384
 
+_joined = b": ".join  # a name and its value
+
 _SPELLINGS = {
     "dnt": "DNT",
     "etag": "ETag",
@@ -177,7 +179,7 @@ def inherited(fields: RawFields) -> list[tuple[bytes, bytes]]:
 
 def rendered(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
     """Field lines, each ended by CRLF."""
-    return b"".join([b"%b: %b\r\n" % field for field in fields])
+    return b"\r\n".join([*map(_joined, fields), b""])
 
 
 def refusals_in_operation(

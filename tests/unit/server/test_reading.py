@@ -240,6 +240,24 @@ def test_what_was_read_of_a_body_can_be_given_back() -> None:
     assert (first, body.read_nowait(-1), body.is_eof()) == (b"ab", b"abcde", True)
 
 
+async def test_a_whole_body_is_read_as_any_other() -> None:
+    body = reading.Whole(b"abcde")
+
+    seen = [
+        body.is_eof(),
+        body.at_eof(),
+        body.read_nowait(2),
+        await body.readany(),
+        body.at_eof(),
+        await body.readany(),
+    ]
+    body.give_back(b"xy")
+    body.set_exception(ConnectionResetError())
+
+    assert seen == [True, False, b"ab", b"cde", True, b""]
+    assert (body.exception(), body.at_eof(), body.read_nowait()) == (None, False, b"xy")
+
+
 # One go.
 
 
