@@ -130,7 +130,7 @@ class Admission:
         took the tokens. `routes`: what was decided for each already.
         """
         if routes is None:
-            routes = self._routes_of(operations, batched=batched, ordered=ordered)
+            routes = self.routes_of(operations, batched=batched, ordered=ordered)
         if self._strict and batched:
             _refuse_all(operations, routes, pointer)
         if batched:
@@ -172,7 +172,7 @@ class Admission:
 
         `in_background`: operations are admitted few by few, and wait for their tokens as long as it takes.
         """
-        routes = self._routes_of(batch.operations, batched=True, ordered=batch.graph is not None)
+        routes = self.routes_of(batch.operations, batched=True, ordered=batch.graph is not None)
         if self._strict:
             _refuse_all(batch.operations, routes, batch.pointer)
         charges = self._charges(routes, caller, always_waits=in_background)
@@ -192,13 +192,19 @@ class Admission:
     def check(self, operations: Sequence[Operation], pointer: str, *, ordered: bool = False) -> None:
         """Raise 422 for strict routes, and charge nothing: the batch runs, and pays, later."""
         if self._strict:
-            _refuse_all(operations, self._routes_of(operations, batched=True, ordered=ordered), pointer)
+            _refuse_all(operations, self.routes_of(operations, batched=True, ordered=ordered), pointer)
 
-    def _routes_of(self, operations: Sequence[Operation], *, batched: bool, ordered: bool) -> list[Route | Failure]:
-        decide = self.decide
+    def routes_of(self, operations: Sequence[Operation], *, batched: bool, ordered: bool) -> list[Route | Failure]:
+        """What `decide` says of each. `ordered`: they may hold references, and are routed by what surrounds them."""
+        decide = partial(self.decide, batched=batched)
         if ordered:
-            return [route_ahead(each, partial(decide, batched=batched), self._routes.cost_max) for each in operations]
-        return [decide(operation.method, operation.target, batched=batched) for operation in operations]
+            return [route_ahead(each, decide, self._routes.cost_max) for each in operations]
+        match = self._routes.match
+        found = [match(operation.method, operation.target) for operation in operations]
+        return [
+            decide(operation.method, operation.target) if route is None or not route.batchable else route
+            for operation, route in zip(operations, found, strict=True)
+        ]
 
     async def readings(self, caller: Caller) -> Sequence[Reading]:
         """What every limit has left for this caller."""

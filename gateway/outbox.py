@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from gateway.batch.model import Outcome
 from gateway.upstream.waking import Waking
 
-_SMALL_BYTES = 16_384  # of an answer that waits for others
+_SMALL_BYTES = 8192  # of an answer that waits for others
 
 
 class Outbox:

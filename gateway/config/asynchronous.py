@@ -65,7 +65,7 @@ class Asynchronous(Section):
     expiry: Timeout = Field(default=86400.0, description="From acceptance until what was not sent expires.")
     retention: Timeout = Field(default=29 * 86400.0, description="How long results are kept after the end.")
     unfinished_max: int = Field(default=100, ge=1, le=100_000, description="Batches of one caller that have not ended.")
-    slice: int = Field(default=50, ge=1, le=10_000, description="Operations that are leased together.")
+    slice: int = Field(default=100, ge=1, le=10_000, description="Operations that are leased together.")
     slices: int = Field(default=4, ge=1, le=1000, description="Slices that one replica works on at once.")
     concurrency: int = Field(
         default=40, ge=1, le=10_000, description="Asynchronous operations of one replica in flight at once."

@@ -239,6 +239,14 @@ class LinesWriter:
         # Only white space between the tokens of an embedded body can be a raw line end: dropping it changes no value.
         return line.replace(b"\n", b"").replace(b"\r", b"") + b"\n"
 
+    def pieces(self, ids: Sequence[str], outcomes: Sequence[Outcome], base: str) -> bytes:
+        """Many lines."""
+        results = [result_of(id_, outcome, base) for id_, outcome in zip(ids, outcomes, strict=True)]
+        lines = _ENCODER.encode_lines(results)
+        if lines.count(b"\n") == len(results) and b"\r" not in lines:
+            return lines
+        return b"".join([self.piece(id_, outcome, base) for id_, outcome in zip(ids, outcomes, strict=True)])
+
     def last(self, summary: Summary) -> bytes:
         return _ENCODER.encode({"summary": shown(summary)}) + b"\n"
 

@@ -245,7 +245,7 @@ class Batches:
 
     def _lines(self, plan: Plan, outcomes: Sequence[Outcome]) -> bytes:
         base, operations = self._settings.base, plan.batch.operations
-        return b"".join([_LINES.piece(operations[outcome.index].id, outcome, base) for outcome in outcomes])
+        return _LINES.pieces([operations[outcome.index].id for outcome in outcomes], outcomes, base)
 
     async def _limits(self, request: BaseRequest) -> Answer:
         if request.method not in ("GET", "HEAD"):

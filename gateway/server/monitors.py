@@ -2,7 +2,7 @@
 monitors. Such a batch is in the custody that holds the native ones.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 from aiohttp.web import BaseRequest
@@ -107,8 +107,8 @@ class _Whole:
     def first(self) -> bytes:
         return self._pieces.first()
 
-    def piece(self, recorded: Recorded) -> bytes:
-        return self._pieces.piece(recorded.id, recorded.outcome)
+    def pieces(self, recorded: Sequence[Recorded]) -> bytes:
+        return b"".join([self._pieces.piece(each.id, each.outcome) for each in recorded])
 
     def last(self, next_: int | None) -> bytes:
         return self._pieces.last()

@@ -38,8 +38,8 @@ class Form(Protocol):
     def first(self) -> bytes:
         """What stands before all results."""
 
-    def piece(self, recorded: Recorded) -> bytes:
-        """One result."""
+    def pieces(self, recorded: Sequence[Recorded]) -> bytes:
+        """Some results."""
 
     def last(self, next_: int | None) -> bytes:
         """What stands after them; `next_` is where the next page begins."""
@@ -110,7 +110,7 @@ async def stream(
 async def _pieces(form: Form, records: Records, view: View, page: Page, next_: int | None) -> AsyncIterator[bytes]:
     before = form.first()
     async for outcomes in records.outcomes(view, first=page.first, most=page.most):
-        yield before + b"".join([form.piece(each) for each in outcomes])
+        yield before + form.pieces(outcomes)
         before = b""
     if view.state in FINAL:
         await records.find(view.id, view.owner)  # deleted meanwhile: what was read is not the whole
@@ -137,8 +137,8 @@ class _Lines:
     def first(self) -> bytes:
         return b""
 
-    def piece(self, recorded: Recorded) -> bytes:
-        return self._writer.piece(recorded.id, recorded.outcome, self._base)
+    def pieces(self, recorded: Sequence[Recorded]) -> bytes:
+        return self._writer.pieces([each.id for each in recorded], [each.outcome for each in recorded], self._base)
 
     def last(self, next_: int | None) -> bytes:
         return b""
@@ -149,14 +149,17 @@ class _Json:
 
     def __init__(self, base: str) -> None:
         self._base = base
-        self._comma = b""
+        self._between = b""
 
     def first(self) -> bytes:
         return b'{"results":['
 
-    def piece(self, recorded: Recorded) -> bytes:
-        comma, self._comma = self._comma, b","
-        return comma + msgspec.json.encode(native.result_of(recorded.id, recorded.outcome, self._base))
+    def pieces(self, recorded: Sequence[Recorded]) -> bytes:
+        if not recorded:
+            return b""
+        results = [native.result_of(each.id, each.outcome, self._base) for each in recorded]
+        between, self._between = self._between, b","
+        return between + msgspec.json.encode(results)[1:-1]
 
     def last(self, next_: int | None) -> bytes:
         return b'],"hasMore":%b,"next":%b}' % (b"false" if next_ is None else b"true", msgspec.json.encode(next_))
@@ -171,8 +174,8 @@ class _Csv:
     def first(self) -> bytes:
         return self._writer.first()
 
-    def piece(self, recorded: Recorded) -> bytes:
-        return self._writer.piece(recorded.id, recorded.outcome)
+    def pieces(self, recorded: Sequence[Recorded]) -> bytes:
+        return b"".join([self._writer.piece(each.id, each.outcome) for each in recorded])
 
     def last(self, next_: int | None) -> bytes:
         return b""

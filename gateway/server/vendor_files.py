@@ -124,7 +124,7 @@ class VendorFiles:
         if (view.id, part) not in self._sizes:
             form, size = ResultLines(self._dialect, view.id, part), 0
             async for outcomes in self._custody.records.outcomes(view, first=0, most=view.total):
-                size += sum(len(form.piece(each)) for each in outcomes)
+                size += len(form.pieces(outcomes))
             while len(self._sizes) >= _SIZES_MAX:
                 del self._sizes[next(iter(self._sizes))]
             self._sizes[view.id, part] = size

@@ -1,5 +1,7 @@
 """A batch on record, and its results, in the shape in which vendors' dialects are told of them."""
 
+from collections.abc import Sequence
+
 from aiohttp.web import BaseRequest
 
 from gateway.dialects.on_record import OnRecordDialect, Part, Record
@@ -47,8 +49,8 @@ class ResultLines:
     def first(self) -> bytes:
         return b""
 
-    def piece(self, recorded: Recorded) -> bytes:
-        return self._line(self._batch_id, recorded.id, recorded.outcome, self._part)
+    def pieces(self, recorded: Sequence[Recorded]) -> bytes:
+        return b"".join([self._line(self._batch_id, each.id, each.outcome, self._part) for each in recorded])
 
     def last(self, next_: int | None) -> bytes:
         return b""

@@ -14,7 +14,7 @@ from gateway.ledger.port import Lease, LedgerUnavailableError, Part, Queue
 from gateway.ledger.seal import BatchKey
 from gateway.ledger.segments import Recorded, of_outcomes, outcomes_to_bytes
 
-GROUP = 50
+GROUP = 100
 """Outcomes that are put on record together, where they come fast."""
 
 _GROUP_BYTES = 1 << 20  # what is sealed at once, on top of the last outcome

@@ -71,7 +71,7 @@ class Running:
             means.replay, lease, opened.operations, context.identity, around.turn_s + means.operation_s_max
         )
         self._decide = partial(means.admission.decide, batched=True)
-        self._routes = [self._decide(each.method, each.target) for each in opened.operations]
+        self._routes = means.admission.routes_of(opened.operations, batched=True, ordered=False)
         # By the retry law. Where a path may still be a reference, no route speaks for it (see `_settle`).
         self._repeatable = [
             _is_repeatable(each, route if earlier is None else None)

@@ -46,7 +46,7 @@ async def test_a_group_is_handed_over_when_it_is_full() -> None:
 
 
 @pytest.mark.parametrize(
-    "notable", [Outcome(1, 404), Outcome(1, 502, failure=Failure("x", "")), success(1, b"." * 16_385)]
+    "notable", [Outcome(1, 404), Outcome(1, 502, failure=Failure("x", "")), success(1, b"." * 8193)]
 )
 async def test_what_is_no_success_or_large_ends_a_group_of_who_is_patient(notable: Outcome) -> None:
     outbox = Outbox(asyncio.get_running_loop())

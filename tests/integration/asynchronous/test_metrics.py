@@ -91,7 +91,7 @@ async def until_scraped(running: Gateway, name: tuple[str, ...], value: float) -
 async def test_batches_are_counted_by_state_and_how_long_they_took(ledger: str) -> None:
     async with Api(hold := Hold()) as api, keeping(api, ledger) as running:
         began_s = time.time()
-        running_id = await submit(running.port, envelope(200, "POST"))  # four slices: all that a worker runs at once
+        running_id = await submit(running.port, envelope(400, "POST"))  # four slices: all that a worker runs at once
         await api.until(4)
         waiting_id = await submit(running.port, envelope(1))
         during = await until_scraped(running, ("batches", "accepted"), 1)

@@ -487,5 +487,16 @@ def test_the_summary_names_unknown_only_where_there_is_one() -> None:
     assert native.shown(Summary(1, 0, 1, 1)) == {"total": 1, "succeeded": 0, "failed": 1, "unknown": 1}
 
 
+@pytest.mark.parametrize("body", [b'{"a":1}', b'{"a":\n1}', b'{"a":\r1}', b""])
+def test_many_lines_are_those_of_each(body: bytes) -> None:
+    writer = LinesWriter()
+    outcomes = [Outcome(0, 200, {"Content-Type": "application/json"}, body), Outcome(1, 404)]
+
+    lines = writer.pieces(["a", "b"], outcomes, "/batch")
+
+    assert lines == writer.piece("a", outcomes[0], "/batch") + writer.piece("b", outcomes[1], "/batch")
+    assert lines.count(b"\n") == 2
+
+
 def test_the_last_line_of_a_stream_is_the_summary() -> None:
     assert LinesWriter().last(Summary(2, 1, 1)) == b'{"summary":{"total":2,"succeeded":1,"failed":1}}\n'
