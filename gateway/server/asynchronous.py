@@ -126,7 +126,7 @@ class Asynchronous:
         caller = self.custody.caller_of(request)
         first = await self.custody.find(request, batch_id)
         if first.state not in FINAL:
-            raise GatewayError("batch-running")
+            raise GatewayError("batch-running", "wait for the batch to end, or cancel it; then send what is left again")
         include_unknown = request.query.get("includeUnknown", "false") == "true"
         operations = await operations_to_retry(self._records, first, include_unknown=include_unknown)
         if not operations:

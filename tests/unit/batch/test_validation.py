@@ -228,3 +228,10 @@ def test_what_cannot_be_is_told_at_its_member() -> None:
         (1, "path", "dependency-invalid"),
         (0, "dependsOn", "dependency-invalid"),
     ]
+
+
+@pytest.mark.parametrize(("target", "waits"), [("/$$ops.a", False), ("/", False), ("$$ops.a", True)])
+def test_a_literal_is_resolved_though_nobody_waits(target: str, waits: bool) -> None:
+    graph, tangles = order_of([Operation("a", "GET", "/"), Operation("b", "GET", target)])
+
+    assert (graph is not None, tangles) == (waits, [])
