@@ -7,6 +7,7 @@ from urllib.parse import quote
 from xml.etree import ElementTree as Xml
 
 from gateway.batch.model import Outcome, Summary
+from gateway.dialects.slices import Sliced, at_once
 from gateway.errors import PROBLEMS
 
 _DAV = "{DAV:}"
@@ -23,9 +24,13 @@ class XmlWriter:
     media_type = "application/xml"
 
     def whole(self, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> bytes:
+        return at_once(self.written(ids, outcomes, summary, base))
+
+    def written(self, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> Sliced[bytes]:
         root = Xml.Element(f"{_DAV}multistatus")
         for id_, outcome in zip(ids, outcomes, strict=True):
             _append_response(root, id_, outcome, base)
+            yield None
         Xml.SubElement(root, f"{_DAV}responsedescription").text = f"{summary.succeeded} of {summary.total} succeeded"
         document: bytes = Xml.tostring(root, encoding="utf-8", xml_declaration=True)
         return document

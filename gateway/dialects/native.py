@@ -225,8 +225,18 @@ class JsonWriter:
     media_type = "application/json"
 
     def whole(self, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> bytes:
-        results = [result_of(id_, outcome, base) for id_, outcome in zip(ids, outcomes, strict=True)]
-        return _ENCODER.encode({"results": results, "summary": shown(summary)})
+        return _encoded([result_of(id_, outcome, base) for id_, outcome in zip(ids, outcomes, strict=True)], summary)
+
+    def written(self, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> Sliced[bytes]:
+        results = []
+        for id_, outcome in zip(ids, outcomes, strict=True):
+            results.append(result_of(id_, outcome, base))
+            yield None
+        return _encoded(results, summary)
+
+
+def _encoded(results: Sequence[_Result], summary: Summary) -> bytes:
+    return _ENCODER.encode({"results": results, "summary": shown(summary)})
 
 
 class LinesWriter:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from gateway.batch.model import Batch, Outcome, Summary
+from gateway.dialects.slices import Sliced
 from gateway.errors import GatewayError
 
 
@@ -126,3 +127,6 @@ class Writer(Protocol):
 
     def whole(self, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> bytes:
         """The whole answer, outcomes in the order of the operations; `base` is the batch prefix for problem types."""
+
+    def written(self, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str) -> Sliced[bytes]:
+        """The same, in slices of one outcome."""

@@ -217,7 +217,7 @@ class Batches:
                 f"not finished within {timeout_s:g} s; results holds what became of each operation",
                 members=native.preview(ids, outcomes, summary, base),
             )
-        body = await self._in_place.rendered(outcomes, partial(_WRITERS[form].whole, ids, outcomes, summary, base))
+        body = await self._in_place.written(_WRITERS[form], ids, outcomes, summary, base)
         content_type = b"application/json" if form == "application/json" else form.encode() + b'; charset="utf-8"'
         answer = Answer(207, [(b"Content-Type", content_type), *fields, _summary_field(summary)], body)
         served.bytes_out = len(body)

@@ -15,8 +15,9 @@ from msgspec.structs import replace
 
 from gateway.admission import Admission, Admitted
 from gateway.batch.coalescing import twins_of
-from gateway.batch.model import Batch, Outcome
+from gateway.batch.model import Batch, Outcome, Summary
 from gateway.batch.validation import VIOLATIONS_MAX, Rules
+from gateway.dialects.port import Writer
 from gateway.dialects.slices import Sliced, at_once
 from gateway.errors import GatewayError
 from gateway.executor import Executor
@@ -132,9 +133,13 @@ class InPlace:
         """As `apart`, for what can be done in slices."""
         return at_once(work) if size < _AT_ONCE_BYTES else await self._aside.slice_up(work)
 
-    async def rendered(self, outcomes: Iterable[Outcome], write: Callable[[], T]) -> T:
-        """What `write` makes of the outcomes, likewise."""
-        return await self.apart(sum(map(len, map(_BODY_OF, outcomes))), write)
+    async def written(
+        self, writer: Writer, ids: Sequence[str], outcomes: Sequence[Outcome], summary: Summary, base: str
+    ) -> bytes:
+        """The whole answer; in slices where it is large."""
+        if weight_of(outcomes) < _AT_ONCE_BYTES:
+            return writer.whole(ids, outcomes, summary, base)
+        return await self._aside.slice_up(writer.written(ids, outcomes, summary, base))
 
     async def admitted(self, batch: Batch, served: Served) -> Admitted:
         """Room to run, then routes and tokens for all operations in one step.
@@ -247,6 +252,11 @@ class InPlace:
             return True
         finally:
             served.waited_s += perf_counter() - began_s
+
+
+def weight_of(outcomes: Iterable[Outcome]) -> int:
+    """Bytes of all bodies."""
+    return sum(map(len, map(_BODY_OF, outcomes)))
 
 
 def begun(plan: Plan) -> list[Any]:

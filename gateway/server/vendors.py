@@ -20,7 +20,7 @@ from gateway.server.access import Access, Served
 from gateway.server.answer import Answer
 from gateway.server.envelope import begun, check_coding, check_framing, invite, too_large
 from gateway.server.heads import Asked
-from gateway.server.in_place import ALWAYS, InPlace, RunSettings, answer_fields
+from gateway.server.in_place import ALWAYS, InPlace, RunSettings, answer_fields, weight_of
 from gateway.server.once import Once
 from gateway.server.origin import Origins
 from gateway.server.preferences import preferences_of
@@ -104,7 +104,7 @@ class Vendor:
         admitted = await self._in_place.admitted(read.batch, served)
         plan = self._in_place.plan(request, read.batch, admitted, served, self._rules)
         outcomes = await self._in_place.outcomes(plan, served)
-        page = await self._in_place.rendered(outcomes, partial(self._dialect.answer, read, outcomes))
+        page = await self._in_place.apart(weight_of(outcomes), partial(self._dialect.answer, read, outcomes))
         served.bytes_out = len(page.body)
         self._access.batch(plan, outcomes, summarize(outcomes), served, status=page.status)
         return Answer(page.status, [*page.fields, *answer_fields(request, admitted.readings, served)], page.body)

@@ -14,6 +14,7 @@ from gateway.batch.model import Batch, Failure, Operation, Outcome, Summary, sum
 from gateway.dialects import native
 from gateway.dialects.native import JsonWriter, LinesWriter, parse
 from gateway.dialects.port import EnvelopeError, EnvelopeLimits
+from gateway.dialects.slices import at_once
 from gateway.errors import PROBLEMS
 from tests.strategies import (
     LAW,
@@ -363,6 +364,8 @@ def test_the_answer_has_one_entry_for_each_operation_in_order_and_its_summary(
     assert [entry["headers"] for entry in answer["results"]] == [dict(outcome.headers) for outcome in outcomes]
     assert ["error" in entry for entry in answer["results"]] == [not outcome.succeeded for outcome in outcomes]
     assert answer["summary"] == native.shown(summary)
+    whole = JsonWriter().whole(named, outcomes, summary, "/batch")
+    assert at_once(JsonWriter().written(named, outcomes, summary, "/batch")) == whole
 
 
 @LAW
