@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import pytest
+from aiohttp import EMPTY_PAYLOAD
 from aiohttp.base_protocol import BaseProtocol
 from aiohttp.web_protocol import _ErrInfo
 from hypothesis import given
@@ -241,7 +242,10 @@ def test_what_was_read_of_a_body_can_be_given_back() -> None:
 
 
 async def test_a_whole_body_is_read_as_any_other() -> None:
-    body = reading.Whole(b"abcde")
+    reader = Caller().reader
+    body = reader.body(b"abcde")
+    assert reader.body(b"") is EMPTY_PAYLOAD
+    assert isinstance(body, reading.Whole)
 
     seen = [
         body.is_eof(),
