@@ -39,6 +39,7 @@ async def accepting(accept: Coroutine[Any, Any, object], tell: Callable[[], None
 
 
 def _replace(owner: object, name: str, by: object) -> None:
+    getattr(owner, name)  # what is not there breaks nothing
     setattr(owner, name, by)
 
 
@@ -116,7 +117,7 @@ def _success_invented() -> None:
 
 
 def _safe_unknown() -> None:
-    _replace(Running, "_is_repeatable", lambda self, position: False)
+    _replace(running, "_is_repeatable", lambda operation, route: False)
 
 
 def _outcomes_swapped() -> None:

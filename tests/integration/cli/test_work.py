@@ -54,7 +54,8 @@ def start(processes: Serve, api: Api, store: Server) -> Start:
         environ |= {"BATCH_GATEWAY__ASYNC__KEY__VALUE": "0123456789abcdef", "BATCH_GATEWAY__LIMITS": limits}
         listen = ("--listen", "127.0.0.1:0") if verb == "serve" else ()
         given = (*_ADMIN, *listen, "--upstream", api.url, "--ledger", store.url)
-        return processes(verb, *given, environ={"BATCH_GATEWAY__ASYNC__LEASE": "2s"} | environ)
+        usual = {"BATCH_GATEWAY__ASYNC__LEASE": "2s", "BATCH_GATEWAY__ASYNC__SLICE": "50"}  # 400 are work for two
+        return processes(verb, *given, environ=usual | environ)
 
     return started
 
