@@ -32,7 +32,7 @@ async def accepting(accept: Coroutine[Any, Any, object], tell: Callable[[], None
     """Put a batch on record, and tell so."""
     if _acknowledges_early:
         tell()
-        await asyncio.sleep(0.2)
+        await asyncio.sleep(1.0)  # longer than a short run lets anybody live
     await accept
     if not _acknowledges_early:
         tell()
