@@ -30,7 +30,7 @@ from gateway.worker.recorder import GROUP, Ending, Recorder
 from gateway.worker.tokens import NotNow, Tokens
 
 _LONGEST_S = 86_400.0  # of a round: routes, upstreams and the lease bound it, not the plan
-_COME_BACK_S = 1.0  # where a refusal does not say when
+_COME_BACK_S = 1.0  # to a store that is away
 
 
 class Running:
