@@ -13,12 +13,13 @@ import asyncio
 import json
 import os
 import re
-import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.until import until
 from tests.integration.asynchronous.calls import keeping
 from tests.integration.server.api import Api, Talk, answer
 
@@ -85,12 +86,16 @@ async def _exchange(port: int, request: bytes) -> bytes:
 
 async def _settled(port: int, request: bytes, expected: bytes | None, made_up: _MadeUp) -> bytes:
     """The answer; a batch that is still on its way is asked about again."""
-    until_s = time.monotonic() + _WITHIN_S
-    while True:
+    answered = b""
+
+    async def is_settled() -> bool:
+        nonlocal answered
         answered = made_up.named(await _exchange(port, made_up.filled(request)))
-        if answered == expected or time.monotonic() > until_s or not request.startswith(b"GET "):
-            return answered
-        await asyncio.sleep(0.02)
+        return answered == expected or not request.startswith(b"GET ")
+
+    with suppress(TimeoutError):  # what it was in the end is told by who compares
+        await until(is_settled, _WITHIN_S)
+    return answered
 
 
 def _exchanges(case: Path) -> list[tuple[bytes, Path]]:

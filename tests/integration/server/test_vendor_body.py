@@ -1,6 +1,5 @@
 """A dialect that only a body can tell: its batches run, and all else passes through with every byte of its body."""
 
-import asyncio
 import json
 from collections.abc import AsyncIterator
 from urllib.parse import urlencode
@@ -9,7 +8,7 @@ import pytest
 
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import Wire, ask, post
+from tests.integration.server.wire import Wire, ask, get, post
 
 FORM = ("Content-Type", "application/x-www-form-urlencoded")
 BATCH = urlencode({"batch": json.dumps([{"method": "GET", "relative_url": "a"}])}).encode()
@@ -70,7 +69,7 @@ async def test_a_body_that_comes_in_pieces_passes_through_in_order(api: Api, run
         await wire.send(head)
         for piece in pieces:
             await wire.send(piece)
-            await asyncio.sleep(0.01)
+            await get(running.admin_port, "/livez")  # behind it, so that each is a read of its own
         answered = await wire.answer()
 
     assert (answered.status, api.last.body) == (200, b"".join(pieces))
