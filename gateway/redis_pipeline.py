@@ -74,10 +74,12 @@ class Pipeline:
 
     async def _leave(self) -> None:
         """The pool gives another connection, and asks sentinels anew where there are some."""
-        connection, self._connection, self._line = self._connection, None, None
+        line, connection, self._line, self._connection = self._line, self._connection, None, None
+        if line is not None:
+            line.lose(LostError("closed"))  # a farewell under TLS would last as long as the server likes
         if connection is not None:
             try:
-                await connection.disconnect(nowait=True)
+                await connection.disconnect()
             finally:
                 await self._pool.release(connection)
 
@@ -106,7 +108,7 @@ class _Line(asyncio.Protocol):
 
     def send(self, together: Sequence[tuple[bytes, _Answer]]) -> None:
         self._answers.extend(answer for _, answer in together)
-        self._timer = self._loop.call_later(self._timeout_s, self._lose, TimeoutError())
+        self._timer = self._loop.call_later(self._timeout_s, self.lose, TimeoutError())
         self._transport.writelines([command for command, _ in together])
 
     def data_received(self, data: bytes) -> None:
@@ -114,7 +116,7 @@ class _Line(asyncio.Protocol):
         try:
             self._read()
         except FAILURES as error:
-            self._lose(error)
+            self.lose(error)
 
     def _read(self) -> None:
         """Raises what ends the connection."""
@@ -132,9 +134,9 @@ class _Line(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._replaced.connection_lost(exc)  # redis-py may wait for that
-        self._lose(exc or LostError("the server has closed the connection"))
+        self.lose(exc or LostError("the server has closed the connection"))
 
-    def _lose(self, error: Exception) -> None:
+    def lose(self, error: Exception) -> None:
         """Nothing that was asked on this connection is answered any more."""
         if not self.is_lost:
             self.is_lost = True

@@ -162,14 +162,15 @@ async def test_what_is_no_answer_ends_the_connection_and_reaches_nobody_else(sai
 
 
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_calls_share_a_connection_under_tls(loop: str) -> None:
+def test_calls_share_a_connection_under_tls_and_end_it_without_a_farewell(loop: str) -> None:
     authority, port = trustme.CA(), free_port()
 
-    async def asked(url: str) -> tuple[list[object], object]:
-        client = connect(url, timeout_s=_TIMEOUT_S, connections_max=4)
+    async def asked(url: str, server: subprocess.Popen[bytes]) -> tuple[list[object], object]:
+        client = connect(url, timeout_s=10, connections_max=4)
         assert isinstance(client, Redis)
-        pipeline = Pipeline(client.connection_pool, _TIMEOUT_S)
+        pipeline = Pipeline(client.connection_pool, 10)
         found = await _echoed(pipeline, 20), await pipeline.call("ECHO", "x" * 100_000)
+        server.send_signal(signal.SIGSTOP)
         await pipeline.close()
         await client.aclose()
         return found
@@ -182,9 +183,10 @@ def test_calls_share_a_connection_under_tls(loop: str) -> None:
         certificate.private_key_pem.write_to_path(folder / "key")
         options = {"port": str(port), "cert-file": f"{name}/cert", "key-file": f"{name}/key",
                    "ca-cert-file": f"{name}/ca", "auth-clients": "no"}  # fmt: skip
-        with running("redis", folder, *(part for key, value in options.items() for part in (f"--tls-{key}", value))):
+        flags = [part for key, value in options.items() for part in (f"--tls-{key}", value)]
+        with running("redis", folder, *flags) as (server, _):
             url = f"rediss://localhost:{port}/0?ssl_ca_certs={name}/ca"
-            numbers, long = {"asyncio": asyncio.run, "uvloop": uvloop.run}[loop](asked(url))
+            numbers, long = {"asyncio": asyncio.run, "uvloop": uvloop.run}[loop](asked(url, server))
 
     assert numbers == _numbers(20)
     assert long == b"x" * 100_000
