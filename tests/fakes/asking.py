@@ -11,7 +11,7 @@ from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.exchange import Exchange
 from gateway.upstream.pool import Pool
 
-TIMEOUT_S = 5.0
+TIMEOUT_S = 20.0
 
 
 @dataclass

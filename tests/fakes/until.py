@@ -10,20 +10,24 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+PATIENCE_S = 60.0  # who waits longer than this has failed, on the busiest of machines too
 
-async def until(ask: Callable[[], Awaitable[T]], within_s: float = 5, *, right: Callable[[T], object] = bool) -> T:
+
+async def until(
+    ask: Callable[[], Awaitable[T]], within_s: float = PATIENCE_S, *, right: Callable[[T], object] = bool
+) -> T:
     last: object = None
     try:
         async with asyncio.timeout(within_s):
             while not right(found := await ask()):
                 last = found
-                await asyncio.sleep(0.01)
+                await asyncio.sleep(0.02)
             return found
     except TimeoutError:
         raise _never(ask, within_s, last) from None
 
 
-async def until_so(ask: Callable[[], T], within_s: float = 5, *, right: Callable[[T], object] = bool) -> T:
+async def until_so(ask: Callable[[], T], within_s: float = PATIENCE_S, *, right: Callable[[T], object] = bool) -> T:
     """Of what is here; others have their turn meanwhile."""
 
     async def asked() -> T:
@@ -46,7 +50,7 @@ def wait_until(ask: Callable[[], T], within_s: float, *, right: Callable[[T], ob
 async def pass_by(seconds: float) -> None:
     """Let real time go by, in which something must not happen."""
     until_s = time.monotonic() + seconds
-    await until_so(lambda: time.monotonic() >= until_s, seconds + 5)
+    await until_so(lambda: time.monotonic() >= until_s, seconds + PATIENCE_S)
 
 
 def _never(ask: Callable[[], object], within_s: float, last: object) -> TimeoutError:

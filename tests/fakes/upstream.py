@@ -16,8 +16,8 @@ from types import TracebackType
 from typing import Self
 
 from gateway.upstream.address import Address
+from tests.fakes.until import PATIENCE_S
 
-_PATIENCE_S = 60.0  # a test that waits longer than this has failed
 _HEAD_BYTES_MAX = 1 << 20
 
 
@@ -162,7 +162,7 @@ class ScriptedUpstream:
 
     async def until(self, seen: Callable[[], bool]) -> None:
         """Wait for the upstream to have seen something; fails after ten seconds."""
-        async with asyncio.timeout(_PATIENCE_S):
+        async with asyncio.timeout(PATIENCE_S):
             while not seen():
                 self._changed.clear()
                 await self._changed.wait()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.until import until
+from tests.fakes.until import PATIENCE_S, until
 from tests.faults.killing.caller import Caller
 from tests.faults.killing.checker import violations
 from tests.faults.killing.clock import Clock
@@ -31,10 +31,10 @@ async def test_a_jump_of_the_servers_clock_loses_and_repeats_nothing(by_s: int, 
             caller = Caller(_PLAN, [replica.port for replica in running.replicas], random.Random(1))
             for name in _PLAN.ids:
                 await caller.submit(name)
-            await until(lambda: caller.has_completed(name, more_than=20), within_s=_WITHIN_S)
+            await until(lambda: caller.has_completed(name, more_than=20))
             clock.jump(by_s)
             told_s = int(str(store.ask("TIME")[0]))  # type: ignore[index]
-            await asyncio.wait_for(caller.watch(), _WITHIN_S)
+            await asyncio.wait_for(caller.watch(), PATIENCE_S)
             found = evidence(_PLAN, 1, running, caller)
 
     assert abs(told_s - time.time() - by_s) < _WITHIN_S
@@ -49,9 +49,9 @@ async def test_a_jump_of_a_gateways_clock_loses_and_repeats_nothing(by_s: int, t
             caller = Caller(_PLAN, [replica.port for replica in running.replicas], random.Random(1))
             for name in _PLAN.ids:
                 await caller.submit(name)
-            await until(lambda: caller.has_completed(name, more_than=20), within_s=_WITHIN_S)
+            await until(lambda: caller.has_completed(name, more_than=20))
             clock.jump(by_s)
-            await asyncio.wait_for(caller.watch(), _WITHIN_S)
+            await asyncio.wait_for(caller.watch(), PATIENCE_S)
             date = (await get(running.replicas[0].port, "/batch?limit=1")).header("Date")
             found = evidence(_PLAN, 0, running, caller)
 
@@ -70,15 +70,15 @@ async def test_what_a_lost_gateway_held_is_back_in_half_a_minute_although_the_se
         async with fleet(tmp_path, store, latency_ms=100, ASYNC__SLICE="400") as running:
             caller = Caller(plan, [replica.port for replica in running.replicas], random.Random(1))
             await caller.submit(name)
-            await until(lambda: caller.has_completed(name, more_than=20), within_s=_WITHIN_S)
+            await until(lambda: caller.has_completed(name, more_than=20))
             (holder,) = [replica for replica in running.replicas if await replica.works()]
             holder.process.kill()
             clock.jump(-3600)
             lost_s = time.monotonic()
             completed = caller.progress[name][-1].completed
-            await until(lambda: caller.has_completed(name, more_than=completed + 50), within_s=_WITHIN_S)
+            await until(lambda: caller.has_completed(name, more_than=completed + 50))
             gap_s = time.monotonic() - lost_s
-            await asyncio.wait_for(caller.watch(), _WITHIN_S)
+            await asyncio.wait_for(caller.watch(), PATIENCE_S)
             found = evidence(plan, 1, running, caller)
 
     assert gap_s < 30.0

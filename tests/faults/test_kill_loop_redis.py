@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes.until import until
+from tests.fakes.until import PATIENCE_S, until
 from tests.faults.killing.caller import Caller
 from tests.faults.killing.checker import violations
 from tests.faults.killing.loop import summary
@@ -53,16 +53,16 @@ async def test_what_a_lost_gateway_held_resumes_and_nothing_that_finished_is_sen
         async with fleet(tmp_path, store, latency_ms=100, ASYNC__SLICE="400", ASYNC__LEASE=f"{lease_s}s") as running:
             caller = Caller(plan, [replica.port for replica in running.replicas], random.Random(1))
             await caller.submit(name)
-            await until(lambda: caller.has_completed(name, more_than=50), within_s=30)
+            await until(lambda: caller.has_completed(name, more_than=50))
             (holder,) = [replica for replica in running.replicas if await replica.works()]
             holder.process.kill()
             killed_s = time.monotonic()
             assert await caller.read(name)
             finished = {target_of(name, kept.place) for kept in caller.outcomes[name]}
             before = Counter(receipt.target for receipt in running.receipts)
-            await until(lambda: caller.has_completed(name, more_than=len(finished)), within_s=60)
+            await until(lambda: caller.has_completed(name, more_than=len(finished)))
             gap_s = time.monotonic() - killed_s
-            await asyncio.wait_for(caller.watch(), 60)
+            await asyncio.wait_for(caller.watch(), PATIENCE_S)
             found = evidence(plan, 1, running, caller)
 
     after = Counter(receipt.target for receipt in found.receipts)

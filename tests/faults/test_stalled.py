@@ -16,7 +16,7 @@ import pytest
 
 from gateway.ledger import keys
 from gateway.ledger.scripts import Script
-from tests.fakes.until import until
+from tests.fakes.until import PATIENCE_S, until
 from tests.faults.killing.caller import Caller
 from tests.faults.killing.checker import violations
 from tests.faults.killing.nemesis import evidence
@@ -29,7 +29,6 @@ from tests.integration.server.wire import get
 _PLAN = Plan(batches=1, size=20)
 _IS_FULL = os.environ.get("KILL_LOOP") == "full"
 _STALL_S = 40.0 if _IS_FULL else 2.5
-_WITHIN_S = 60.0
 _WRITES = ("intend", "record")
 
 
@@ -54,7 +53,7 @@ async def one_at(relays: list[Relay], script: str, *, before: bool) -> int:
     for relay in relays:
         relay.stop_at(Script("batch", script).sha, before=before)
     waiting = [asyncio.create_task(relay.stopped.wait()) for relay in relays]
-    async with asyncio.timeout(_WITHIN_S):
+    async with asyncio.timeout(PATIENCE_S):
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
     for relay, task in zip(relays, waiting, strict=True):
         task.cancel()
@@ -66,7 +65,7 @@ async def one_that_waits_for_its_upstream(running: Fleet) -> int:
     async def has_sent() -> bool:
         return len(running.receipts) > 5
 
-    await until(has_sent, within_s=_WITHIN_S)
+    await until(has_sent)
     return [await replica.works() for replica in running.replicas].index(True)
 
 
@@ -114,8 +113,8 @@ async def test_a_gateway_that_stood_still_for_longer_than_its_lease_repeats_noth
         written = len(relay.exchanges)
         caller.ports = [other.port]
         if late:
-            await asyncio.wait_for(caller.watch(), _WITHIN_S)
-        await until(other.works if not late else other.is_idle, within_s=_WITHIN_S)
+            await asyncio.wait_for(caller.watch(), PATIENCE_S)
+        await until(other.works if not late else other.is_idle)
         await asyncio.sleep(max(0.0, stopped_s + _STALL_S - time.monotonic()))
         told = dict(caller.outcomes)
         victim.process.signal(signal.SIGCONT)
@@ -124,9 +123,9 @@ async def test_a_gateway_that_stood_still_for_longer_than_its_lease_repeats_noth
         async def has_written() -> bool:
             return bool(writes(relay, written, epoch))
 
-        await until(has_written, within_s=_WITHIN_S)
-        await asyncio.wait_for(caller.watch(), _WITHIN_S)
-        await until(victim.is_idle, within_s=_WITHIN_S)
+        await until(has_written)
+        await asyncio.wait_for(caller.watch(), PATIENCE_S)
+        await until(victim.is_idle)
         answered = await get(victim.port, f"/batch/{caller.ids[name]}")
         found = evidence(_PLAN, 1, running, caller)
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from gateway.batch.model import Failure
 from gateway.plan import Gate, Plan
 from tests.fakes.asking import until_idle
+from tests.fakes.until import PATIENCE_S
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, echo, plain
 from tests.integration.test_executor import numbers, operations, plan_of, running, slugs
 
@@ -43,7 +44,7 @@ class Gatekeeper:
 
 
 async def until_asked(gate: Gatekeeper, times: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE_S):
         while len(gate.asked) < times:  # noqa: ASYNC110  # the gatekeeper is asked by a callback
             await asyncio.sleep(0)
 

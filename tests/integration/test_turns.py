@@ -10,7 +10,7 @@ import pytest
 from gateway.batch.model import Outcome
 from gateway.upstream.address import PoolLimits
 from gateway.upstream.breaker import State
-from tests.fakes.until import pass_by, until, until_so
+from tests.fakes.until import PATIENCE_S, pass_by, until, until_so
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, plain
 from tests.integration.test_executor import Running, operations, plan_of, running, slugs
 
@@ -26,7 +26,7 @@ async def test_while_all_fails_one_operation_a_second_is_sent_and_recovery_is_se
     loop = asyncio.get_running_loop()
     answer = BUSY
     async with ScriptedUpstream(lambda _: Answer([answer])) as upstream, running(upstream.address) as gateway:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await _until_open(gateway)
         before, opened_s = len(upstream.requests), loop.time()
         while loop.time() < opened_s + 4:
@@ -40,7 +40,7 @@ async def test_while_all_fails_one_operation_a_second_is_sent_and_recovery_is_se
             await gateway.run(plan_of(operations(5)))
             return gateway.pool.turns.state is State.CLOSED
 
-        await until(is_closed, 10)
+        await until(is_closed)
         took_s = loop.time() - healed_s
         outcomes = await gateway.run(plan_of(operations(50)))
 

@@ -195,7 +195,7 @@ class Later:
             looked()
             return found is not None
 
-        found = await until(self.look, 60, right=has_ended)
+        found = await until(self.look, right=has_ended)
         assert found is not None
         return found
 
@@ -451,7 +451,7 @@ async def test_a_later_batch_is_cancelled_at_its_monitor_which_is_gone_then(tmp_
             turnstile.turn()
             return await status(running.port, batch.monitor.rpartition("/")[2], ALICE)
 
-        native = await until(looked, 60, right=lambda found: found["status"] != "cancelling")
+        native = await until(looked, right=lambda found: found["status"] != "cancelling")
 
     assert gone.value.response_status_code == 404
     assert native["status"] == "cancelled"

@@ -7,6 +7,7 @@ import pytest
 
 from gateway.batch.model import Failure, Outcome
 from gateway.outbox import Outbox, is_notable
+from tests.fakes.until import PATIENCE_S
 
 
 def put(outbox: Outbox, *outcomes: Outcome) -> None:
@@ -76,7 +77,7 @@ async def test_patience_ends_with_what_is_there_or_with_the_next() -> None:
     put(outbox, success(0))
     given = await first
     asyncio.get_running_loop().call_later(0.02, put, outbox, success(1))
-    async with asyncio.timeout(5.0):
+    async with asyncio.timeout(PATIENCE_S):
         following = await outbox.taken(3, 0.005)
 
     assert given == [0]

@@ -8,14 +8,13 @@ import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
 
-from tests.fakes.until import until
+from tests.fakes.until import PATIENCE_S, until
 from tests.faults.killing.checker import Kept, Seen
 from tests.faults.killing.plan import Plan
 from tests.integration.asynchronous.calls import ASYNC
 from tests.integration.server.wire import Answer, get, post
 
 _LOOK_EVERY_S = 0.02
-_ANSWERS_WITHIN_S = 60.0
 _FINAL = frozenset({"completed", "failed", "cancelled", "expired"})
 
 
@@ -69,7 +68,7 @@ class Caller:
                 await asyncio.sleep(_LOOK_EVERY_S)
             await asyncio.sleep(_LOOK_EVERY_S)
         for name in self.ids:
-            await until(lambda name=name: self.read(name), within_s=_ANSWERS_WITHIN_S)  # type: ignore[misc]
+            await until(lambda name=name: self.read(name))  # type: ignore[misc]
 
     @property
     def unfinished(self) -> list[str]:
@@ -115,7 +114,7 @@ class Caller:
 
     async def _whoever_listens(self, ask: Callable[[int], Awaitable[Answer]]) -> Answer:
         """The answer of any gateway; another one is asked only where nobody listened."""
-        async with asyncio.timeout(_ANSWERS_WITHIN_S):
+        async with asyncio.timeout(PATIENCE_S):
             while True:
                 try:
                     return await ask(self._chance.choice(self.ports))

@@ -7,15 +7,14 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from tests.fakes.until import until
+from tests.fakes.until import PATIENCE_S, until
 from tests.integration.server.api import Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
-from tests.integration.server.wire import ANSWER_S, Answer, ask, get, post, request
+from tests.integration.server.wire import Answer, ask, get, post, request
 
 ASYNC = ("Prefer", "respond-async")
 ALICE = ("Authorization", "Bearer alice")
 BOB = ("Authorization", "Bearer bob")
-LONG_S = 20.0
 
 
 @asynccontextmanager
@@ -52,7 +51,7 @@ async def ended(port: int, batch_id: str, *fields: tuple[str, str]) -> dict[str,
         found.update(await status(port, batch_id, *fields))
         return found["status"] not in ("processing", "cancelling")
 
-    await until(is_final, within_s=LONG_S)
+    await until(is_final)
     return found
 
 
@@ -78,6 +77,6 @@ class Hold:
 
     async def __call__(self, talk: Talk) -> None:
         await talk.request.read()
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(PATIENCE_S):
             await self.released.wait()
         await talk.send(answer(200, b'{"held": true}'))

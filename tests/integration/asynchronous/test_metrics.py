@@ -84,7 +84,7 @@ async def until_scraped(running: Gateway, name: tuple[str, ...], value: float) -
         found.update(await scraped(running))
         return found.get(name) == value
 
-    await until(is_so, within_s=20.0)
+    await until(is_so)
     return found
 
 
@@ -125,7 +125,7 @@ async def test_what_a_lost_worker_leaves_is_counted_as_rescued_and_what_killed_i
             again.extend(await workers.lease("second", most=1, lasts_ms=_LEASE_MS))
             return bool(again)
 
-        await until(is_free, within_s=10.0)
+        await until(is_free)
         await workers.intend(again[0], [1])
 
     async with Api() as api, keeping(api, ledger) as running:

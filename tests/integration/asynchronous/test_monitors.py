@@ -13,7 +13,6 @@ from tests.integration.asynchronous.calls import (
     ALICE,
     ASYNC,
     BOB,
-    LONG_S,
     Hold,
     call,
     ended,
@@ -72,7 +71,7 @@ async def finished(
         found.append(await get(running.port, monitor, *(fields or [ALICE])))
         return found[-1].status != 202
 
-    await until(has_ended, within_s=LONG_S)
+    await until(has_ended)
     return found[-1]
 
 
@@ -183,7 +182,7 @@ async def test_a_monitor_that_is_deleted_cancels_its_batch_and_is_gone(tmp_path:
             turnstile.turn()
             return await status(running.port, monitor.rpartition("/")[2], ALICE)
 
-        native = await until(looked, LONG_S, right=lambda found: found["status"] != "cancelling")
+        native = await until(looked, right=lambda found: found["status"] != "cancelling")
         still = await get(running.port, monitor, ALICE)
         again = await call(running.port, "DELETE", monitor, ALICE)
 
@@ -322,7 +321,7 @@ async def test_after_a_kill_the_rest_runs_in_its_order_and_means_what_it_did(api
             found = await status(gateways.port, monitor.rpartition("/")[2], ALICE)
             return bool(found["completed"] == 1)
 
-        await until(is_on_record, within_s=LONG_S)
+        await until(is_on_record)
         await gateways.kill()
         hold.released.set()
         await gateways.start()

@@ -62,7 +62,7 @@ async def test_all_but_asynchronous_batches_go_on_while_redis_is_away_and_those_
         ready = await get(running.admin_port, "/readyz")
         up_before = await metric(running, "ledger_up")
         store.start()
-        await until(lambda: accepts(running.port), within_s=10.0)
+        await until(lambda: accepts(running.port))
         up_after = await metric(running, "ledger_up")
         (first,) = (await get(running.port, "/batch")).json()["batches"][-1:]
         end = await ended(running.port, first["batchId"])
@@ -88,7 +88,7 @@ async def test_a_batch_that_was_running_when_redis_was_killed_ends_by_itself_aft
         refused = await post(running.port, "/batch", envelope(1), ASYNC)
         hold.released.set()
         store.start("--appendfsync", "always")
-        await until(lambda: accepts(running.port), within_s=10.0)
+        await until(lambda: accepts(running.port))
         end = await ended(running.port, batch_id)
         lines = await results(running.port, batch_id)
 

@@ -81,7 +81,7 @@ async def test_what_a_killed_process_held_is_taken_over_and_no_unsafe_operation_
     admin = (await asyncio.to_thread(beside.ports))[1] if other == "serve" else await _admin(beside)
     port = (await asyncio.to_thread(serving.ports))[0]
     batch_id = await submit(port, envelope(400, "POST"))
-    await until(lambda: _runs_something(admin), within_s=20)
+    await until(lambda: _runs_something(admin))
     beside.kill()
     end = await ended(port, batch_id)
 
@@ -95,7 +95,7 @@ async def test_a_worker_hands_back_what_it_holds_when_it_is_told_to_end(api: Api
     admin = await _admin(working)
     port = (await asyncio.to_thread(serving.ports))[0]
     batch_id = await submit(port, envelope(400, "POST"))
-    await until(lambda: _runs_something(admin), within_s=20)
+    await until(lambda: _runs_something(admin))
     working.signal(signal.SIGTERM)
     code = await asyncio.to_thread(working.ended)
     at_the_end = await status(port, batch_id)

@@ -4,8 +4,9 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from tests.fakes.until import PATIENCE_S
+
 Field = tuple[bytes, bytes]
-PATIENCE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)

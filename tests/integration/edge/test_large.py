@@ -13,7 +13,7 @@ from statistics import median
 
 import pytest
 
-from tests.fakes.until import until
+from tests.fakes.until import PATIENCE_S, until
 from tests.integration.cli.process import Process
 from tests.integration.server.api import Api, Talk
 from tests.integration.server.wire import Wire, ask, request
@@ -196,7 +196,7 @@ async def test_the_first_byte_is_out_as_soon_as_it_is_in(tmp_path: Path) -> None
     ups, downs = [], []
     async with Api(events) as api:
         with served(tmp_path, api.url) as (port, _):
-            async with await Wire.open(port) as wire, asyncio.timeout(20):
+            async with await Wire.open(port) as wire, asyncio.timeout(PATIENCE_S):
                 await wire.send(request("POST", "/events", [("Transfer-Encoding", "chunked")]))
                 await wire.head()
                 for _ in range(20):

@@ -6,6 +6,7 @@ from collections.abc import Awaitable
 
 import pytest
 
+from tests.fakes.until import PATIENCE_S
 from tests.integration.server.api import Api, Talk, answer, hang
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Wire, ask, get, request
@@ -44,7 +45,7 @@ async def seconds_of(done: Awaitable[object]) -> float:
 async def until_reset(sock: socket.socket, take_bytes: int, every_s: float) -> int:
     """Read `take_bytes` at a time until the other side resets; how many were read."""
     loop, taken = asyncio.get_running_loop(), 0
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         while not sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             try:
                 taken += len(sock.recv(take_bytes)) if take_bytes else 0
@@ -60,7 +61,7 @@ async def until_reset(sock: socket.socket, take_bytes: int, every_s: float) -> i
 async def test_a_body_that_stops_coming_is_408(api: Api, path: str) -> None:
     async with gateway(api.url, **LIMITS) as running, await Wire.open(running.port) as wire:
         await wire.send(request("POST", path, [JSON, LENGTH]) + b"[")
-        took_s = await seconds_of(asyncio.wait_for(wire.reader.readexactly(1), 5))
+        took_s = await seconds_of(asyncio.wait_for(wire.reader.readexactly(1), PATIENCE_S))
         answered = (await wire.reader.read()).decode()
 
     assert answered.startswith("TTP/1.1 408 ")
@@ -216,7 +217,7 @@ async def test_a_silent_tunnel_ends_at_both_sides(api: Api) -> None:
         assert await wire.reader.readexactly(5) == b"hello"
         await wire.send(b"there")
         took_s = await seconds_of(wire.is_closed())
-        await asyncio.wait_for(gone.wait(), 5)
+        await asyncio.wait_for(gone.wait(), PATIENCE_S)
 
     assert GRACE_S <= took_s <= LATEST_S
 

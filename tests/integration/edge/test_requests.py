@@ -15,8 +15,9 @@ import asyncio
 import random
 from collections.abc import Sequence
 
+from tests.fakes.until import PATIENCE_S
 from tests.integration.edge import generated
-from tests.integration.edge.raw import PATIENCE_S, answer
+from tests.integration.edge.raw import answer
 from tests.integration.server.api import Api, Received, Talk
 from tests.integration.server.api import answer as said
 from tests.integration.server.gateways import gateway

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from tests.fakes.until import until
+from tests.fakes.until import PATIENCE_S, until
 from tests.integration.edge.test_patience import small_window
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
@@ -132,7 +132,7 @@ async def test_answers_that_nobody_reads_give_way_where_connections_run_short(ap
     async with gateway(api.url, FOUR) as running, AsyncExitStack() as stack:
         await unread(stack, running, 4)
         await api.until(4)
-        answered = await asyncio.wait_for(get(running.port, "/x"), 5)
+        answered = await asyncio.wait_for(get(running.port, "/x"), PATIENCE_S)
         ended = await cut(running)
 
     assert answered.status == 200

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from tests.fakes.until import PATIENCE_S
 from tests.integration.edge.test_heavy_batches import turns_s
 from tests.integration.server.api import Api, Talk
 from tests.integration.server.gateways import Gateway
@@ -40,7 +41,7 @@ async def test_a_caller_who_leaves_among_many_chunks_leaves_nothing_behind(api: 
         await wire.send(request("POST", "/up", CHUNKED) + WRITTEN[: len(WRITTEN) // 2])
         await api.until(1)
         wire.writer.transport.abort()
-    await asyncio.wait_for(plain.app._edge.idle.wait(), 5)
+    await asyncio.wait_for(plain.app._edge.idle.wait(), PATIENCE_S)
 
     assert api.open <= 1
 

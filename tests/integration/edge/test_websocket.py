@@ -12,7 +12,7 @@ from websockets.exceptions import ConnectionClosed, ConnectionClosedOK, InvalidS
 from websockets.http11 import Request, Response
 from websockets.typing import Subprotocol
 
-from tests.fakes.until import until
+from tests.fakes.until import PATIENCE_S, until
 from tests.integration.server.api import Api, Talk
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Wire, request
@@ -80,7 +80,7 @@ async def is_left_alone(front: Gateway) -> bool:
 async def test_text_and_bytes_come_back_whole(front: Gateway, compression: str | None) -> None:
     messages: list[str | bytes] = ["", "grüß €", b"", bytes(range(256)), "x" * 125, "x" * 126, b"y" * 65_536]
 
-    async with client(front, compression=compression) as socket, asyncio.timeout(10):
+    async with client(front, compression=compression) as socket, asyncio.timeout(PATIENCE_S):
         for message in messages:
             await socket.send(message)
         back = [await socket.recv() for _ in messages]
@@ -95,7 +95,7 @@ async def test_a_message_in_fragments_is_one_message(front: Gateway) -> None:
     def pieces() -> Iterator[bytes]:
         yield from (b"a" * 10, b"", b"b" * 70_000, b"c")
 
-    async with client(front) as socket, asyncio.timeout(10):
+    async with client(front) as socket, asyncio.timeout(PATIENCE_S):
         await socket.send(pieces())
         back = await socket.recv()
 
@@ -106,7 +106,7 @@ async def test_frames_of_a_mebibyte_come_back_whole(front: Gateway) -> None:
     chance = random.Random(7)
     frames = [chance.randbytes(MEBIBYTE) for _ in range(8)]
 
-    async with client(front, compression=None) as socket, asyncio.timeout(20):
+    async with client(front, compression=None) as socket, asyncio.timeout(PATIENCE_S):
         sending = asyncio.create_task(_send(socket, frames))
         back = [await socket.recv() for _ in frames]
         await sending
@@ -115,7 +115,7 @@ async def test_frames_of_a_mebibyte_come_back_whole(front: Gateway) -> None:
 
 
 async def test_ping_and_pong_pass(front: Gateway) -> None:
-    async with client(front) as socket, asyncio.timeout(10):
+    async with client(front) as socket, asyncio.timeout(PATIENCE_S):
         pong = await socket.ping(b"are you there")
         latency_s = await pong
 
@@ -136,7 +136,7 @@ async def test_a_close_by_the_caller_reaches_the_upstream_with_code_and_reason(
 
 @pytest.mark.parametrize("code", [1000, 1001, 1003, 1008, 1011, 3000, 4999])
 async def test_a_close_by_the_upstream_reaches_the_caller_with_code_and_reason(front: Gateway, code: int) -> None:
-    async with client(front) as socket, asyncio.timeout(10):
+    async with client(front) as socket, asyncio.timeout(PATIENCE_S):
         await socket.send(f"close {code}")
         with pytest.raises(ConnectionClosed) as closed:
             await socket.recv()
@@ -207,7 +207,7 @@ async def test_what_a_caller_says_before_it_hangs_up_arrives() -> None:
             await wire.send(request("GET", "/", UPGRADE))
             assert (await wire.head()).status == 101
             await wire.send(said)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE_S):
             await is_over.wait()
         await until(lambda: is_left_alone(running))
 

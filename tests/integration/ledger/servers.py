@@ -16,11 +16,10 @@ import redis
 from gateway.ledger.port import LedgerUnavailableError, NewBatch, Part
 from gateway.ledger.redis import RedisLedger
 from tests.contract.stores import start
-from tests.fakes.until import until, wait_until
+from tests.fakes.until import PATIENCE_S, until, wait_until
 
 T = TypeVar("T")
 DAY_MS = 86_400_000
-_STARTS_WITHIN_S = 15.0
 
 
 def lasting_port() -> int:
@@ -76,7 +75,7 @@ class Server:
                 return None
 
         try:
-            wait_until(said, _STARTS_WITHIN_S)
+            wait_until(said, PATIENCE_S)
         except TimeoutError as late:
             late.add_note((self.folder / "log").read_text()[-2000:])
             raise

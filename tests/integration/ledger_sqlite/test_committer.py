@@ -11,6 +11,7 @@ import pytest
 from gateway.ledger.port import LedgerUnavailableError, LostLeaseError
 from gateway.ledger.sqlite.committer import Committer
 from gateway.ledger.sqlite.opening import connect
+from tests.fakes.until import PATIENCE_S
 
 WAITING_MAX = 8
 SCHEMA = """
@@ -186,7 +187,7 @@ async def test_work_that_can_wait_shares_the_commit_of_what_cannot(committer: Co
     await asyncio.sleep(0)
     await committer.do(says("hurried"))
 
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE_S):
         assert await patient == "patient"
     assert commits.count("BEGIN IMMEDIATE") == 1
     assert commits.count("COMMIT") <= 2  # that of the callback's own group may be seen

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Self
 
-WAIT_S = 10.0
+from tests.fakes.until import PATIENCE_S
 
 
 class Received:
@@ -116,7 +116,7 @@ class Api:
 
     async def until(self, count: int) -> None:
         """Wait until this many requests have come."""
-        async with asyncio.timeout(WAIT_S):
+        async with asyncio.timeout(PATIENCE_S):
             while len(self.received) < count:
                 self._news.clear()
                 await self._news.wait()

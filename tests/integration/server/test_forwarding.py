@@ -9,6 +9,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
+from tests.fakes.until import PATIENCE_S
 from tests.integration.server.api import Api, Talk, answer, chunked
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Wire, ask, get, post, request, without_replica
@@ -191,7 +192,7 @@ async def test_a_body_streams_up_as_it_comes(api: Api, plain: Gateway) -> None:
         await talk.send(answer(200))
 
     api.on("/x", read)
-    async with await Wire.open(plain.port) as wire, asyncio.timeout(10):
+    async with await Wire.open(plain.port) as wire, asyncio.timeout(PATIENCE_S):
         await wire.send(request("POST", "/x", [("Transfer-Encoding", "chunked")]))
         for piece in (b"one", b"two"):
             await wire.send(b"3\r\n%b\r\n" % piece)
@@ -214,7 +215,7 @@ async def test_events_arrive_piece_by_piece(api: Api, plain: Gateway) -> None:
         await talk.send(b"0\r\n\r\n")
 
     api.on("/events", events)
-    async with await Wire.open(plain.port) as wire, asyncio.timeout(10):
+    async with await Wire.open(plain.port) as wire, asyncio.timeout(PATIENCE_S):
         await wire.send(request("GET", "/events"))
         head = await wire.head()
         seen = []
@@ -495,7 +496,7 @@ async def sockets() -> AsyncIterator[str]:
 async def test_a_websocket_echoes_text_and_bytes_up_to_a_mebibyte(sockets: str) -> None:
     large = random.Random(2).randbytes(1 << 20)
 
-    async with gateway(sockets) as running, aiohttp.ClientSession() as session, asyncio.timeout(10):
+    async with gateway(sockets) as running, aiohttp.ClientSession() as session, asyncio.timeout(PATIENCE_S):
         url = f"http://127.0.0.1:{running.port}/ws"
         async with session.ws_connect(url, max_msg_size=4 << 20, protocols=("chat",)) as socket:
             await socket.send_str("grüß")
@@ -513,7 +514,7 @@ async def test_close_codes_of_a_websocket_come_through(sockets: str, code: int) 
     async with (
         gateway(sockets) as running,
         aiohttp.ClientSession() as session,
-        asyncio.timeout(10),
+        asyncio.timeout(PATIENCE_S),
         session.ws_connect(f"http://127.0.0.1:{running.port}/ws") as socket,
     ):
         await socket.send_str(f"close {code}")

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from tests.fakes.until import until
+from tests.fakes.until import PATIENCE_S, until
 from tests.integration.server.api import Api, after, answer
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.test_deadline_and_abort import aborted, metric
@@ -33,7 +33,7 @@ async def test_a_batch_too_many_is_503_at_once_and_the_others_are_answered(api: 
     async with gateway(api.url, f"{TWO}\n{limit}") as running:
         served = [sent(running, caller) for caller in "ab"]
         await api.until(2)
-        refused = await asyncio.wait_for(sent(running, "c"), 5)
+        refused = await asyncio.wait_for(sent(running, "c"), PATIENCE_S)
         lone = await get(running.port, "/x")
         release.set()
         statuses = [(await each).status for each in served]
@@ -54,7 +54,7 @@ async def test_a_forwarded_request_too_many_is_503_at_once_and_costs_nothing(api
         await api.until(1)
         served.append(asyncio.create_task(get(running.port, "/hang")))
         await until(lambda: is_taken(running, 2))
-        refused = await asyncio.wait_for(get(running.port, "/hang"), 5)
+        refused = await asyncio.wait_for(get(running.port, "/hang"), PATIENCE_S)
         release.set()
         statuses = [(await each).status for each in served]
         again = await get(running.port, "/x")
@@ -82,7 +82,7 @@ async def test_a_caller_with_too_many_batches_leaves_room_for_others(api: Api) -
     async with gateway(api.url, ONE_EACH) as running:
         first = sent(running, "a")
         await api.until(1)
-        refused = await asyncio.wait_for(sent(running, "a"), 5)
+        refused = await asyncio.wait_for(sent(running, "a"), PATIENCE_S)
         other = sent(running, "b")
         await api.until(2)
         release.set()

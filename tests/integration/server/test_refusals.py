@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from gateway.errors import PROBLEMS
+from tests.fakes.until import PATIENCE_S
 from tests.integration.server.api import Api, Talk
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Answer, Wire, ask, get, post, post_batch, request
@@ -416,7 +417,7 @@ async def test_a_request_that_came_back_is_a_loop() -> None:
         body = answered.body
         await talk.send(f"HTTP/1.1 {answered.status} R\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
 
-    async with Api() as api, asyncio.timeout(5):
+    async with Api() as api, asyncio.timeout(PATIENCE_S):
         hops = 0
 
         async def once(talk: Talk) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple, Self
 
-ANSWER_S = 10.0
+from tests.fakes.until import PATIENCE_S
 
 Fields = Sequence[tuple[str, str]]
 
@@ -64,7 +64,7 @@ class Wire:
 
     async def answer(self, method: str = "GET") -> Answer:
         """The next answer, its interim ones included."""
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(PATIENCE_S):
             interims: list[Answer] = []
             while True:
                 head = await self.head()
@@ -83,7 +83,7 @@ class Wire:
 
     async def is_closed(self) -> bool:
         """Whether the other side closes with nothing further to say."""
-        async with asyncio.timeout(ANSWER_S):
+        async with asyncio.timeout(PATIENCE_S):
             try:
                 return await self.reader.read(1) == b""
             except ConnectionError:

@@ -9,6 +9,7 @@ from gateway.batch.retry import is_repeatable
 from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.stream import BUFFER_BYTES, StreamedExchange, UpstreamError
 from tests.fakes.asking import Asking, request_bytes
+from tests.fakes.until import PATIENCE_S
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, in_turn, plain
 
 ONE = PoolLimits(connections_max=1)
@@ -85,7 +86,7 @@ async def test_a_reader_that_does_not_read_stops_the_upstream() -> None:
         written = -1
         while written < upstream.written:  # the upstream writes as long as anybody makes room
             written = upstream.written
-            await asyncio.wait_for(client_turns(), 5)
+            await asyncio.wait_for(client_turns(), PATIENCE_S)
         buffered, stopped_at = exchange.answer_bytes, upstream.written
         body = await rest_of(exchange)
         following = await client.ask()
@@ -119,7 +120,7 @@ async def test_an_answer_read_only_after_it_ended_leaves_a_usable_connection() -
     script = in_turn(Answer([whole[:200_000], whole[200_000:]]))
     async with ScriptedUpstream(script) as upstream, Asking(upstream.address, ONE) as client:
         exchange = begin(client)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not exchange.ended:
                 await client_turns()
         following = await client.ask("POST", "/next", timeout_s=2)
@@ -198,7 +199,7 @@ async def test_an_early_answer_arrives_while_the_body_is_still_being_sent() -> N
         Asking(upstream.address, ONE) as client,
     ):
         exchange = begin(client, "POST", fields=b"Content-Length: %d\r\n" % (64 * MEBIBYTE), has_body=True)
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             while not exchange.ended:
                 await exchange.write(b"x" * 65536)
                 await asyncio.sleep(0)

@@ -30,9 +30,11 @@ from gateway.worker.worker import Pace, Store, Worker
 from tests.fakes.ledgered import outcomes_of, submit, view_of
 from tests.fakes.until import until
 
-PATIENCE_S = 60.0
 SEALER = Sealer(bytes(32))
-QUICK = Pace(renew_every_s=0.05, sweep_every_s=0.05, poll_s=0.05, record_every_s=0.05, quiet_s=0.1)
+_OFTEN_S = 0.05
+QUICK = Pace(
+    renew_every_s=_OFTEN_S, sweep_every_s=_OFTEN_S, poll_s=_OFTEN_S, record_every_s=_OFTEN_S, quiet_s=0.1, turn_s=60
+)
 
 RULES = Rules(own_paths=(), body_bytes_max=1 << 20, fields_rule=lambda _: ())
 
@@ -111,7 +113,7 @@ class Desk:
         return await outcomes_of(self.store, SEALER, batch_id)
 
     async def until(self, batch_id: str, seen: Callable[[View], bool]) -> View:
-        return await until(lambda: self.view(batch_id), PATIENCE_S, right=seen)
+        return await until(lambda: self.view(batch_id), right=seen)
 
     async def ended(self, batch_id: str) -> View:
         return await self.until(batch_id, lambda view: view.state in FINAL)

@@ -11,7 +11,7 @@ from gateway.ledger.port import Lease, LedgerUnavailableError, Part, Queue
 from gateway.worker.worker import Store, Worker
 from tests.fakes.until import pass_by, until_so
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, plain
-from tests.integration.worker.desk import PATIENCE_S, QUICK, SEALER, Desk, desk, operations, slugs
+from tests.integration.worker.desk import QUICK, SEALER, Desk, desk, operations, slugs
 from tests.integration.worker.test_worker import numbers
 
 
@@ -105,7 +105,7 @@ async def test_two_seconds_after_a_command_nothing_starts(command: str) -> None:
         await at.store.command(batch, "cancel" if command == "cancel" else "pause")
         await pass_by(2.0)
         gate.set()
-        await until_so(lambda: not at.workers[0].busy, PATIENCE_S)
+        await until_so(lambda: not at.workers[0].busy)
         view = await at.view(batch)
 
     assert len(upstream.requests) == 4
@@ -125,9 +125,9 @@ async def test_a_resumed_batch_goes_on_where_it_was() -> None:
         at.worker(dataclasses.replace(QUICK, concurrency=2))
         await at.until(batch, lambda view: view.completed >= 1)
         await at.store.command(batch, "pause")
-        await until_so(lambda: all(hold.stopped.done() for hold in at.workers[0]._holds.values()), PATIENCE_S)
+        await until_so(lambda: all(hold.stopped.done() for hold in at.workers[0]._holds.values()))
         gate.set()
-        await until_so(lambda: not at.workers[0].busy, PATIENCE_S)
+        await until_so(lambda: not at.workers[0].busy)
         paused = await at.view(batch)
         await at.store.command(batch, "resume")
         view = await at.ended(batch)
@@ -144,7 +144,7 @@ async def test_an_expired_batch_keeps_what_finished_and_sends_no_more() -> None:
         at.worker(dataclasses.replace(QUICK, concurrency=2, slices=1))
         await upstream.until_requests(2)
         at.clock.ahead_ms += 5001
-        await until_so(lambda: all(hold.stopped.done() for hold in at.workers[0]._holds.values()), PATIENCE_S)
+        await until_so(lambda: all(hold.stopped.done() for hold in at.workers[0]._holds.values()))
         gate.set()
         view = await at.ended(batch)
 
@@ -251,7 +251,7 @@ async def test_a_lease_that_another_worker_has_is_given_up_and_nothing_is_record
         at.worker()
         view = await at.ended(batch)
         gate.set()
-        await until_so(lambda: not late.busy, PATIENCE_S)
+        await until_so(lambda: not late.busy)
         outcomes = await at.outcomes(batch)
 
     assert len(upstream.requests) == 2

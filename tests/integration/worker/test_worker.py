@@ -17,7 +17,7 @@ from gateway.upstream.address import Address
 from gateway.worker.worker import Store
 from tests.fakes.until import until_so
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, echo, in_turn, plain
-from tests.integration.worker.desk import PATIENCE_S, QUICK, SEALER, desk, operations, slugs
+from tests.integration.worker.desk import QUICK, SEALER, desk, operations, slugs
 
 
 def numbers(requests: list[Received]) -> list[int]:
@@ -242,7 +242,7 @@ async def test_stop_hands_leases_back_at_an_operation_s_boundary() -> None:
         worker = at.worker(dataclasses.replace(QUICK, concurrency=3))
         await upstream.until_requests(3)
         stopping = asyncio.create_task(worker.stop(5.0))
-        await until_so(lambda: all(hold.stopped.done() for hold in worker._holds.values()), PATIENCE_S)
+        await until_so(lambda: all(hold.stopped.done() for hold in worker._holds.values()))
         held.set()
         in_time = await stopping
         between = await at.view(batch)
@@ -280,7 +280,7 @@ async def test_an_unreachable_upstream_is_tried_again_later_and_nothing_is_unkno
         batch = await at.submit(operations(10))
         first = at.worker(address=nowhere)
         await at.until(batch, lambda view: view.started_ms is not None)
-        await until_so(lambda: not first.busy, PATIENCE_S)
+        await until_so(lambda: not first.busy)
         await first.stop(1.0)
         between = await at.view(batch)
         at.clock.ahead_ms += 2_000  # the backoff

@@ -7,6 +7,7 @@ from typing import Any
 from gateway.batch.model import Failure
 from gateway.server.steps import Steps, in_task
 from gateway.upstream.stream import StreamedExchange, UpstreamError
+from tests.fakes.until import PATIENCE_S
 
 
 class _Stepped:
@@ -33,7 +34,7 @@ class _Stepped:
         await self.do(lambda: self.steps.run(work))
 
     async def end(self) -> bool:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_S):
             await self._more.wait()
         return self.ends[-1]
 

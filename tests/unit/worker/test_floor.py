@@ -5,6 +5,7 @@ import pytest
 
 from gateway.worker import floor as floor_module
 from gateway.worker.floor import Floor
+from tests.fakes.until import PATIENCE_S
 
 
 class Slice:
@@ -88,6 +89,6 @@ async def test_a_slice_that_is_cancelled_leaves_the_floor() -> None:
     careful = Slice(floor.alone())
     careful.leave.set()
 
-    await asyncio.wait_for(careful.task, 5)
+    await asyncio.wait_for(careful.task, PATIENCE_S)
 
     assert careful.entered.is_set()
