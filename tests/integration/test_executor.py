@@ -18,6 +18,7 @@ from gateway.upstream.address import Address, PoolLimits
 from gateway.upstream.pool import Pool
 from gateway.upstream.upstream import Upstream
 from tests.fakes.asking import request_bytes, until_idle
+from tests.fakes.machine import Stopwatch
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, echo, in_turn, plain
 
 HANG = Answer(then=Then.HANG)
@@ -211,12 +212,10 @@ async def test_a_batch_that_is_refused_in_all_its_parts_ends_at_once() -> None:
 
 
 async def test_at_the_deadline_the_unsent_were_not_sent_and_those_in_flight_timed_out() -> None:
-    loop = asyncio.get_running_loop()
     batch = [Operation("g", "GET", "/0"), *operations(20)[1:]]
     async with ScriptedUpstream(lambda _: HANG) as upstream, running(upstream.address) as gateway:
-        began_s = loop.time()
-        outcomes = await gateway.run(plan_of(batch, concurrency=4, deadline_s=0.3))
-        took_s = loop.time() - began_s
+        with Stopwatch() as watch:
+            outcomes = await gateway.run(plan_of(batch, concurrency=4, deadline_s=0.3))
 
     said = {
         outcome.index: (outcome.status, slug) for outcome, slug in zip(outcomes, slugs(outcomes).values(), strict=True)
@@ -225,7 +224,8 @@ async def test_at_the_deadline_the_unsent_were_not_sent_and_those_in_flight_time
     assert [said[index] for index in (1, 2, 3)] == [(504, "outcome-unknown")] * 3
     assert [said[index] for index in range(4, 20)] == [(408, "batch-deadline")] * 16
     assert sorted(numbers(upstream.requests)) == [0, 1, 2, 3]
-    assert 0.29 <= took_s <= 0.55
+    assert watch.took_s >= 0.29
+    assert watch.ran_s <= 0.55
 
 
 async def test_a_loop_that_stood_still_over_the_deadline_sends_nothing_behind_it() -> None:
@@ -261,19 +261,18 @@ async def test_who_waits_for_a_connection_at_the_deadline_was_not_sent() -> None
     ("upstream_s", "route_s", "operation_s"), [(0.15, None, None), (5, 0.15, None), (5, 5, 0.15), (0.15, None, 5)]
 )
 async def test_the_shortest_timeout_counts(upstream_s: float, route_s: float | None, operation_s: float | None) -> None:
-    loop = asyncio.get_running_loop()
     batch = [Operation("0", "POST", "/0", timeout_s=operation_s)]
     routes = [Route("/**", timeout_s=route_s)]
     async with (
         ScriptedUpstream(lambda _: HANG) as upstream,
         running(upstream.address, timeout_s=upstream_s) as gateway,
     ):
-        began_s = loop.time()
-        outcomes = await gateway.run(plan_of(batch, routes=routes))
-        took_s = loop.time() - began_s
+        with Stopwatch() as watch:
+            outcomes = await gateway.run(plan_of(batch, routes=routes))
 
     assert (outcomes[0].status, slugs(outcomes)[0]) == (504, "outcome-unknown")
-    assert 0.14 <= took_s <= 0.40
+    assert watch.took_s >= 0.14
+    assert watch.ran_s <= 0.40
 
 
 async def test_a_route_may_be_given_more_time_than_the_upstream_s_default() -> None:
@@ -321,10 +320,9 @@ async def test_an_operation_is_not_sent_before_its_tokens_are_there() -> None:
 
     sent_s = {request.target: request.time_s - began_s for request in upstream.requests}
     assert len(outcomes) == 4
-    assert sent_s["/0"] < 0.09
-    assert 0.099 <= sent_s["/1"] < 0.2
-    assert 0.099 <= sent_s["/2"] < 0.2
-    assert 0.199 <= sent_s["/3"] < 0.3
+    assert sent_s["/0"] < min(sent_s["/1"], sent_s["/2"]) <= max(sent_s["/1"], sent_s["/2"]) < sent_s["/3"]
+    assert min(sent_s["/1"], sent_s["/2"]) >= 0.099
+    assert sent_s["/3"] >= 0.199
 
 
 def test_tokens_that_come_within_a_millisecond_are_waited_for_as_well() -> None:

@@ -217,7 +217,7 @@ async def test_a_redis_that_stands_still_delays_one_request_a_second_by_the_time
     with tempfile.TemporaryDirectory() as folder:
         store = Server("valkey", Path(folder)).start()
         try:
-            limit = settings(store.url, "rate: 1000/s, burst: 1000", "local", "250ms")
+            limit = settings(store.url, "rate: 1000/s, burst: 1000", "local", "1s")
             async with Api() as api, gateway(api.url, limit) as running:
                 await get(running.port, "/x")
                 store.signal(signal.SIGSTOP)
@@ -229,8 +229,8 @@ async def test_a_redis_that_stands_still_delays_one_request_a_second_by_the_time
         finally:
             store.kill()
 
-    assert 0.2 < took_s[0] < 1.0
-    assert sorted(took_s)[-2] < 0.2  # the others wait for nothing
+    assert took_s[0] > 0.9
+    assert sorted(took_s)[-2] < 0.9  # the others wait for nothing
 
 
 async def test_a_gateway_starts_without_its_redis() -> None:
