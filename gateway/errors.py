@@ -198,6 +198,13 @@ class GatewayError(Exception):
         self.request_id: str | None = None  # where one was given out before the refusal
 
 
+class DrainingError(GatewayError):
+    """No batch begins here any more."""
+
+    def __init__(self) -> None:
+        super().__init__("draining", headers={"Retry-After": "5"})
+
+
 def quoted(text: str, length_max: int = 64) -> str:
     """Input as it may stand in an error: printable ASCII, escaped, at most `length_max` characters."""
     escaped = ascii(text[: length_max + 1])[1:-1]

@@ -10,7 +10,7 @@ from aiohttp.web import BaseRequest
 from gateway.batch.model import Batch
 from gateway.batch.states import FINAL
 from gateway.dialects.on_record import Order
-from gateway.errors import GatewayError, quoted
+from gateway.errors import DrainingError, GatewayError, quoted
 from gateway.ledger.port import View
 from gateway.server.answer import Answer
 from gateway.server.batch_status import WIRE_STATES, accepted, status, wire_state
@@ -122,7 +122,7 @@ class Asynchronous:
     async def _retry(self, request: BaseRequest, batch_id: str, is_draining: IsDraining) -> Answer:
         """A new batch of what failed, was cancelled or expired. Its credentials are those of this request."""
         if is_draining():
-            raise GatewayError("draining", headers={"Retry-After": "5"})
+            raise DrainingError
         caller = self.custody.caller_of(request)
         first = await self.custody.find(request, batch_id)
         if first.state not in FINAL:

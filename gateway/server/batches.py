@@ -16,7 +16,7 @@ from gateway.dialects import native
 from gateway.dialects.multistatus import XmlWriter
 from gateway.dialects.on_record import Order
 from gateway.dialects.port import EnvelopeLimits, Writer
-from gateway.errors import GatewayError, quoted
+from gateway.errors import DrainingError, GatewayError, quoted
 from gateway.plan import Plan
 from gateway.server import problem
 from gateway.server.access import Access, Served
@@ -163,7 +163,8 @@ class Batches:
         """200 with what would become of the batch."""
         self._in_place.check_keys(batch)
         if asynchronous is not None:
-            _check_accepting(is_draining)
+            if is_draining:
+                raise DrainingError
             asynchronous.custody.check(batch)
         rehearsal = await self._admission.rehearse(
             batch,
@@ -194,7 +195,8 @@ class Batches:
     ) -> Answer:
         """202 once the batch is durable. The worker admits its operations: routes, then tokens as they come."""
         batch, caller = envelope.batch, served.caller
-        _check_accepting(is_draining)
+        if is_draining:
+            raise DrainingError
         self._in_place.check_keys(batch)
         self._admission.check(batch.operations, batch.pointer, ordered=batch.graph is not None)
         view = await asynchronous.custody.accept(Order(batch), request, caller, dialect=served.dialect, fence=fence)
@@ -258,12 +260,6 @@ class Batches:
             "concurrency": settings.run.concurrency,
         }
         return Answer(200, [*ALWAYS, (b"Content-Type", b"application/json")], limits_page(readings, figures))
-
-
-def _check_accepting(is_draining: bool) -> None:
-    """Raise why no batch is put on record."""
-    if is_draining:
-        raise GatewayError("draining", headers={"Retry-After": "5"})
 
 
 def _summary_field(summary: Summary) -> tuple[bytes, bytes]:

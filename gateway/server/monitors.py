@@ -10,7 +10,7 @@ from aiohttp.web import BaseRequest
 from gateway.batch.states import FINAL
 from gateway.dialects.on_record import Order
 from gateway.dialects.port import Call, InPlaceDialect, LaterDialect, Page, Pieces, Read
-from gateway.errors import GatewayError
+from gateway.errors import DrainingError, GatewayError
 from gateway.ledger.port import View
 from gateway.ledger.segments import Recorded
 from gateway.server import results
@@ -57,7 +57,7 @@ class Monitors:
     async def accepted(self, request: BaseRequest, read: Read, data: bytes, served: Served, is_last: IsLast) -> Answer:
         """The answer to the batch that was read from `data`, once it is durable."""
         if is_last():
-            raise GatewayError("draining", headers={"Retry-After": "5"})
+            raise DrainingError
         view = await self._once.view(request, data, served, self._custody, partial(self._make, request, read, served))
         call, origin = call_of(request, self._origins), self._origins.origin_of(request)
         return _answered(request, self._speech.accepted(call, read, view.id, origin))

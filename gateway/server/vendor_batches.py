@@ -11,7 +11,7 @@ from aiohttp.web import BaseRequest
 
 from gateway.dialects.on_record import Ask, OnRecordDialect, Order, Verb
 from gateway.dialects.port import Call
-from gateway.errors import GatewayError
+from gateway.errors import DrainingError, GatewayError
 from gateway.ledger.port import View
 from gateway.server import results
 from gateway.server.access import Served
@@ -61,7 +61,7 @@ class VendorBatches:
         dialect = self._dialect
         with self._in_place.on_record(request, dialect.name) as served:
             if is_last():
-                raise GatewayError("draining", headers={"Retry-After": "5"})
+                raise DrainingError
             check_framing(request, dialect.body_bytes_max)
             body = await self._in_place.body(request, served, dialect.body_bytes_max)
             make = partial(self._make, request, body, served)
