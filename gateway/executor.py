@@ -79,6 +79,8 @@ class _Run:
             self._plan.gate.stopped.add_done_callback(lambda _: self._send())
         for outcome in self._agenda.lost:
             self._finish(outcome)
+        if self._halts and not all(outcome.succeeded for outcome in self._plan.earlier.values()):
+            self._send_no_more(HALTED)
         self._deadline = self._loop.call_at(self._last_s, self._time_is_up)
         self._send()
 
@@ -153,8 +155,6 @@ class _Run:
         """The upstream is away: the operation ends unsent, and what that means for those behind it."""
         self._begin(index)
         self._finish(refused(index, refusal))
-        if self._halts:
-            self._send_no_more(HALTED)
 
     def _hold(self, index: int, gate: Gate) -> None:
         """Start the operation with all others of this turn of the loop, once their intent is on record."""
@@ -233,9 +233,7 @@ class _Run:
         else:
             outcome = failed(exchange, plan, now_s)
         self._finish(outcome)
-        if self._halts and not outcome.succeeded:
-            self._send_no_more(HALTED)
-        elif outcome.status == 401 and outcome.failure is None and plan.has_one_credential:
+        if outcome.status == 401 and outcome.failure is None and plan.has_one_credential:
             self._send_no_more(Failure("credential-refused", "the upstream refused this caller's credential; not sent"))
         exchange.turns.left(self, exchange, now_s)
         if now_s >= self._last_s:  # a loop that stood still may hear of this before its timer is called
@@ -254,6 +252,8 @@ class _Run:
             return self._lose([outcome])
         if self._agenda.is_ordered:
             outbox.outcomes += self._agenda.finished(outcome)
+        if self._halts and not outcome.succeeded:
+            self._send_no_more(HALTED)
         if len(outbox.outcomes) >= outbox.least or (outbox.is_told and is_notable(outcome)):
             outbox.wake()
 

@@ -24,6 +24,11 @@ class Opened:
     operations: Sequence[Operation]
     context: Context
 
+    @property
+    def halts(self) -> bool:
+        """Whether nothing further is sent once an operation has failed."""
+        return self.context.on_failure == "halt"
+
     def writer(self, batch_id: str, via: bytes, default_host: bytes) -> RequestWriter:
         fields = self.context.fields
         host = next((value for name, value in fields if name.lower() == b"host"), None)

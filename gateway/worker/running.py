@@ -6,7 +6,7 @@ pause and when there are no tokens; what was not sent then is run under a later 
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from contextlib import aclosing
 from functools import partial
 
@@ -34,7 +34,11 @@ _COME_BACK_S = 1.0  # to a store that is away
 
 
 class Running:
-    """Runs the operations of one lease, at most `concurrency` at a time; each outcome goes to `recorder`."""
+    """Runs the operations of one lease, at most `concurrency` at a time; each outcome goes to `recorder`.
+
+    `has_halted`: the rest of the batch shall not run, because an operation failed and the caller wants it so; given
+    where that was under an earlier lease.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,8 @@ class Running:
         recorder: Recorder,
         concurrency: int,
         earlier: Earlier | None = None,
+        *,
+        has_halted: bool = False,
     ) -> None:
         self._around = around
         self._monotonic_s, self._pauses = around.monotonic_s, around.pauses
@@ -54,7 +60,9 @@ class Running:
         self._operations = list(opened.operations)
         self._earlier = earlier
         self._ordered: Ordered | None = None
-        self._context = context = opened.context
+        context = opened.context
+        self._halts = opened.halts
+        self.has_halted = has_halted
         self._recorder = recorder
         self._concurrency = concurrency
         self._tokens = Tokens(
@@ -81,7 +89,6 @@ class Running:
         self._turn_ends_s = self._wait_s = 0.0
         self._intents = Intents(around.queue, hold, around.logger)
         self._settled: set[int] = set()
-        self._halted: list[int] = []
         self._burns = False  # something failed that is tried again, and counts as a try
         self._postponed = False
 
@@ -112,6 +119,8 @@ class Running:
             await self._recorder.write()  # what is in doubt after this is in doubt because of this lease
             async with floor.alone():
                 await self._run(beginning.run, settled, careful=True)
+        if self.has_halted:
+            self._halt(done)
         return self._ending(whole=len(done) + len(self._settled) == lease.count)
 
     async def _run(self, left: Sequence[int], settled: Sequence[Outcome], *, careful: bool) -> None:
@@ -144,14 +153,15 @@ class Running:
         self._repeatable[position] = _is_repeatable(*resolved)
         return True
 
-    @property
-    def has_halted(self) -> bool:
-        """Whether the rest of the batch shall not run, because an operation failed and the caller wants it so."""
-        return bool(self._halted)
+    def _halt(self, done: Set[int]) -> None:
+        """What has no outcome gets none of its own any more; nor does what waits for it."""
+        self._ordered = None
+        for position in sorted(set(range(self._lease.count)) - done - self._settled):
+            self._keep(position, failed(position, HALTED))
 
     def _refusal(self) -> Failure | None:
         """Why no further operation may start now."""
-        if self._monotonic_s() >= self._turn_ends_s or self._pauses.left_s(self._upstreams):
+        if self.has_halted or self._monotonic_s() >= self._turn_ends_s or self._pauses.left_s(self._upstreams):
             return STOPPED
         return self._hold.refusal()
 
@@ -214,29 +224,15 @@ class Running:
                     self._judge(taken[outcome.index], outcome)
                 if self._recorder.is_full:
                     await self._recorder.write()
-        self._end_halt()
-
-    @property
-    def _halts(self) -> bool:
-        return self._context.on_failure == "halt"
-
-    def _end_halt(self) -> None:
-        """What was halted has its outcome, unless what halted it is tried again."""
-        if self._halted and self._postponed:
-            self._halted = []
-        for position in self._halted:
-            self._keep(position, failed(position, HALTED))
-        if self._halted or (self._halts and self._postponed):
+        if self._halts and self._postponed:  # what failed is tried again before what it has held up
             self._turn_ends_s = 0.0
 
     def _judge(self, position: int, outcome: Outcome) -> None:
         if outcome.succeeded:
             return self._keep(position, outcome)
         slug = None if outcome.failure is None else outcome.failure.slug
-        if outcome.failure is STOPPED or slug == "batch-deadline":
+        if outcome.failure is STOPPED or slug in ("batch-deadline", "halted"):
             return
-        if slug == "halted":
-            return self._halted.append(position)
         if slug == "ledger-unavailable":  # the keys' store is away: nothing was sent
             self._wait_s, self._postponed = _COME_BACK_S, True
             return
@@ -261,6 +257,7 @@ class Running:
     def _keep(self, position: int, outcome: Outcome) -> None:
         operation, route = self._operations[position], self._routes[position]
         recorded = Recorded.of(operation.id, self._lease.first + position, outcome)
+        self.has_halted = self.has_halted or (self._halts and not outcome.succeeded)
         self._settled.add(position)
         self._recorder.add(recorded)
         template = route.template if isinstance(route, Route) else "_other"

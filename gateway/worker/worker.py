@@ -230,9 +230,14 @@ class Worker:
         try:
             inside = await opened(lease, key, self._store.sealer)
             earlier = await earlier_of(inside, lease.batch, self._store.ledger, key)
+            has_halted = inside.halts and await self._has_failed(lease.batch)
+            at_once = self._concurrency(lease.batch)
             running = Running(
-                self._around, self._means(), hold, inside, recorder, self._concurrency(lease.batch), earlier
+                self._around, self._means(), hold, inside, recorder, at_once, earlier, has_halted=has_halted
             )
+        except LedgerUnavailableError:  # it is no loss: nothing was begun
+            await recorder.write(Ending(1000))
+            return
         except PayloadCorruptError as corrupt:
             self._logger.error("payload corrupt", batch_id=lease.batch, slice=lease.slice, reason=str(corrupt))
             _record_corrupt(hold, recorder)
@@ -243,7 +248,13 @@ class Worker:
         self._slot_is_free.set()
         await recorder.write(ending)
         if running.has_halted:
-            await self._store.ledger.command(lease.batch, "cancel")
+            with contextlib.suppress(LedgerUnavailableError):  # what else is leased of it finds out by itself
+                await self._store.ledger.command(lease.batch, "cancel")
+
+    async def _has_failed(self, batch_id: str) -> bool:
+        """Whether anything of the batch has."""
+        view = await self._store.ledger.view(batch_id)
+        return view is not None and view.failed > 0
 
     def _concurrency(self, batch_id: str) -> int:
         """Slices of one batch share its concurrency, and all slices what is asked of the upstreams at once."""

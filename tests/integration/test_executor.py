@@ -9,6 +9,7 @@ from typing import Literal
 
 import pytest
 import uvloop
+from msgspec.structs import replace
 
 from gateway.batch.model import Batch, Failure, Operation, Outcome
 from gateway.batch.routes import EVERY_ROUTE, Route
@@ -173,6 +174,24 @@ async def test_halt_sends_nothing_after_the_first_failure() -> None:
     assert numbers(upstream.requests) == [0, 1, 2]
     assert slugs(outcomes) == {0: None, 1: None, 2: None, **dict.fromkeys(range(3, 20), "halted")}
     assert {outcome.status for outcome in outcomes if outcome.failure} == {424}
+
+
+async def test_halt_sends_nothing_after_what_was_refused_unsent() -> None:
+    routes: list[Route | Failure] = [EVERY_ROUTE, Failure("route-not-allowed", "no"), EVERY_ROUTE, EVERY_ROUTE]
+    async with ScriptedUpstream() as upstream, running(upstream.address) as gateway:
+        outcomes = await gateway.run(plan_of(operations(4), routes=routes, on_failure="halt", concurrency=1))
+
+    assert numbers(upstream.requests) == [0]
+    assert slugs(outcomes) == {0: None, 1: "route-not-allowed", 2: "halted", 3: "halted"}
+
+
+async def test_halt_sends_nothing_after_what_has_failed_before() -> None:
+    earlier = {1: Outcome(1, 409, failure=Failure("idempotency-in-progress", ""))}
+    async with ScriptedUpstream() as upstream, running(upstream.address) as gateway:
+        outcomes = await gateway.run(replace(plan_of(operations(3), on_failure="halt"), earlier=earlier))
+
+    assert upstream.requests == []
+    assert slugs(outcomes) == {0: "halted", 2: "halted"}
 
 
 async def test_halt_keeps_the_answers_of_what_was_in_flight() -> None:
