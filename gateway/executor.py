@@ -265,6 +265,7 @@ class _Run:
             self._stray(self.outbox.emptied())
 
     def _time_is_up(self) -> None:
+        self._last_s = math.inf  # it is told once
         self._send_no_more(OUT_OF_TIME)
         if self._plan.deadline_s == math.inf:
             self.outbox.tell_time()

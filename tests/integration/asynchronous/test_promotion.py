@@ -149,3 +149,20 @@ async def test_a_batch_that_the_ledger_does_not_take_is_waited_for(api: Api, tmp
 
     assert answered.status == 207
     assert answered.json()["summary"] == {"total": 2, "succeeded": 2, "failed": 0}
+
+
+async def test_what_is_on_its_way_when_the_ledger_does_not_take_a_batch_is_all_waited_for(
+    api: Api, tmp_path: Path
+) -> None:
+    holds = [Hold() for _ in range(3)]
+    for index, hold in enumerate(holds):
+        api.on(f"/items/{index}", hold)
+
+    async with keeping(api.url, tmp_path, batch__sync_timeout="300ms", async__unfinished_max=1) as running:
+        await submit(running.port, envelope(1, path="/waiting", notBefore=3600))
+        for index, hold in enumerate(holds):
+            asyncio.get_running_loop().call_later(0.6 + index / 5, hold.released.set)
+        answered = await post_batch(running.port, envelope(3, method="POST"))
+
+    assert answered.status == 207
+    assert answered.json()["summary"] == {"total": 3, "succeeded": 3, "failed": 0}
