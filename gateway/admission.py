@@ -11,7 +11,7 @@ from gateway.batch.resolution import Resolution, route_ahead
 from gateway.batch.routes import EVERY_ROUTE, Route, Routes
 from gateway.batch.validation import VIOLATIONS_MAX, Rules
 from gateway.errors import GatewayError
-from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading
+from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Reading, total
 from gateway.limiter.http import never_fits, rate_limited, retry_after_s
 from gateway.limiter.port import Limiter
 from gateway.upstream.headers import RawFields
@@ -228,8 +228,9 @@ class Admission:
 
 
 def _refuse_oversized(charges: Sequence[Charge]) -> None:
-    for bucket, _, costs in charges:
-        if bucket.on_exhausted != "partial" and (cost := sum(costs)) > bucket.burst:
+    for charge in charges:
+        bucket = charge.bucket
+        if bucket.on_exhausted != "partial" and (cost := total(charge.costs)) > bucket.burst:
             raise never_fits(bucket, cost)
 
 

@@ -9,6 +9,8 @@ from itertools import accumulate
 from math import gcd
 from typing import Literal, NamedTuple
 
+from msgspec import Struct
+
 OnExhausted = Literal["reject", "partial", "wait"]
 
 
@@ -26,14 +28,14 @@ class Bucket(NamedTuple):
         return self.burst * self.per_us
 
 
-class Level(NamedTuple):
+class Level(Struct, frozen=True, gc=False):
     """How many units a bucket held at `at_us`."""
 
     units: int
     at_us: int
 
 
-class Charge(NamedTuple):
+class Charge(Struct, frozen=True, gc=False):
     """What a batch wants of one bucket: `costs` in tokens, one for each operation, in order; `key` is whose bucket."""
 
     bucket: Bucket
@@ -41,7 +43,7 @@ class Charge(NamedTuple):
     costs: Sequence[int]
 
 
-class Reading(NamedTuple):
+class Reading(Struct, frozen=True, gc=False):
     """What a bucket holds after a decision: whole tokens, and the seconds until it is full again, rounded up."""
 
     bucket: Bucket
@@ -49,7 +51,7 @@ class Reading(NamedTuple):
     full_in_s: int
 
 
-class Granted(NamedTuple):
+class Granted(Struct, frozen=True, gc=False):
     """The first `admitted` operations may run; the i-th of them not before `delays_us[i]` where that is given.
 
     `tokens[j]` is what the j-th charge took.
@@ -61,7 +63,7 @@ class Granted(NamedTuple):
     tokens: Sequence[int]
 
 
-class Denied(NamedTuple):
+class Denied(Struct, frozen=True, gc=False):
     """Nothing was taken. After `retry_after_us` the same charge fits, if nobody else comes."""
 
     bucket: Bucket
@@ -99,8 +101,8 @@ def refilled(bucket: Bucket, level: Level, now_us: int) -> Level:
 
 def redefined(before: Bucket, after: Bucket, level: Level, now_us: int) -> Level:
     """`level` of a bucket whose definition changed: the tokens that it held, never a fresh burst."""
-    units, at_us = refilled(before, level, now_us)
-    return Level(min(units * after.per_us // before.per_us, after.full_units), at_us)
+    held = refilled(before, level, now_us)
+    return Level(min(held.units * after.per_us // before.per_us, after.full_units), held.at_us)
 
 
 def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -> tuple[Granted | Denied, list[Level]]:
@@ -113,7 +115,7 @@ def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -
     paid: list[Level] = []
     readings: list[Reading] = []
     for charge, level in zip(charges, levels, strict=True):
-        bucket, cost = charge.bucket, sum(charge.costs)
+        bucket, cost = charge.bucket, total(charge.costs)
         left = less(bucket, level, cost)
         if left is None:  # seldom: a bucket has too little for all of it
             return _shortened(charges, levels, wait_max_us)
@@ -121,6 +123,13 @@ def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -
         paid.append(left)
         readings.append(read(bucket, left))
     return Granted(len(charges[0].costs), (), readings, costs), paid
+
+
+def total(costs: Sequence[int]) -> int:
+    """Their sum."""
+    count = len(costs)
+    is_one = count > 0 and costs.count(costs[0]) == count  # nearly always, and found out in a fifth of the time
+    return costs[0] * count if is_one else sum(costs)
 
 
 def less(bucket: Bucket, level: Level, cost: int) -> Level | None:

@@ -34,7 +34,7 @@ def rate_limit_headers(readings: Sequence[Reading]) -> dict[str, str]:
     if not readings:
         return {}
     policies = [_policy(reading.bucket) for reading in readings]
-    levels = [f'"{bucket.name}";r={remaining};t={full_in_s}' for bucket, remaining, full_in_s in readings]
+    levels = [f'"{each.bucket.name}";r={each.remaining};t={each.full_in_s}' for each in readings]
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(levels)}
 
 

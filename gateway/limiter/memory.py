@@ -33,16 +33,17 @@ class MemoryLimiter:
 
     async def take(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
         decision, after = self._planned(charges, wait_max_us)
-        for (bucket, key, _), level in zip(charges, after, strict=True):
-            self._levels[bucket.name, key] = (bucket, level)
+        for charge, level in zip(charges, after, strict=True):
+            self._levels[charge.bucket.name, charge.key] = (charge.bucket, level)
         if len(self._levels) > self._levels_max:
             self._forget()
         return decision
 
     def pay(self, charges: Sequence[Charge]) -> Sequence[Reading] | None:
         now_us, paid = self._now_us(), []
-        for bucket, key, costs in charges:
-            level = less(bucket, self._level(bucket, key, now_us), sum(costs))
+        for charge in charges:
+            bucket, key = charge.bucket, charge.key
+            level = less(bucket, self._level(bucket, key, now_us), sum(charge.costs))
             if level is None:
                 return None
             paid.append(((bucket.name, key), (bucket, level)))

@@ -4,27 +4,23 @@ The script (take.lua) refills, decides and writes; it answers the levels before 
 the very same decision again, with its readings and delays. All buckets live in one slot, so that a cluster serves them.
 """
 
-import asyncio
 import hashlib
+import os
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib.resources import files
 from itertools import groupby
-from secrets import token_hex
-from typing import Any, cast
-
-from redis.asyncio import RedisCluster
-from redis.exceptions import NoScriptError
+from typing import Any
 
 from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Level, Reading, in_lowest_terms, plan, read
 from gateway.limiter.port import LimiterUnavailableError
-from gateway.redis_client import FAILURES, Client, close
-from gateway.redis_pipeline import Pipeline
+from gateway.redis_client import FAILURES, Client
+from gateway.redis_scripts import Script, Scripts
 
 _SLOT = "{batch-gateway:limits}"
 _MODES = {"reject": "0", "partial": "1", "wait": "2"}
-_REMEMBERED_MS = "10000"
-_LOOK = "0"
-_TRIES = 2  # the second finds the first one's answer, if that was only lost
+_REMEMBERED_MS = 10_000  # a second try finds the first one's answer, if that was only lost
+_LOOK = 0
 SCRIPT = files("gateway.limiter").joinpath("take.lua").read_text("utf-8")
 
 
@@ -32,10 +28,8 @@ class RedisLimiter:
     """A `Limiter` for any number of processes. `timeout_s` bounds each call, its second try included."""
 
     def __init__(self, client: Client, timeout_s: float) -> None:
-        self._client = client
-        self._pipeline = None if isinstance(client, RedisCluster) else Pipeline(client.connection_pool, timeout_s)
-        self._timeout_s = timeout_s
-        self._digest = hashlib.sha1(SCRIPT.encode(), usedforsecurity=False).hexdigest()
+        self._scripts = Scripts(client, timeout_s)
+        self._take = Script(SCRIPT)
 
     async def take(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:
         levels = await self._levels(charges, wait_max_us, _REMEMBERED_MS)
@@ -55,65 +49,53 @@ class RedisLimiter:
         return [read(bucket, level) for (bucket, _), level in zip(keys, levels, strict=True)]
 
     async def close(self) -> None:
-        if self._pipeline is not None:
-            await self._pipeline.close()
-        await close(self._client)
+        await self._scripts.close()
 
-    async def _levels(self, charges: Sequence[Charge], wait_max_us: int, remembered_ms: str) -> Sequence[Level]:
+    async def _levels(self, charges: Sequence[Charge], wait_max_us: int, remembered_ms: int) -> Sequence[Level]:
         """The levels that the script found, refilled, before it took anything."""
-        keys, arguments = asked(charges, wait_max_us, remembered_ms)
+        keys, numbers = asked(charges, wait_max_us, remembered_ms)
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return answered(charges, await self._evaluated(keys, arguments))
+            return answered(charges, await self._scripts.run(self._take, len(keys), *keys, numbers))
         except FAILURES as error:
             raise LimiterUnavailableError from error
 
-    async def _evaluated(self, keys: Sequence[str], arguments: Sequence[str]) -> Sequence[Any]:
-        for last in (False, True):
-            try:
-                return await self._once(keys, arguments)
-            except FAILURES:
-                if last:
-                    raise
-        raise AssertionError("unreachable")
 
-    async def _once(self, keys: Sequence[str], arguments: Sequence[str]) -> Sequence[Any]:
-        call = self._client.execute_command if self._pipeline is None else self._pipeline.call
-        try:
-            return cast("Sequence[Any]", await call("EVALSHA", self._digest, len(keys), *keys, *arguments))
-        except NoScriptError:
-            return cast("Sequence[Any]", await call("EVAL", SCRIPT, len(keys), *keys, *arguments))
+@lru_cache(4096)
+def _key(name: str, key: str) -> str:
+    who = hashlib.blake2b(key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
+    return f"{_SLOT}:{name}:{who}"
 
 
-def _key(charge: Charge) -> str:
-    who = hashlib.blake2b(charge.key.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
-    return f"{_SLOT}:{charge.bucket.name}:{who}"
+@lru_cache(256)
+def _definition(bucket: Bucket) -> str:
+    shared = in_lowest_terms(bucket)
+    return f"{bucket.tokens // shared} {bucket.per_us // shared} {bucket.burst} {_MODES[bucket.on_exhausted]}"
 
 
-def asked(
-    charges: Sequence[Charge], wait_max_us: int, remembered_ms: str, now: str = ""
-) -> tuple[list[str], list[str]]:
-    """KEYS and ARGV of the script."""
-    keys, arguments = [f"{_SLOT}:take:{token_hex(12)}"], [now, remembered_ms]
+def asked(charges: Sequence[Charge], wait_max_us: int, remembered_ms: int, now: str = "-") -> tuple[list[str], str]:
+    """KEYS of the script, and its ARGV, in one: each argument costs more than all of the numbers do."""
+    keys, numbers = [f"{_SLOT}:take:{os.urandom(12).hex()}"], f"{now} {remembered_ms} {wait_max_us}"
     for charge in charges:
-        bucket, shared = charge.bucket, in_lowest_terms(charge.bucket)
-        costs = charge.costs
-        if costs and costs.count(costs[0]) == len(costs):  # nearly always
-            runs = [(len(costs), costs[0])]
-        else:
-            runs = [(len(list(equal)), cost) for cost, equal in groupby(costs)]
-        numbers = [bucket.tokens // shared, bucket.per_us // shared, bucket.burst]
-        keys.append(_key(charge))
-        arguments += [*map(str, numbers), _MODES[bucket.on_exhausted], str(wait_max_us), str(sum(charge.costs))]
-        arguments += [str(len(runs)), *(str(number) for run in runs for number in run)]
-    return keys, arguments
+        keys.append(_key(charge.bucket.name, charge.key))
+        numbers += f" {_definition(charge.bucket)} {_costs(charge.costs)}"
+    return keys, numbers
+
+
+def _costs(costs: Sequence[int]) -> str:
+    """What all cost together, how many runs of equal costs follow, and those: how many, of which cost."""
+    count = len(costs)
+    if count and costs.count(costs[0]) == count:  # nearly always
+        return f"{count * costs[0]} 1 {count} {costs[0]}"
+    runs = [f"{len(list(equal))} {cost}" for cost, equal in groupby(costs)]
+    return " ".join([str(sum(costs)), str(len(runs)), *runs])
 
 
 def answered(charges: Sequence[Charge], answer: Sequence[Any]) -> list[Level]:
     """The levels before the take, of the script's answer."""
-    now, *found = map(int, answer)
-    levels = []
-    for charge, whole, rest in zip(charges, found[::2], found[1::2], strict=True):
-        shared = in_lowest_terms(charge.bucket)
-        levels.append(Level((whole * (charge.bucket.per_us // shared) + rest) * shared, now))
+    now_us, levels, at = int(answer[0]), [], 1
+    for charge in charges:
+        bucket = charge.bucket
+        units = int(answer[at]) * bucket.per_us + int(answer[at + 1]) * in_lowest_terms(bucket)
+        levels.append(Level(units, now_us))
+        at += 2
     return levels

@@ -3,33 +3,33 @@
 --
 -- KEYS[1]    where this take's answer is remembered, so that a repeated call takes nothing
 -- KEYS[2..]  a hash for each bucket: w whole tokens, r rest, t microseconds of the server's clock
--- ARGV[1]    the time in microseconds; empty: the server's
--- ARGV[2]    how long an answer is remembered, in milliseconds; 0: look only, take nothing
--- ARGV[3..]  for each bucket seven numbers: tokens, per, burst, mode (0 rejects, 1 partial, 2 waits), the longest wait
---            in microseconds, the cost of all operations, how many runs of equal costs follow; then the runs, two
---            numbers each: how many operations, the cost of each
+-- ARGV[1]    numbers with a space between them: the time in microseconds, "-" for the server's; how long an answer is
+--            remembered, in milliseconds, 0 to look only and take nothing; the longest wait in microseconds; then for each
+--            bucket six: tokens, per, burst, mode (0 rejects, 1 partial, 2 waits), the cost of all operations, how many
+--            runs of equal costs follow; and the runs, two numbers each: how many operations, the cost of each
 -- Answers    a flat array: the time, then whole and rest of each bucket before the take, refilled
 
 local remembered = redis.call('GET', KEYS[1])
 if remembered then return cjson.decode(remembered) end
 
-local now = tonumber(ARGV[1])
+local next_word = string.gmatch(ARGV[1], '%S+')
+local function number()
+  return tonumber(next_word())
+end
+
+local now, remembered_ms, wait = number(), number(), number()
 if not now then
   local time = redis.call('TIME')
   now = time[1] * 1000000 + time[2]
 end
 
-local buckets, at = {}, 3
+local buckets = {}
 for place = 2, #KEYS do
   local bucket = {
-    key = KEYS[place], tokens = tonumber(ARGV[at]), per = tonumber(ARGV[at + 1]), burst = tonumber(ARGV[at + 2]),
-    mode = tonumber(ARGV[at + 3]), wait = tonumber(ARGV[at + 4]), cost = tonumber(ARGV[at + 5]), runs = {},
+    key = KEYS[place], tokens = number(), per = number(), burst = number(), mode = number(), cost = number(), runs = {},
   }
-  local runs = tonumber(ARGV[at + 6])
-  at = at + 7
-  for run = 1, runs do
-    bucket.runs[run] = { tonumber(ARGV[at]), tonumber(ARGV[at + 1]) }
-    at = at + 2
+  for run = 1, number() do
+    bucket.runs[run] = { number(), number() }
   end
   local held = redis.call('HMGET', bucket.key, 'w', 'r', 't')
   if held[1] then
@@ -51,7 +51,7 @@ for _, bucket in ipairs(buckets) do
   answer[#answer + 1] = string.format('%.0f', bucket.whole)
   answer[#answer + 1] = string.format('%.0f', bucket.rest)
 end
-if ARGV[2] == '0' then return answer end
+if remembered_ms == 0 then return answer end
 
 -- How many operations, from the first on, the partial buckets can pay.
 local count, all = nil, true
@@ -84,7 +84,7 @@ for _, bucket in ipairs(buckets) do
   end
   if not all and bucket.due > 0 and bucket.whole < bucket.due then
     -- the wait is ceil(missing / tokens) microseconds, missing = (due - whole) * per - rest; compared without dividing
-    local allowed = bucket.mode == 2 and bucket.wait or 0
+    local allowed = bucket.mode == 2 and wait or 0
     local turns, left = math.floor(allowed / bucket.per), allowed % bucket.per
     local units = bucket.rest + left * bucket.tokens
     local reach = bucket.whole + turns * bucket.tokens + math.floor(units / bucket.per)
@@ -101,5 +101,5 @@ if granted then
     redis.call('PEXPIRE', bucket.key, string.format('%.0f', math.ceil(full_ms) + 1000))
   end
 end
-redis.call('SET', KEYS[1], cjson.encode(answer), 'PX', ARGV[2])
+redis.call('SET', KEYS[1], cjson.encode(answer), 'PX', remembered_ms)
 return answer

@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.errors import GatewayError
-from gateway.replay.port import ANEW, GROUP_BYTES, HOLDER_BYTES, REPEATABLE, Claims, End, Settlements, Verdict
+from gateway.replay.port import ANEW, GROUP_BYTES, HOLDER_BYTES, REPEATABLE, Claims, End, Verdict
 from gateway.replay.replay import Replay, Store
 
 _REPEATED_S = 600.0  # CONTRACT 3
 _AT_ONCE_BYTES = 65_536  # more is digested, sealed or opened in a thread: the loop has others to serve
+_KEEP = bytes([End.KEEP])
 _REFUSALS = {
     Verdict.BUSY: ("idempotency-in-progress", "this envelope is on its way; come back for its answer", "1"),
     Verdict.REUSED: ("idempotency-key-reused", "this key stands for another envelope; use a key of its own", None),
@@ -71,14 +72,12 @@ class Hold:
             kept = await asyncio.to_thread(seal, name, fence, content)
         else:
             kept = seal(name, fence, content)
-        await asyncio.shield(self._settle(self._claims.ended([0], bytes([End.KEEP]), kept)))
+        settled = self._claims.ended([0], _KEEP, kept)
+        await self._replay.settle(self._owner, settled, self._keeps_s)
 
     def forget(self) -> None:
         """Nothing was run."""
-        self._settle(self._claims.forgotten([0]))
-
-    def _settle(self, settlements: Settlements) -> "asyncio.Future[None]":
-        return self._replay.settle_soon(self._owner, settlements, self._keeps_s)
+        self._replay.settle_soon(self._owner, self._claims.forgotten([0]), self._keeps_s)
 
 
 class Envelopes:

@@ -154,11 +154,12 @@ class Keyed:
     def _end(self, outcomes: Sequence[Outcome]) -> "asyncio.Future[None] | None":
         """Tell what these mean for the keys that they hold; None where they hold none."""
         claims, held, keep = self._claims, self._held, End.KEEP
+        flags = claims.flags
         rows, ends, keeping, kept = [], bytearray(), [], []
         for outcome in outcomes:
             row = held.pop(outcome.index, None)
             if row is not None:
-                end = end_of(outcome, repeatable=bool(claims.flags[row] & REPEATABLE))
+                end = end_of(outcome, repeatable=flags[row] & REPEATABLE > 0)
                 rows.append(row)
                 ends.append(end)
                 if end is keep:

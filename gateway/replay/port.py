@@ -112,7 +112,8 @@ class Times(NamedTuple):
 
 class Keys(Protocol):
     """Keys of many owners; `owner` is a keyed digest. Every method may raise `LedgerUnavailableError`: nobody knows
-    then whether it had an effect, and the same call again has none beyond it."""
+    then whether it had an effect, and the same call again has none beyond it. So it is with a call that is cancelled:
+    what is asked afterwards comes after it."""
 
     async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
         """One answer a claim, in order, all in one atomic step: of those who claim a free key at once, one holds it.

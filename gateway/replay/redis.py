@@ -6,32 +6,21 @@ few arguments, fields of known lengths: to hand them over one by one costs more 
 """
 
 import asyncio
-import hashlib
 import struct
-from collections.abc import Coroutine, Sequence
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from redis.asyncio import RedisCluster
-from redis.exceptions import NoScriptError, RedisError
-
 from gateway.ledger.port import LedgerUnavailableError
 from gateway.ledger.redis_durability import Durability, Info, infos_of
-from gateway.redis_client import FAILURES, Client, close, connect
-from gateway.redis_pipeline import Pipeline
+from gateway.redis_client import FAILURES, connect
+from gateway.redis_scripts import Script, Scripts
 from gateway.replay.port import EPOCH_BYTES, FENCE_BYTES, HELD, Claims, Found, Settlements, Times, Verdict
 
-_TRIES = 2
 _CONNECTIONS_MAX = 32  # of a cluster, for each node; else two are enough
 _PLAIN = {ord(str(verdict.value)): HELD if verdict is Verdict.HELD else Found(verdict) for verdict in Verdict}
 _TOLD = struct.Struct(f">{FENCE_BYTES}sI")
 _TOOK = ord("1")
-
-
-class _Script:
-    def __init__(self, name: str) -> None:
-        self.text = files("gateway.replay").joinpath("lua", f"{name}.lua").read_text("utf-8")
-        self.digest = hashlib.sha1(self.text.encode(), usedforsecurity=False).hexdigest()  # as EVALSHA wants it
 
 
 class RedisKeys:
@@ -41,16 +30,15 @@ class RedisKeys:
     """
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, require_durable: bool = True) -> None:
-        self._client: Client = connect(url, timeout_s=timeout_s, connections_max=_CONNECTIONS_MAX)
-        shared = None if isinstance(self._client, RedisCluster) else Pipeline(self._client.connection_pool, timeout_s)
-        self._pipeline = shared
+        self._client = connect(url, timeout_s=timeout_s, connections_max=_CONNECTIONS_MAX)
+        self._scripts = Scripts(self._client, timeout_s)
         self._timeout_s = timeout_s
         self._durability = Durability(self._infos, require_durable=require_durable)
-        self._claim, self._settle = _Script("claim"), _Script("settle")
+        self._claim, self._settle = _script("claim"), _script("settle")
 
     async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
         verdicts, told, *kept = await self._run(
-            self._claim, owner, times.holds_ms, times.keeps_ms, keys_max, *_holders(claims),
+            self._claim, owner, b"%d %d %d" % (*times, keys_max), _holders(claims),
             b"".join(claims.names), b"".join(claims.digests), claims.flags,
         )  # fmt: skip
         found = [_PLAIN[said] for said in verdicts]
@@ -63,7 +51,7 @@ class RedisKeys:
 
     async def settle(self, owner: bytes, settlements: Settlements, keeps_ms: int) -> Sequence[bool]:
         said = await self._run(
-            self._settle, owner, keeps_ms, *_holders(settlements),
+            self._settle, owner, keeps_ms, _holders(settlements),
             b"".join(settlements.names), settlements.ends, settlements.kept,
         )  # fmt: skip
         return [each == _TOOK for each in said]
@@ -73,42 +61,32 @@ class RedisKeys:
         return 0  # every key of the server has an end of its own
 
     async def close(self) -> None:
-        if self._pipeline is not None:
-            await self._pipeline.close()
-        await close(self._client)
+        await self._scripts.close()
 
-    async def _run(self, script: _Script, owner: bytes, *arguments: bytes | int) -> Any:
+    async def _run(self, script: Script, owner: bytes, *arguments: bytes | int) -> Any:
         await self._durability.ensure()
         try:
-            return await self._within_deadline(self._evaluated(script, f"{{bg:keys:{owner.hex()}}}", arguments))
-        except LedgerUnavailableError:
+            return await self._scripts.run(script, 1, f"{{bg:keys:{owner.hex()}}}", *arguments)
+        except FAILURES as error:
             self._durability.doubt()
-            raise
+            raise _unavailable(error) from error
 
     async def _infos(self) -> Sequence[Info]:
-        infos: Sequence[Info] = await self._within_deadline(infos_of(self._client))
-        return infos
-
-    async def _within_deadline(self, asking: Coroutine[None, None, Any]) -> Any:
         try:
             async with asyncio.timeout(self._timeout_s):
-                return await asking
+                return await infos_of(self._client)
         except FAILURES as error:
-            raise LedgerUnavailableError(f"the store of idempotency keys: {type(error).__name__}") from error
-
-    async def _evaluated(self, script: _Script, key: str, arguments: Sequence[bytes | int]) -> Any:
-        call = self._client.execute_command if self._pipeline is None else self._pipeline.call
-        for left in reversed(range(_TRIES)):
-            try:
-                return await call("EVALSHA", script.digest, 1, key, *arguments)
-            except NoScriptError:
-                return await call("EVAL", script.text, 1, key, *arguments)
-            except FAILURES:
-                if not left:
-                    raise
-        raise RedisError("unreachable")
+            raise _unavailable(error) from error
 
 
-def _holders(of: Claims | Settlements) -> tuple[bytes, bytes, bytes]:
+def _script(name: str) -> Script:
+    return Script(files("gateway.replay").joinpath("lua", f"{name}.lua").read_text("utf-8"))
+
+
+def _unavailable(error: Exception) -> LedgerUnavailableError:
+    return LedgerUnavailableError(f"the store of idempotency keys: {type(error).__name__}")
+
+
+def _holders(of: Claims | Settlements) -> bytes:
     """Group, epoch and places."""
-    return of.group, of.epoch.to_bytes(EPOCH_BYTES, "big"), struct.pack(f">{len(of.places)}I", *of.places)
+    return of.group + of.epoch.to_bytes(EPOCH_BYTES, "big") + struct.pack(f">{len(of.places)}I", *of.places)

@@ -99,6 +99,8 @@ class Replay:
 
     async def store(self) -> Store:
         """The store, opened now where it was not. Raises `LedgerUnavailableError`."""
+        if self._store is not None:
+            return self._store
         async with self._opening:
             if self._store is None:
                 self._store = await self._open_store()
@@ -109,21 +111,25 @@ class Replay:
         self, store: Store, owner: bytes, claims: Claims, lasts_s: float, keeps_s: float | None = None
     ) -> Sequence[Found]:
         """The store's answers. A caller that goes away meanwhile leaves no key held behind."""
-        times = self._times(lasts_s, keeps_s)
-        asking = asyncio.ensure_future(store.keys.claim(owner, claims, times, self._limits.keys_max))
         try:
-            return await asyncio.shield(asking)
-        except asyncio.CancelledError:
-            asking.add_done_callback(lambda _: self._forget(owner, claims))
-            raise
-        except LedgerUnavailableError:
+            return await store.keys.claim(owner, claims, self._times(lasts_s, keeps_s), self._limits.keys_max)
+        except (asyncio.CancelledError, LedgerUnavailableError):
             self._forget(owner, claims)  # the store may have heard of them
+            raise
+
+    async def settle(self, owner: bytes, settlements: Settlements, keeps_s: float | None = None) -> None:
+        """Returns once the store has answered or failed; in the latter case, or where the caller goes away meanwhile,
+        it is told again until it answers."""
+        try:
+            await self._settle(owner, settlements, _ms(keeps_s or self.keeps_s))
+        except asyncio.CancelledError:
+            self.settle_soon(owner, settlements, keeps_s)
             raise
 
     def settle_soon(
         self, owner: bytes, settlements: Settlements, keeps_s: float | None = None
     ) -> "asyncio.Future[None]":
-        """Done once the store has answered or failed; in the latter case it is told again until it answers."""
+        """The same for who does not wait for it; the future never fails."""
         task = asyncio.ensure_future(self._settle(owner, settlements, _ms(keeps_s or self.keeps_s)))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

@@ -3,21 +3,23 @@
 --         a string for each key: digest 24, fence 18, state 1 (0 held, 1 kept, 2 failed, 3 lost), 1 where it is
 --         repeatable else 0, until when it is held 15, ms; of a kept one the name of what it keeps 20
 --         a string for each of these names: what keys keep, one or many together
--- ARGV  1 hold ms  2 keep ms  3 most keys of the owner; then of the claims  4 their group 8  5 their epoch 6  6 places, 4
---         each  7 names, 24 each  8 digests, 24 each  9 flags, a byte each: 1 repeatable, 2 anew, 3 both
+-- ARGV  1 numbers with a space between them: hold ms, keep ms, most keys of the owner; then of the claims  2 their group
+--         8, their epoch 6, and their places, 4 each  3 names, 24 each  4 digests, 24 each  5 flags, a byte each:
+--         1 repeatable, 2 anew, 3 both
 -- answer  1 the verdicts (gateway.replay.port.Verdict), a digit for each claim  2 of each kept or lost key the fence of
 --         its last hold, 18, and which of the following it keeps, 4, from 0  3.. what is kept, each once
 -- A fence is a group, 8 bytes, a place in it, 4, and the epoch of its hold, 6; all numbers are big-endian.
 -- Strings end by themselves, by the server's clock.
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local until_ms = now + tonumber(ARGV[1])
-local until_text, ends = string.format('%015.0f', until_ms), string.format('%.0f', until_ms + tonumber(ARGV[2]))
+local hold_ms, keep_ms, keys_max = string.match(ARGV[1], '(%d+) (%d+) (%d+)')
+local until_ms = now + tonumber(hold_ms)
+local until_text, ends = string.format('%015.0f', until_ms), string.format('%.0f', until_ms + tonumber(keep_ms))
 local HELD, BUSY, REUSED, KEPT, LOST, FULL = 0, 1, 2, 3, 4, 5
 local sub = string.sub
 
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-local room = tonumber(ARGV[3]) - redis.call('ZCARD', KEYS[1])
+local room = tonumber(keys_max) - redis.call('ZCARD', KEYS[1])
 local scores, verdicts, told, answer, numbers = {}, {}, {}, {}, {}
 
 local function hold(key, name, digest, fence, repeatable)
@@ -77,10 +79,11 @@ local function number_of(kept)
   return kept and numbers[kept] - 1 or 0
 end
 
-local group, epoch, places, names, digests, flags = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8], ARGV[9]
+local holders, names, digests, flags = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local group, epoch = sub(holders, 1, 8), sub(holders, 9, 14)
 for row = 0, #flags - 1 do
   local name = sub(names, row * 24 + 1, row * 24 + 24)
-  local fence = group .. sub(places, row * 4 + 1, row * 4 + 4) .. epoch
+  local fence = group .. sub(holders, row * 4 + 15, row * 4 + 18) .. epoch
   local verdict, held_by, kept = claimed(KEYS[1] .. name, name, sub(digests, row * 24 + 1, row * 24 + 24), fence,
     string.byte(flags, row + 1))
   verdicts[row + 1] = verdict

@@ -1,14 +1,15 @@
 -- Ends holds of one owner by their fences; the same again changes nothing.
 -- KEYS  1 the owner's keys; behind its name a string for each, and for what they keep (claim.lua)
--- ARGV  1 keep ms; then of the settlements  2 their group 8  3 their epoch 6  4 places, 4 each  5 names, 24 each
---         6 ends, a byte each (0 keep, 1 fail, 2 forget)  7 what is kept; its first 20 bytes are its name
+-- ARGV  1 keep ms; then of the settlements  2 their group 8, their epoch 6, and their places, 4 each  3 names, 24 each
+--         4 ends, a byte each (0 keep, 1 fail, 2 forget)  5 what is kept; its first 20 bytes are its name
 -- answer  a digit for each settlement: 1 where it took effect now or had before, else 0
 local time = redis.call('TIME')
 local ends = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]))
 local KEEP, FORGET = 0, 2
 local STATES = { [0] = '1', [1] = '2' }
 local sub = string.sub
-local group, epoch, places, names, kept = ARGV[2], ARGV[3], ARGV[4], ARGV[5], ARGV[7]
+local holders, names, kept = ARGV[2], ARGV[3], ARGV[5]
+local group, epoch = sub(holders, 1, 8), sub(holders, 9, 14)
 local kept_name, is_kept = sub(kept, 1, 20), false
 local scores, answer = {}, {}
 
@@ -38,10 +39,10 @@ local function settled(key, name, fence, ending)
   return 1
 end
 
-for row = 0, #ARGV[6] - 1 do
+for row = 0, #ARGV[4] - 1 do
   local name = sub(names, row * 24 + 1, row * 24 + 24)
-  local fence = group .. sub(places, row * 4 + 1, row * 4 + 4) .. epoch
-  answer[row + 1] = settled(KEYS[1] .. name, name, fence, string.byte(ARGV[6], row + 1))
+  local fence = group .. sub(holders, row * 4 + 15, row * 4 + 18) .. epoch
+  answer[row + 1] = settled(KEYS[1] .. name, name, fence, string.byte(ARGV[4], row + 1))
 end
 if is_kept then
   redis.call('SET', KEYS[1] .. kept_name, kept, 'PXAT', ends)

@@ -49,8 +49,8 @@ def test_the_script_and_the_pure_bucket_agree(
         fresh = [full(bucket, now) for bucket in buckets]
         refreshed = [refilled(bucket, level, now) for bucket, level in zip(buckets, levels or fresh, strict=True)]
 
-        keys, arguments = asked(charges, wait_max_us, "1000", str(now))
-        found = answered(charges, server.eval(SCRIPT, len(keys), *keys, *arguments))
+        keys, numbers = asked(charges, wait_max_us, 1000, str(now))
+        found = answered(charges, server.eval(SCRIPT, len(keys), *keys, numbers))
 
         assert [level.units for level in found] == [level.units for level in refreshed]
         decision, after = plan(charges, refreshed, wait_max_us)
@@ -61,8 +61,8 @@ def test_the_script_and_the_pure_bucket_agree(
 def test_a_bucket_is_forgotten_once_it_is_full_and_not_before(server: "redis.Redis") -> None:
     server.flushall()
     charges = [Charge(Bucket("b", 1, 1_000_000, 100), "k", [40])]
-    keys, arguments = asked(charges, 0, "1000")
+    keys, numbers = asked(charges, 0, 1000)
 
-    server.eval(SCRIPT, len(keys), *keys, *arguments)
+    server.eval(SCRIPT, len(keys), *keys, numbers)
 
     assert 39_000 <= server.pttl(keys[1]) <= 41_100

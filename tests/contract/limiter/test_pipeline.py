@@ -19,6 +19,7 @@ from gateway.redis_client import connect
 from gateway.redis_pipeline import Pipeline
 from tests.contract.stores import STORES, running
 from tests.fakes.ports import free_port
+from tests.fakes.until import PATIENCE_S
 
 _TIMEOUT_S = 0.5
 
@@ -117,6 +118,19 @@ async def test_a_server_that_stands_still_is_waited_for_so_long_and_its_late_ans
 
     assert {type(each) for each in late} == {TimeoutError}
     assert await _echoed(stage.pipeline, 20) == _numbers(20)
+
+
+async def test_who_gives_up_at_a_time_of_its_own_ends_nobody_elses_call(stage: Stage) -> None:
+    loop = asyncio.get_running_loop()
+    under_way = asyncio.create_task(stage.pipeline.call("BLPOP", "list", 0))
+    await asyncio.sleep(0)
+
+    with pytest.raises(TimeoutError):
+        await stage.pipeline.call("ECHO", "late", until_s=loop.time() + _TIMEOUT_S / 10)
+    await stage.beside.rpush("list", "there")
+
+    assert await under_way == [b"list", b"there"]
+    assert await stage.pipeline.call("ECHO", "in time", until_s=loop.time() + PATIENCE_S) == b"in time"
 
 
 async def test_without_a_server_every_call_fails_at_once(tmp_path: Path) -> None:

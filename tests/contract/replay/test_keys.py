@@ -235,6 +235,19 @@ async def test_what_is_settled_stays_and_may_be_said_twice(keys: Keys, how: End)
     assert found == (kept_by(mine, b"first") if how is End.KEEP else Found(Verdict.HELD))
 
 
+async def test_what_follows_a_call_that_was_cancelled_comes_after_it(keys: Keys) -> None:
+    for turns in range(8):
+        claims = a_claim(b"cancelled %d" % turns)
+        asking = asyncio.ensure_future(keys.claim(OWNER, claims, TIMES, 100))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+
+        assert await keys.settle(OWNER, claims.forgotten([0]), TIMES.keeps_ms) == [True]
+        assert (await one(keys, a_claim(b"cancelled %d" % turns))).verdict is Verdict.HELD
+
+
 async def test_a_fence_that_holds_nothing_settles_nothing(keys: Keys) -> None:
     mine = a_claim()
     await one(keys, mine)

@@ -84,3 +84,23 @@ async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
 
     assert all(sizes)
     assert sum(sizes) == 12 * 22
+
+
+async def test_who_goes_away_while_it_asks_a_cluster_comes_before_whatever_is_asked_next() -> None:
+    times = Times(60_000, 60_000)
+    with cluster("redis") as nodes:
+        await until_so(lambda: is_whole(nodes), WITHIN_S)
+        keys = RedisKeys(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=5)
+        for turns in range(12):
+            claims = Claims(b"%08d" % turns, 0, [0], [b"%024d" % turns], [b"d" * 24], bytes(1))
+            asking = asyncio.ensure_future(keys.claim(b"owner", claims, times, 100))
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+            await keys.settle(b"owner", claims.forgotten([0]), times.keeps_ms)
+
+            (found,) = await keys.claim(b"owner", claims._replace(group=b"another."), times, 100)
+
+            assert found.verdict is Verdict.HELD
+        await keys.close()

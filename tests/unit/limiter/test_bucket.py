@@ -13,6 +13,7 @@ from gateway.limiter.bucket import (
     Granted,
     Level,
     OnExhausted,
+    Reading,
     full,
     plan,
     read,
@@ -262,7 +263,7 @@ def test_the_bucket_that_takes_longest_is_named_when_several_are_short() -> None
     [(10 * _S, 10, 0), (10 * _S - 1, 9, 1), (0, 0, 1), (-20 * _S, 0, 3), (_S - 1, 0, 1)],
 )
 def test_a_reading_rounds_against_the_caller(units: int, remaining: int, full_in_s: int) -> None:
-    assert read(_bucket(), Level(units, 0))[1:] == (remaining, full_in_s)
+    assert read(_bucket(), Level(units, 0)) == Reading(_bucket(), remaining, full_in_s)
 
 
 @pytest.mark.parametrize(
