@@ -1,23 +1,30 @@
 """Calls to a Redis that share one connection: those that come while others are under way go out together.
 
 A round is one write for all of its calls, and one answer for each, in their order. What breaks or exceeds its time ends
-the connection and every call of that round; whoever made one may repeat it, and the next round connects anew.
+the connection and every call of that round; whoever made one may repeat it, and the next round connects anew. What
+nobody waits for any more is not sent, and what a server has not got in time does not reach it later: whoever made the
+call has told its caller that it failed.
 """
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from hiredis import Reader, pack_command
 from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import ConnectionError as LostError
-from redis.exceptions import InvalidResponse, ResponseError
+from redis.exceptions import InvalidResponse, ReadOnlyError, ResponseError
 
 from gateway.redis_client import FAILURES
 
 _Answer = asyncio.Future[Any]
+
+_AT_ONCE = struct.pack("ii", 1, 0)  # SO_LINGER: what the kernel has not sent yet is thrown away (socket(7))
 
 
 class Pipeline:
@@ -61,8 +68,9 @@ class Pipeline:
         if self._line is None or self._line.is_lost:
             self._opening = asyncio.get_running_loop().create_task(self._open())
         elif not self._line.is_busy:
-            together, self._waiting = self._waiting, []
-            self._line.send(together)
+            together, self._waiting = [call for call in self._waiting if not call[1].done()], []
+            if together:
+                self._line.send(together)
 
     async def _open(self) -> None:
         try:
@@ -70,11 +78,10 @@ class Pipeline:
                 await self._leave()
                 self._connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
                 self._line = _Line(self._connection, self._timeout_s, self._next)
-        except FAILURES as error:
+        except Exception as error:  # a defect as well: they would wait for ever, and so would all after them
             together, self._waiting = self._waiting, []
             for _, answer in together:
-                if not answer.done():
-                    answer.set_exception(error)
+                _tell(answer, error)
         finally:
             self._opening = None
         self._next()
@@ -132,8 +139,8 @@ class _Line(asyncio.Protocol):
             said = self._reader.gets()
             if said is False:  # the rest is to come; no answer is a boolean (RESP2)
                 return
-            if isinstance(said, Exception) and not isinstance(said, ResponseError):
-                raise said  # such as a server that is loading
+            if isinstance(said, ReadOnlyError) or (isinstance(said, Exception) and not isinstance(said, ResponseError)):
+                raise said  # a server that is loading, or no primary any more: another may have its name by now
             _tell(answers.popleft(), said)
         if self._reader.has_data():
             raise InvalidResponse("an answer that nobody has asked for")
@@ -147,6 +154,8 @@ class _Line(asyncio.Protocol):
         """Nothing that was asked on this connection is answered any more."""
         if not self.is_lost:
             self.is_lost = True
+            with suppress(OSError):  # it may be closed by now
+                self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self._transport.abort()
             while self._answers:
                 _tell(self._answers.popleft(), error)

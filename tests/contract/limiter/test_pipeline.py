@@ -2,6 +2,7 @@
 
 import asyncio
 import signal
+import socket
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -12,7 +13,8 @@ from typing import NamedTuple
 import pytest
 import trustme
 import uvloop
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
 from gateway.redis_client import connect
@@ -22,6 +24,7 @@ from tests.fakes.ports import free_port
 from tests.fakes.until import PATIENCE_S
 
 _TIMEOUT_S = 0.5
+_LARGE_BYTES = 100_000  # more than a server's kernel takes before the server reads, and less than ours does
 
 
 class Store(NamedTuple):
@@ -96,6 +99,76 @@ async def test_who_does_not_wait_any_more_takes_no_answer_from_others(stage: Sta
     assert [each for at, each in enumerate(said) if at % 3] == [each for at, each in enumerate(_numbers(50)) if at % 3]
 
 
+async def test_what_nobody_waits_for_any_more_is_not_sent(stage: Stage, store: Store) -> None:
+    await stage.pipeline.call("PING")
+    store.process.send_signal(signal.SIGSTOP)
+    under_way = asyncio.create_task(stage.pipeline.call("ECHO", "first"))
+    await asyncio.sleep(0)
+    given_up = asyncio.create_task(stage.pipeline.call("SET", "given", "up"))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    await asyncio.wait([given_up])
+    store.process.send_signal(signal.SIGCONT)
+
+    assert await under_way == b"first"
+    assert await stage.pipeline.call("EXISTS", "given") == 0
+
+
+async def test_what_a_server_has_not_read_in_time_does_not_reach_it_later() -> None:
+    may_read, is_over, read = asyncio.Event(), asyncio.Event(), bytearray()
+
+    async def server(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while b"SET\r\n" not in (asked := await reader.read(1024)).replace(b"SETINFO", b""):
+            writer.write(b"+OK\r\n" * asked.count(b"*"))  # redis-py greets
+        read.extend(asked)
+        await may_read.wait()
+        with suppress(OSError):
+            while asked := await reader.read(1 << 16):
+                read.extend(asked)
+        writer.close()
+        is_over.set()
+
+    holds_little = socket.create_server(("127.0.0.1", 0))
+    holds_little.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    async with await asyncio.start_server(server, sock=holds_little, limit=1024) as listening:
+        client = connect(f"redis://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout_s=1, connections_max=1)
+        assert isinstance(client, Redis)
+        pipeline = Pipeline(client.connection_pool, _TIMEOUT_S)
+        with pytest.raises(TimeoutError):
+            await pipeline.call("SET", "key", "x" * _LARGE_BYTES)
+        may_read.set()
+        await is_over.wait()
+        await pipeline.close()
+        await client.aclose()
+
+    assert len(read) < _LARGE_BYTES
+
+
+class _Faulty(ConnectionPool):
+    """A pool with a defect, once."""
+
+    is_faulty = True
+
+    async def get_connection(self, command_name: object = None, *keys: object, **options: object) -> AbstractConnection:
+        if self.is_faulty:
+            self.is_faulty = False
+            raise RuntimeError("a defect")
+        return await super().get_connection()  # type: ignore[no-any-return, no-untyped-call]
+
+
+async def test_a_defect_in_connecting_reaches_those_who_wait_and_nobody_after_them(store: Store) -> None:
+    pool = _Faulty.from_url(store.url)
+    pipeline = Pipeline(pool, _TIMEOUT_S)
+
+    with pytest.raises(RuntimeError):
+        await pipeline.call("ECHO", "a")
+
+    async with asyncio.timeout(PATIENCE_S):
+        assert await pipeline.call("ECHO", "b") == b"b"
+    await pipeline.close()
+    await pool.aclose()
+
+
 async def test_a_lost_connection_ends_what_was_under_way_and_the_next_call_has_a_new_one(stage: Stage) -> None:
     own = await stage.pipeline.call("CLIENT", "ID")
     under_way = asyncio.create_task(stage.pipeline.call("BLPOP", "nothing", 0))
@@ -145,7 +218,9 @@ async def test_without_a_server_every_call_fails_at_once(tmp_path: Path) -> None
     await client.aclose()
 
 
-@pytest.mark.parametrize("said", [b"$4\r\nmine\r\n$6\r\nsurplu", b"?nonsense\r\n", b"-LOADING still\r\n", b""])
+@pytest.mark.parametrize(
+    "said", [b"$4\r\nmine\r\n$6\r\nsurplu", b"?nonsense\r\n", b"-LOADING still\r\n", b"-READONLY no\r\n", b""]
+)
 async def test_what_is_no_answer_ends_the_connection_and_reaches_nobody_else(said: bytes) -> None:
     connections = 0
 
