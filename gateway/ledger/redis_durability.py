@@ -100,10 +100,11 @@ class Durability:
 
     async def _compare(self) -> None:
         runs = frozenset(str(info["run_id"]) for info in self.infos if "run_id" in info)
-        known, self._runs = self._runs, runs
-        if known and runs - known and self._came_back is not None:
+        if self._runs and runs - self._runs and self._came_back is not None:
             await self._came_back()
+        self._runs = runs  # only now: what was cut short is done again
         told_us = [int(info["server_time_usec"]) for info in self.infos if "server_time_usec" in info]
-        before_s, self._ahead_s = self._ahead_s, max(told_us, default=0) / 1e6 - time.monotonic()
-        if before_s is not None and self._ahead_s < before_s - _STEP_S and self._stepped_back is not None:
+        before_s, ahead_s = self._ahead_s, max(told_us, default=0) / 1e6 - time.monotonic()
+        if before_s is not None and ahead_s < before_s - _STEP_S and self._stepped_back is not None:
             await self._stepped_back()
+        self._ahead_s = ahead_s
