@@ -68,10 +68,17 @@ class RedisLedger:
                 "too-many-batches", f"{place[1]} of your batches have not ended", headers={"Retry-After": "5"}
             )
         answer = await self._store.batch(batch.id, "accept", *redis_records.accepted(batch))
-        if answer[0] == b"ok":
-            await self._store.note(batch.id, self._hint(answer[1]))
+        if answer[0] != b"ok":
+            raise LedgerUnavailableError("the batch was deleted while it was accepted")
+        hint, is_new = self._hint(answer[1]), answer[2]
+        try:
+            await self._store.note(batch.id, hint)
             self._bell.set()
-        view = await self.view(batch.id)
+            view = await self.view(batch.id)
+        except LedgerUnavailableError:
+            if not is_new:
+                raise
+            return redis_records.view_of_new(batch, hint)  # whoever were told otherwise would send it again
         if view is None:
             raise LedgerUnavailableError("the batch was deleted while it was accepted")
         return view
@@ -247,12 +254,18 @@ class RedisLedger:
         hint = self._hint(answer[1])
         taken = answer[5:]
         self._rescued += len(answer[3])
-        await self._found_lost(answer[3])
         self._store.memory.saw(batch_id, hint.seq, is_final=hint.is_final)
-        if answer[2] or len(taken) < slices or hint.ready_ms != 0:
-            await self._store.note(batch_id, hint, (slices - len(taken)) * operations)
-        last_lost = await self._store.index("lost", "") if redis_records.any_lost(taken) else [b""]
-        return redis_records.leases(batch_id, hint, answer[4], taken, last_lost[0])
+        last_lost = None
+        try:
+            await self._found_lost(answer[3])
+            if answer[2] or len(taken) < slices or hint.ready_ms != 0:
+                await self._store.note(batch_id, hint, (slices - len(taken)) * operations)
+            if redis_records.any_lost(taken):
+                [last_lost] = await self._store.index("lost", "")
+        except LedgerUnavailableError:
+            if not taken:
+                raise
+        return redis_records.leases(batch_id, hint, answer[4], taken, last_lost)
 
     def _hint(self, answer: Sequence[Any]) -> redis_records.Hint:
         hint = redis_records.hint(answer)

@@ -115,15 +115,40 @@ def view(batch_id: str, fields: Sequence[bytes | None]) -> View | None:
     )
 
 
+def view_of_new(batch: NewBatch, about: Hint) -> View:
+    """The batch as it was put on record, without asking for it."""
+    return View(
+        id=batch.id,
+        owner=batch.owner,
+        dialect=batch.dialect,
+        state=cast(State, about.state.decode()),
+        paused=False,
+        total=batch.total,
+        slice_size=batch.slice_size,
+        succeeded=sum(part.succeeded for part in batch.parts),
+        failed=sum(part.failed for part in batch.parts),
+        unknown=sum(part.unknown for part in batch.parts),
+        accepted_ms=about.accepted_ms,
+        started_ms=None if batch.begun is None else about.accepted_ms,
+        ended_ms=None,
+        expires_ms=about.accepted_ms + batch.lives_ms,
+        kept_until_ms=None,
+        key=batch.key,
+        retry_of=batch.retry_of,
+        label=batch.label,
+    )
+
+
 def any_lost(slices: Sequence[Sequence[Any]]) -> bool:
     """Whether a slice that lua/lease.lua has answered ever lost its worker."""
     return any(losses for _, _, _, losses, *_ in slices)
 
 
 def leases(
-    batch_id: str, about: Hint, facts: Sequence[bytes], slices: Sequence[Sequence[Any]], last_lost: bytes
+    batch_id: str, about: Hint, facts: Sequence[bytes], slices: Sequence[Sequence[Any]], last_lost: bytes | None
 ) -> list[Lease]:
-    """The leases that lua/lease.lua has answered; `last_lost` is the worker that was found lost last."""
+    """The leases that lua/lease.lua has answered; `last_lost` is the worker that was found lost last, None where that
+    is not known."""
     if not slices:
         return []
     owner, dialect, expires_ms, total = about.owner.decode(), facts[0].decode(), int(facts[1]), int(facts[4])
@@ -150,7 +175,7 @@ def leases(
                 in_doubt=sorted(set(sent).difference(done)),
                 losses=losses,
                 lost_ago_ms=ago_ms if losses else 0,
-                others_lost=losses > 0 and lost != last_lost,
+                others_lost=losses > 0 and last_lost is not None and lost != last_lost,
                 tries=tries,
                 expires_ms=expires_ms,
             )

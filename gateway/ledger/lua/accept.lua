@@ -4,14 +4,14 @@
 --       5 worker  6 indexes that it has on their way, by comma  7 lasts ms, of the leases on their slices
 --       8 slices n  9 parts m  10 fields f
 --       then n sealed operations, m times (slice, header, sealed), f times (name, value) of the meta hash
--- answer {'ok', hint} | {'gone'} deleted before | {'behind', seq}
+-- answer {'ok', hint, is_new: 1 where it was put on record in this step} | {'gone'} deleted before | {'behind', seq}
 local FIRST_EPOCH = 1 -- gateway.ledger.port
 local known = refusal()
 if known and not (known[1] == 'gone' and not batch.state) then
   return known
 end
 if batch.state then
-  return {'ok', hint()}
+  return {'ok', hint(), 0}
 end
 local lives, kept, begins = tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
 local slices, parts, fields = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
@@ -53,4 +53,4 @@ end
 for _, key in ipairs({META, OPERATIONS, FREE, LEASED, SLICES, INTENDED}) do
   keep(key)
 end
-return {'ok', hint()}
+return {'ok', hint(), 1}
