@@ -116,11 +116,13 @@ class Files:
         return (self._folder / owner / f"{id_}.{word}").exists()
 
     def sweep(self, now_s: float, marks_live_s: float) -> None:
-        """Remove files whose time is up, and marks older than what they are about."""
+        """Remove files whose time is up, and marks older than what they are about. One that cannot be read or removed
+        stays until another sweep, and keeps none of the others."""
         for path in self._folder.glob("*/*.*"):
             if path.suffix == ".about":
-                if self.find(path.parent.name, path.stem, now_s) is None:
-                    self.delete(path.parent.name, path.stem)
+                with suppress(LedgerUnavailableError):
+                    if self.find(path.parent.name, path.stem, now_s) is None:
+                        self.delete(path.parent.name, path.stem)
             elif path.suffix not in (".data", ".new"):
                 with suppress(OSError):
                     if path.stat().st_mtime + marks_live_s < now_s:

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
@@ -68,6 +68,7 @@ class Keeping:
         self._sealer, self._names, self._clock = Sealer(opened.master), Names(opened.master), opened.clock
         self._config = config
         self._metrics = metrics
+        self._logger = logger
         self._health: Mapping[str, float] = {}
         self._worker: Worker | None = None
         self._looking: asyncio.Task[None] | None = None
@@ -153,10 +154,21 @@ class Keeping:
         while True:
             if self.files is not None and self._clock.monotonic_s() - swept_s >= _SWEEP_S:
                 swept_s = self._clock.monotonic_s()
-                await asyncio.to_thread(self.files.sweep, self._clock.now_s(), self._config.async_.retention)
-            with suppress(GatewayError):  # `ledger_up` tells; the last counts stay
-                self._health = await self._ledger.health()
+                sweep, retention_s = self.files.sweep, self._config.async_.retention
+                await self._seen_to(asyncio.to_thread(sweep, self._clock.now_s(), retention_s))
+            await self._seen_to(self._look_once())
             await asyncio.sleep(_LOOK_S)
+
+    async def _look_once(self) -> None:
+        with suppress(GatewayError):  # `ledger_up` tells; the last counts stay
+            self._health = await self._ledger.health()
+
+    async def _seen_to(self, step: Coroutine[None, None, None]) -> None:
+        """What went wrong is told, and tried again in its time."""
+        try:
+            await step
+        except Exception:
+            self._logger().exception("defect", listener="ledger")
 
     def _show(self) -> None:
         gauge = self._metrics.gauge

@@ -173,3 +173,15 @@ def test_files_beside_a_ledger_in_memory_go_with_it(tmp_path: Path, lasts: bool)
     files.close()
 
     assert (tmp_path / "files").exists() is lasts
+
+
+def test_a_file_that_cannot_be_removed_keeps_no_other_from_being_swept_away(tmp_path: Path) -> None:
+    files = _opened(tmp_path)
+    _put(files, b"x", lives_s=10)
+    owner = next(tmp_path.rglob("*.about")).parent
+    for name in ("0", "~"):  # one before the other, whichever way they are looked through
+        (owner / f"{name}.about").mkdir()
+
+    files.sweep(_NOW_S + 10, 3600)
+
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
