@@ -177,7 +177,8 @@ class Replay:
             with suppress(LedgerUnavailableError):
                 store = await self.store()
                 await self._tell_late()
-                await store.keys.sweep()
+                while await store.keys.sweep():  # a few at a time, or more would come than go
+                    continue
             await asyncio.sleep(_TICK_S)
 
     async def _tell_late(self) -> None:
