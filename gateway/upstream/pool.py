@@ -264,6 +264,7 @@ class Pool:
     # Deadlines.
 
     def _sweep(self) -> None:
+        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep)  # first: whatever happens in here, there is a next
         now_s = self._loop.time()
         self._budget.note(now_s)
         for connection in list(self._connections):
@@ -277,8 +278,9 @@ class Pool:
         for exchange in late:
             self.line.leave(exchange)
             self.lost(exchange, Loss.NO_ROOM)
-        busy = self._connections or self.line or self._connecting
-        self._sweeping = self._loop.call_later(SWEEP_S, self._sweep) if busy else None
+        if not (self._connections or self.line or self._connecting):
+            self._sweeping.cancel()
+            self._sweeping = None
 
     def _end_stalled(self, now_s: float) -> None:
         limits = self._limits

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.upstream.address import PoolLimits
-from tests.fakes.asking import Asking, slug_of
+from gateway.upstream.exchange import Exchange
+from tests.fakes.asking import Asking, request_bytes, slug_of
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, Then, echo, in_turn, plain, turn_of_the_loop
 
 PATIENT = PoolLimits(connections_max=1, idle_timeout_s=60)
@@ -129,3 +130,18 @@ async def test_a_pool_that_is_closed_sends_nothing_again_and_leaves_nothing_behi
     assert (sent, opened) == (2, 2)
     assert {slug_of(exchange) for exchange in exchanges} == {"upstream-reset", "overloaded"}
     assert asyncio.all_tasks() <= before
+
+
+async def test_a_defect_at_one_deadline_leaves_the_others_theirs() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda *_: None)
+
+    def defect(_: Exchange) -> None:
+        raise RuntimeError("a defect")
+
+    async with ScriptedUpstream(lambda _: Answer(then=Then.HANG)) as upstream, Asking(upstream.address) as client:
+        now_s = loop.time()
+        client.pool.submit(Exchange("POST", request_bytes("POST", "/0"), now_s + 0.1, False, defect), now_s)
+        other = await client.ask("POST", "/1", timeout_s=0.5)
+
+    assert slug_of(other) == "outcome-unknown"
