@@ -201,10 +201,13 @@ class Worker:
                 task.cancel()
 
     async def _sweep(self) -> None:
-        swept = await self._store.queue.sweep()
-        if swept.rescued:
-            self._metrics.lease_rescues.add((), swept.rescued)
-            self._logger.warning("rescued", slices=swept.rescued)
+        """Again at once where there may be more than one sweep does, or batches would end faster than they go."""
+        swept = None
+        while swept is None or swept.expired or swept.forgotten:
+            swept = await self._store.queue.sweep()
+            if swept.rescued:
+                self._metrics.lease_rescues.add((), swept.rescued)
+                self._logger.warning("rescued", slices=swept.rescued)
 
     async def _run(self, hold: Hold) -> None:
         """One lease from its payloads to its last word."""

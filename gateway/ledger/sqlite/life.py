@@ -147,21 +147,24 @@ def remove(db: sqlite3.Connection, number: int) -> None:
 
 
 def remove_rubbish(db: sqlite3.Connection, rows_max: int) -> bool:
-    """Remove up to `rows_max` rows of large bytes that belong to no batch. False: there were none."""
-    row = db.execute("SELECT batch FROM rubbish LIMIT 1").fetchone()
-    if row is None:
-        return False
-    number = row[0]
-    most = {"number": number, "most": rows_max}
-    removed = db.execute(
-        "DELETE FROM parts WHERE number IN (SELECT number FROM parts WHERE batch = :number LIMIT :most)", most
-    ).rowcount
-    removed += db.execute(
-        "DELETE FROM operations WHERE rowid IN (SELECT rowid FROM operations WHERE batch = :number LIMIT :most)", most
-    ).rowcount
-    if removed == 0:
-        _delete(db, number, "slices", "rubbish")
-    return True
+    """Remove about `rows_max` rows of large bytes that belong to no batch. False: there were none."""
+    forgotten = db.execute("SELECT batch FROM rubbish LIMIT ?", (rows_max,)).fetchall()
+    left = rows_max
+    for (number,) in forgotten:
+        most = {"number": number, "most": left}
+        removed = db.execute(
+            "DELETE FROM parts WHERE number IN (SELECT number FROM parts WHERE batch = :number LIMIT :most)", most
+        ).rowcount
+        removed += db.execute(
+            "DELETE FROM operations WHERE rowid IN (SELECT rowid FROM operations WHERE batch = :number LIMIT :most)",
+            most,
+        ).rowcount
+        if removed < left:  # neither has more
+            _delete(db, number, "slices", "rubbish")
+        left -= max(1, removed)
+        if left <= 0:
+            break
+    return bool(forgotten)
 
 
 def _insert(db: sqlite3.Connection, now_ms: int, batch: NewBatch) -> int:

@@ -1,5 +1,6 @@
 """The file: durable with every commit, refused where it is foreign or older, and free of what was erased."""
 
+import asyncio
 import shutil
 import sqlite3
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.contract.ledger.batches import LEASE_MS, new_batch, part, run, run_al
 from tests.contract.ledger.worlds import Clock, sqlite_world
 
 ENDINGS = ("", "-wal", "-shm")
+_OF_A_BATCH = ("batches", "slices", "operations", "parts", "rubbish")
 
 
 def copied(file: Path, to: Path) -> None:
@@ -198,6 +200,20 @@ async def test_the_file_stops_growing_when_batches_come_and_go(tmp_path: Path) -
 
     assert sizes[-1] <= sizes[1] * 1.05
     assert health["stored_bytes"] < 200_000
+
+
+async def test_small_batches_go_as_fast_as_they_are_forgotten(tmp_path: Path) -> None:
+    async with sqlite_world(tmp_path / "ledger.db") as world:
+        await asyncio.gather(*(world.store.accept(new_batch(total=1, kept_ms=1)) for _ in range(300)))
+        await run_all(world.store)
+        await world.later(2)
+        forgotten = [(await world.store.sweep()).forgotten for _ in range(3)]
+
+    with sqlite3.connect(tmp_path / "ledger.db") as file:
+        left = [file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _OF_A_BATCH]
+    file.close()
+    assert sum(forgotten) == 300
+    assert left == [0] * len(_OF_A_BATCH)
 
 
 async def test_time_does_not_go_back_while_the_gateway_is_down(tmp_path: Path) -> None:

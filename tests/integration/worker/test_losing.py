@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from gateway.ledger.port import Lease, LedgerUnavailableError, Part, Queue
+from gateway.ledger.port import Lease, LedgerUnavailableError, Part, Queue, Swept
 from gateway.worker.worker import Store, Worker
 from tests.fakes.until import pass_by, until_so
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, plain
@@ -257,3 +257,20 @@ async def test_a_lease_that_another_worker_has_is_given_up_and_nothing_is_record
     assert len(upstream.requests) == 2
     assert view.unknown == 2
     assert slugs(outcomes) == dict.fromkeys(range(2), "outcome-unknown")
+
+
+class Full(Between):
+    """A ledger with more to sweep than one sweep does."""
+
+    sweeps = 0
+
+    async def sweep(self) -> Swept:
+        self.sweeps += 1
+        return Swept(expired=int(self.sweeps == 1), forgotten=int(self.sweeps == 2))
+
+
+async def test_where_one_sweep_is_not_enough_the_next_follows_at_once() -> None:
+    async with ScriptedUpstream() as upstream, desk(upstream.address) as at:
+        full = Full(at.store)
+        at.worker(dataclasses.replace(QUICK, sweep_every_s=3600.0), store=Store(at.store, cast(Queue, full), SEALER))
+        await until_so(lambda: full.sweeps == 3)
