@@ -27,7 +27,7 @@ from gateway.server.dry_run import is_dry, plan_page
 from gateway.server.envelope import check_framing
 from gateway.server.in_place import ALWAYS, Fields, InPlace, RunSettings, answer_fields, begun
 from gateway.server.limits_page import limits_page
-from gateway.server.once import Envelope, Once
+from gateway.server.once import Envelope, Once, outlasting
 from gateway.server.preferences import goes_on_record
 from gateway.server.promotion import Late, promote
 from gateway.server.steps import in_task
@@ -146,7 +146,8 @@ class Batches:
             is_whole = await in_place.gather(groups, outcomes, served)
         if there is not None and (not is_whole or ran_out(plan, outcomes, asyncio.get_running_loop().time())):
             await in_task()
-            promoted = await promote(there, self._access, request, Late(plan, outcomes, groups), served, fence, applied)
+            late = Late(plan, outcomes, groups)
+            promoted = await outlasting(promote(there, self._access, request, late, served, fence, applied))
             if promoted is not None:
                 return promoted
             await in_place.gather(groups, outcomes, served)

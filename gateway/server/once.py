@@ -103,7 +103,7 @@ class Once:
             case None:
                 return await work(b"")
             case Hold() as hold:
-                return await _outlasting(self._held(request, hold, served, work))
+                return await outlasting(self._held(request, hold, served, work))
             case Kept(content):
                 return await self._replayed(request, content, envelope, served)
             case Lost(fence):
@@ -116,7 +116,7 @@ class Once:
             case None:
                 return await make(b"")
             case Hold() as hold:
-                return await _outlasting(_made(hold, make))
+                return await outlasting(_made(hold, make))
             case Kept(content):
                 view = await custody.find(request, (content or b"").decode())
                 self._access.accepted(served, view.total, mode="replayed", status=200)
@@ -212,7 +212,7 @@ def _let_go(hold: Hold, refusal: GatewayError) -> None:
         hold.forget()
 
 
-async def _outlasting(work: Coroutine[None, None, T]) -> T:
+async def outlasting(work: Coroutine[None, None, T]) -> T:
     """The answer of `work`, which goes on when the caller has gone; that is over once the work is."""
     task = asyncio.ensure_future(work)
     try:

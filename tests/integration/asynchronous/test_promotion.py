@@ -4,10 +4,12 @@ import asyncio
 import json
 from pathlib import Path
 
+from gateway.ledger.port import NewBatch, View
+from tests.fakes.until import pass_by
 from tests.integration.asynchronous.calls import Hold, ended, envelope, keeping, results, status, submit
 from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway
-from tests.integration.server.wire import get, post, post_batch
+from tests.integration.server.wire import Wire, get, post, post_batch, request
 
 
 async def test_what_is_left_after_the_wait_runs_later_and_nothing_runs_twice(api: Api, tmp_path: Path) -> None:
@@ -166,3 +168,32 @@ async def test_what_is_on_its_way_when_the_ledger_does_not_take_a_batch_is_all_w
 
     assert answered.status == 207
     assert answered.json()["summary"] == {"total": 3, "succeeded": 3, "failed": 0}
+
+
+async def test_what_a_caller_left_behind_as_its_batch_was_promoted_goes_on_record(api: Api, tmp_path: Path) -> None:
+    api.on("/items/0", hold := Hold())
+    accepted, told = asyncio.Event(), asyncio.Event()
+
+    async with keeping(api.url, tmp_path, batch__sync_timeout="300ms") as running:
+        ledger = running.app._lasting.keeping._ledger._ledger  # type: ignore[union-attr]
+        accept = ledger.accept
+
+        async def slow(batch: NewBatch) -> View:
+            view = await accept(batch)
+            accepted.set()
+            await told.wait()
+            return view
+
+        ledger.accept = slow  # type: ignore[method-assign]
+        async with await Wire.open(running.port) as wire:
+            await wire.send(request("POST", "/batch", [("Content-Type", "application/json")], envelope(2, method="POST")))
+            await accepted.wait()
+        await pass_by(0.2)  # the gateway hears that its caller has gone
+        told.set()
+        hold.released.set()
+        (listed,) = (await get(running.port, "/batch")).json()["batches"]
+        final = await ended(running.port, listed["batchId"])
+
+    assert (final["status"], final["succeeded"], final["unknown"]) == ("completed", 2, 0)
+    assert sorted(api.targets) == ["/items/0", "/items/1"]
+
