@@ -1,7 +1,7 @@
 """Scripts that a Redis or Valkey runs in one step, for who may say the same twice: what is lost is said once more.
 
 A script is a constant text, known to the server by its digest. What one server is asked at the same time goes out
-together. A call that is cancelled has been sent all the same, before whatever is asked afterwards.
+together. A call that is cancelled is not sent any more, or was before whatever is asked afterwards.
 """
 
 import asyncio

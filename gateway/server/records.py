@@ -63,7 +63,11 @@ class Records:
         return view
 
     def keep(self, view: View) -> None:
-        """What a command has just answered: pollers see it at once."""
+        """What a command has just answered: pollers see it at once, and nothing that was asked before it."""
+        self._asking.pop(view.id, None)
+        self._hold(view)
+
+    def _hold(self, view: View) -> None:
         self._held.pop(view.id, None)
         while len(self._held) >= _HELD_MAX:
             del self._held[next(iter(self._held))]
@@ -71,6 +75,7 @@ class Records:
 
     def drop(self, batch_id: str) -> None:
         """The batch was deleted."""
+        self._asking.pop(batch_id, None)
         self._held.pop(batch_id, None)
 
     async def outcomes(self, view: View, *, first: int, most: int) -> AsyncIterator[Sequence[Recorded]]:
@@ -167,10 +172,11 @@ class Records:
 
     async def _ask(self, batch_id: str) -> View | None:
         view = await self._ledger.view(batch_id)
-        if view is None:
-            self.drop(batch_id)
-        else:
-            self.keep(view)
+        if self._asking.get(batch_id) is asyncio.current_task():  # else it may be older than what was told since
+            if view is None:
+                self.drop(batch_id)
+            else:
+                self._hold(view)
         return view
 
     def _asked(self, batch_id: str, done: "asyncio.Task[View | None]") -> None:

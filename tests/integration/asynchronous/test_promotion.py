@@ -186,7 +186,9 @@ async def test_what_a_caller_left_behind_as_its_batch_was_promoted_goes_on_recor
 
         ledger.accept = slow  # type: ignore[method-assign]
         async with await Wire.open(running.port) as wire:
-            await wire.send(request("POST", "/batch", [("Content-Type", "application/json")], envelope(2, method="POST")))
+            await wire.send(
+                request("POST", "/batch", [("Content-Type", "application/json")], envelope(2, method="POST"))
+            )
             await accepted.wait()
         await pass_by(0.2)  # the gateway hears that its caller has gone
         told.set()
@@ -196,4 +198,3 @@ async def test_what_a_caller_left_behind_as_its_batch_was_promoted_goes_on_recor
 
     assert (final["status"], final["succeeded"], final["unknown"]) == ("completed", 2, 0)
     assert sorted(api.targets) == ["/items/0", "/items/1"]
-
