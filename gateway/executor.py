@@ -76,7 +76,7 @@ class _Run:
 
     def start(self) -> None:
         if self._plan.gate is not None:
-            self._plan.gate.stopped.add_done_callback(lambda _: self._send())
+            self._plan.gate.stopped.add_done_callback(partial(self._stopped, self._plan.gate))
         for outcome in self._agenda.lost:
             self._finish(outcome)
         if self._halts and not all(outcome.succeeded for outcome in self._plan.earlier.values()):
@@ -87,20 +87,32 @@ class _Run:
     def stop(self, stray: Stray) -> None:
         """Send nothing further. `stray` is told of what nobody has fetched, once nothing is on its way any more."""
         self._stray = stray
-        unsent = [*self._agenda.rest()]
         for upstream in self._upstreams.values():
             upstream.pool.turns.leave(self)
-            if self._in_flight:
-                for exchange in upstream.pool.withdraw_waiting(self._done):
-                    exchange.turns.withdrawn(self, exchange.index)
-                    unsent.append(exchange.index)
-                    self._in_flight -= 1
+        unsent = [*self._agenda.rest(), *self._withdrawn()]
+        for upstream in self._upstreams.values() if self._in_flight else ():
+            upstream.pool.leave_alone(self._done)
         if self._plan.keyed is not None:
             self._plan.keyed.unsent(unsent)
         for timer in filter(None, (self._timer, self._deadline)):
             timer.cancel()
         self.outbox.close()
         self._lose(self.outbox.outcomes)
+
+    def _withdrawn(self) -> list[int]:
+        """What has its turn and waits for a connection: it is not sent."""
+        pools = [upstream.pool for upstream in self._upstreams.values() if self._in_flight]
+        found = [exchange for pool in pools for exchange in pool.withdraw_waiting(self._done)]
+        self._in_flight -= len(found)
+        for exchange in found:
+            exchange.turns.withdrawn(self, exchange.index)
+        return [exchange.index for exchange in found]
+
+    def _stopped(self, gate: Gate, _: object) -> None:
+        if self._stray is None and (refusal := gate.refusal()) is not None:
+            for index in self._withdrawn():
+                self._finish(refused(index, refusal))
+        self._send()
 
     def take_turn(self) -> None:
         """The upstream that this batch stood in line for has room for one operation."""
@@ -163,8 +175,7 @@ class _Run:
         self._held.append(index)
 
     def _intend(self, gate: Gate) -> None:
-        held, self._held = self._held, []
-        refusal = gate.refusal()
+        held, self._held, refusal = self._held, [], gate.refusal()
         if refusal is None and self._stray is None:
             gate.intend(held).add_done_callback(partial(self._intended, held))
         else:

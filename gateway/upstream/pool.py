@@ -116,13 +116,9 @@ class Pool:
 
     def withdraw_waiting(self, done: Callable[[Exchange], None]) -> list[Exchange]:
         """Send nothing, nor again, for `done`; only what was sent before is still reported. The rest comes back."""
-        for connection in self._connections:
-            for exchange in connection.exchanges:
-                if exchange.done == done:
-                    exchange.retries_max = 0
-        alone = [c for c in self._connections if c.exchanges and all(_may_be_left(e, done) for e in c.exchanges)]
-        for connection in alone:  # what has no effect need not hold a connection until its answer comes
-            connection.close()
+        for exchange in (exchange for connection in self._connections for exchange in connection.exchanges):
+            if exchange.done == done:
+                exchange.retries_max = 0
         withdrawn = [exchange for exchange in (*self.line, *self._repeats.waiting) if exchange.done == done]
         for exchange in withdrawn:
             self.line.leave(exchange)
@@ -131,6 +127,12 @@ class Pool:
             if exchange.sent_s:
                 self.lost(exchange, Loss.RESET)
         return [exchange for exchange in withdrawn if not exchange.sent_s]
+
+    def leave_alone(self, done: Callable[[Exchange], None]) -> None:
+        """What has no effect, and is for `done`, need not hold a connection until its answer comes."""
+        for connection in [c for c in self._connections if c.exchanges]:
+            if all(_may_be_left(exchange, done) for exchange in connection.exchanges):
+                connection.close()
 
     async def close(self) -> None:
         """Close every connection; what is still in flight is lost."""

@@ -71,10 +71,11 @@ class Desk:
         store: Store | None = None,
         timeout_s: float = 5.0,
         replay: Replay | None = None,
+        limits_of_pool: PoolLimits | None = None,
     ) -> Worker:
         """Started."""
         loop = asyncio.get_running_loop()
-        pool = Pool(address or self.address, PoolLimits(), loop)
+        pool = Pool(address or self.address, limits_of_pool or PoolLimits(), loop)
         self.pools.append(pool)
         executor = Executor({"default": Upstream(pool, timeout_s, 1 << 20, 2)}, loop, self.strays.extend)
         admission = Admission(Routes(routes), limits, MemoryLimiter(lambda: int(loop.time() * 1_000_000)))

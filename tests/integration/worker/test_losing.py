@@ -8,7 +8,10 @@ from typing import Any, cast
 import pytest
 
 from gateway.ledger.port import Lease, LedgerUnavailableError, Part, Queue, Swept
+from gateway.upstream.address import PoolLimits
+from gateway.upstream.exchange import Exchange
 from gateway.worker.worker import Store, Worker
+from tests.fakes.asking import request_bytes
 from tests.fakes.until import pass_by, until_so
 from tests.fakes.upstream import Answer, Received, ScriptedUpstream, plain
 from tests.integration.worker.desk import QUICK, SEALER, Desk, desk, operations, slugs
@@ -111,6 +114,31 @@ async def test_two_seconds_after_a_command_nothing_starts(command: str) -> None:
     assert len(upstream.requests) == 4
     assert view.succeeded == 4
     assert view.unknown == 0
+    assert view.state == ("cancelled" if command == "cancel" else "processing")
+
+
+@pytest.mark.parametrize("command", ["cancel", "pause"])
+async def test_what_waits_for_a_connection_at_a_command_is_not_sent_when_it_has_one(command: str) -> None:
+    gate, loop = asyncio.Event(), asyncio.get_running_loop()
+
+    def script(request: Received) -> Answer:
+        return Answer([plain()], after=gate if request.target == "/lone" else None)
+
+    async with ScriptedUpstream(script) as upstream, desk(upstream.address) as at:
+        at.worker(limits_of_pool=PoolLimits(connections_max=1))
+        lone = Exchange("GET", request_bytes("GET", "/lone"), loop.time() + 60, True, lambda _: None, streamed=True)
+        at.pools[0].submit(lone, loop.time())
+        await upstream.until_requests(1)
+        batch = await at.submit(operations(3))
+        await until_so(lambda: at.pools[0].waiting)
+        await at.store.command(batch, "cancel" if command == "cancel" else "pause")
+        await until_so(lambda: all(hold.stopped.done() for hold in at.workers[0]._holds.values()))
+        gate.set()
+        await until_so(lambda: not at.workers[0].busy)
+        view = await at.view(batch)
+
+    assert [request.target for request in upstream.requests] == ["/lone"]
+    assert (view.completed, view.unknown) == (0, 0)
     assert view.state == ("cancelled" if command == "cancel" else "processing")
 
 
