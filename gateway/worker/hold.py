@@ -39,6 +39,11 @@ class Hold:
         """The ledger renewed the lease when it was asked to at `asked_s`."""
         self._until_s = asked_s + self._lasts_s
 
+    @property
+    def has_lapsed(self) -> bool:
+        """Whether it was not renewed in time."""
+        return self._monotonic_s() >= self._until_s
+
     def stop(self) -> None:
         """Start nothing further; what is on its way may end."""
         if not self.stopped.done():
@@ -48,7 +53,7 @@ class Hold:
         """`STOPPED` once nothing may start any more."""
         if self.stopped.done():
             return STOPPED
-        if self._monotonic_s() < self._until_s:
+        if not self.has_lapsed:
             return None
         self.stop()
         return STOPPED

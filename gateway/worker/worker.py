@@ -167,6 +167,7 @@ class Worker:
     async def _take(self, most: int) -> int:
         """Lease up to `most` slices and run them; how many there were."""
         pace, loop = self._pace, asyncio.get_running_loop()
+        await self._catch_up()
         asked_s = time.monotonic()
         leases = await self._store.queue.lease(self._name, most=most, lasts_ms=int(pace.lease_s * 1000))
         for lease in leases:
@@ -200,8 +201,14 @@ class Worker:
             except LostLeaseError:
                 task.cancel()
 
+    async def _catch_up(self) -> None:
+        """Who stood still holds on to what it has before it looks for what was lost, or takes its own for that."""
+        if any(hold.has_lapsed for hold in self._holds.values()):
+            await self._renew()
+
     async def _sweep(self) -> None:
         """Again at once where there may be more than one sweep does, or batches would end faster than they go."""
+        await self._catch_up()
         swept = None
         while swept is None or swept.expired or swept.forgotten:
             swept = await self._store.queue.sweep()

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import threading
 from collections.abc import Sequence
 from typing import Any, cast
 
@@ -302,3 +303,20 @@ async def test_where_one_sweep_is_not_enough_the_next_follows_at_once() -> None:
         full = Full(at.store)
         at.worker(dataclasses.replace(QUICK, sweep_every_s=3600.0), store=Store(at.store, cast(Queue, full), SEALER))
         await until_so(lambda: full.sweeps == 3)
+
+
+async def test_a_process_that_stood_still_finds_its_slices_its_own_and_records_what_was_answered() -> None:
+    gate = asyncio.Event()
+    async with ScriptedUpstream(lambda _: Answer([plain()], after=gate)) as upstream, desk(upstream.address) as at:
+        batch = await at.submit(operations(2))
+        pace = dataclasses.replace(QUICK, lease_s=0.5, renew_every_s=0.3, sweep_every_s=0.02, poll_s=0.02)
+        at.worker(pace)
+        await upstream.until_requests(2)
+        for _ in range(5):
+            threading.Event().wait(0.6)  # all of the process stands still, longer than its lease lasts
+            await pass_by(0.05)
+        gate.set()
+        view = await at.ended(batch)
+
+    assert (view.succeeded, view.unknown) == (2, 0)
+    assert len(upstream.requests) == 2
