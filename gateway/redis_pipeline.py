@@ -154,8 +154,10 @@ class _Line(asyncio.Protocol):
         """Nothing that was asked on this connection is answered any more."""
         if not self.is_lost:
             self.is_lost = True
-            with suppress(OSError):  # it may be closed by now
-                self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+            connected = self._transport.get_extra_info("socket")  # None, or closed, where the server was first
+            if connected is not None:
+                with suppress(OSError, ValueError):  # uvloop says of a closed one the second
+                    connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self._transport.abort()
             while self._answers:
                 _tell(self._answers.popleft(), error)

@@ -5,10 +5,10 @@ import signal
 import socket
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import pytest
 import trustme
@@ -17,13 +17,14 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError, ResponseError
 
-from gateway.redis_client import connect
+from gateway.redis_client import FAILURES, connect
 from gateway.redis_pipeline import Pipeline
 from tests.contract.stores import STORES, running
 from tests.fakes.ports import free_port
 from tests.fakes.until import PATIENCE_S
 
 _TIMEOUT_S = 0.5
+T = TypeVar("T")
 _LARGE_BYTES = 100_000  # more than a server's kernel takes before the server reads, and less than ours does
 
 
@@ -250,20 +251,10 @@ async def test_what_is_no_answer_ends_the_connection_and_reaches_nobody_else(sai
         await client.aclose()
 
 
-@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_calls_share_a_connection_under_tls_and_end_it_without_a_farewell(loop: str) -> None:
+@pytest.fixture
+def under_tls() -> Iterator[tuple[subprocess.Popen[bytes], str]]:
+    """A server, and its URL."""
     authority, port = trustme.CA(), free_port()
-
-    async def asked(url: str, server: subprocess.Popen[bytes]) -> tuple[list[object], object]:
-        client = connect(url, timeout_s=10, connections_max=4)
-        assert isinstance(client, Redis)
-        pipeline = Pipeline(client.connection_pool, 10)
-        found = await _echoed(pipeline, 20), await pipeline.call("ECHO", "x" * 100_000)
-        server.send_signal(signal.SIGSTOP)
-        await pipeline.close()
-        await client.aclose()
-        return found
-
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         authority.cert_pem.write_to_path(folder / "ca")
@@ -274,8 +265,53 @@ def test_calls_share_a_connection_under_tls_and_end_it_without_a_farewell(loop: 
                    "ca-cert-file": f"{name}/ca", "auth-clients": "no"}  # fmt: skip
         flags = [part for key, value in options.items() for part in (f"--tls-{key}", value)]
         with running("redis", folder, *flags) as (server, _):
-            url = f"rediss://localhost:{port}/0?ssl_ca_certs={name}/ca"
-            numbers, long = {"asyncio": asyncio.run, "uvloop": uvloop.run}[loop](asked(url, server))
+            yield server, f"rediss://localhost:{port}/0?ssl_ca_certs={name}/ca"
+
+
+_LOOPS = pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+_Run = Callable[[Coroutine[None, None, T]], T]
+
+
+@_LOOPS
+def test_calls_share_a_connection_under_tls_and_end_it_without_a_farewell(
+    under_tls: tuple[subprocess.Popen[bytes], str], run: _Run[tuple[list[object], object]]
+) -> None:
+    server, url = under_tls
+
+    async def asked() -> tuple[list[object], object]:
+        client = connect(url, timeout_s=10, connections_max=4)
+        assert isinstance(client, Redis)
+        pipeline = Pipeline(client.connection_pool, 10)
+        found = await _echoed(pipeline, 20), await pipeline.call("ECHO", "x" * 100_000)
+        server.send_signal(signal.SIGSTOP)
+        await pipeline.close()
+        await client.aclose()
+        return found
+
+    numbers, long = run(asked())
 
     assert numbers == _numbers(20)
     assert long == b"x" * 100_000
+
+
+@_LOOPS
+def test_a_server_that_dies_under_tls_is_told_to_all_who_wait(
+    under_tls: tuple[subprocess.Popen[bytes], str], run: _Run[list[object]]
+) -> None:
+    server, url = under_tls
+
+    async def asked() -> list[object]:
+        client = connect(url, timeout_s=10, connections_max=4)
+        assert isinstance(client, Redis)
+        pipeline = Pipeline(client.connection_pool, 10)
+        await _echoed(pipeline, 1)
+        server.send_signal(signal.SIGSTOP)
+        waiting = asyncio.gather(*(pipeline.call("ECHO", "x") for _ in range(3)), return_exceptions=True)
+        await asyncio.sleep(0)
+        server.kill()
+        found = await waiting
+        await pipeline.close()
+        await client.aclose()
+        return list(found)
+
+    assert [isinstance(error, FAILURES) for error in run(asked())] == [True] * 3
