@@ -109,6 +109,7 @@ class _Line(asyncio.Protocol):
         self._reader = Reader(protocolError=InvalidResponse, replyError=errors)
         self._answers: deque[_Answer] = deque()
         self._timer: asyncio.TimerHandle | None = None
+        self._due_s = 0.0
         self._loop = asyncio.get_running_loop()
         self.is_lost = False
         writer = cast(asyncio.StreamWriter, connection._writer)  # there is no public way to it
@@ -122,7 +123,9 @@ class _Line(asyncio.Protocol):
 
     def send(self, together: Sequence[tuple[bytes, _Answer]]) -> None:
         self._answers.extend(answer for _, answer in together)
-        self._timer = self._loop.call_later(self._timeout_s, self.lose, TimeoutError())
+        self._due_s = self._loop.time() + self._timeout_s
+        if self._timer is None:
+            self._look()
         self._transport.writelines([command for command, _ in together])
 
     def data_received(self, data: bytes) -> None:
@@ -144,7 +147,7 @@ class _Line(asyncio.Protocol):
             _tell(answers.popleft(), said)
         if self._reader.has_data():
             raise InvalidResponse("an answer that nobody has asked for")
-        self._end()
+        self._ended()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._replaced.connection_lost(exc)  # redis-py may wait for that
@@ -159,15 +162,20 @@ class _Line(asyncio.Protocol):
                 with suppress(OSError, ValueError):  # uvloop says of a closed one the second
                     connected.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
             self._transport.abort()
+            if self._timer is not None:
+                self._timer.cancel()
             while self._answers:
                 _tell(self._answers.popleft(), error)
-            self._end()
+            self._ended()
 
-    def _end(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        self._ended()
+    def _look(self) -> None:
+        """Whether the round is late. One timer looks after many rounds: to set and to cancel one takes a sixth of a
+        round."""
+        self._timer = None
+        if self._answers and self._loop.time() >= self._due_s:
+            self.lose(TimeoutError())
+        elif self._answers:
+            self._timer = self._loop.call_at(self._due_s, self._look)
 
 
 def _tell(answer: _Answer, said: object) -> None:

@@ -9,7 +9,7 @@ random nonce, the ciphertext with its tag (NIST SP 800-38D).
 
 import os
 import zlib
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -75,10 +75,16 @@ class Sealer:
 
 
 def cipher_of(key: bytes) -> "Aead":
-    """The cipher of a key of 32 bytes. A gateway that seals nothing does not load one."""
+    """The cipher of a key of 32 bytes."""
+    return _aead()(key)
+
+
+@cache
+def _aead() -> "type[Aead]":
+    """A gateway that seals nothing does not load it."""
     from gateway.ledger.aead import Aead
 
-    return Aead(key)
+    return Aead
 
 
 def _sealed(cipher: "Aead", data: bytes, about: bytes) -> bytes:

@@ -97,7 +97,9 @@ class Keyed:
     ) -> None:
         self.earlier = earlier
         self._claims = claims
-        self._held = {place: row for row, place in enumerate(places) if place not in earlier}
+        self._held = dict(zip(places, range(len(places)), strict=True))
+        for place in earlier:
+            self._held.pop(place, None)
         self._seal = seal
         self._settle_soon = settle_soon
         self._is_begun = self._is_told_whole = False

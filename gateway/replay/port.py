@@ -10,6 +10,8 @@ import enum
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
+from msgspec import Struct
+
 NAME_BYTES = DIGEST_BYTES = 24
 GROUP_BYTES, HOLDER_BYTES = 8, 12  # holders that claim together begin alike
 EPOCH_BYTES = 6  # an epoch may be a time in milliseconds (gateway.ledger.redis)
@@ -29,7 +31,7 @@ ANEW = 2
 by itself."""
 
 
-class Claims(NamedTuple):
+class Claims(Struct, frozen=True, gc=False):
     """Wishes of one group to hold keys, in columns: row i of each belongs to the i-th.
 
     `places` are those of the holders in their group, `names` and `digests` keyed digests of the keys and of the
@@ -88,7 +90,7 @@ class End(enum.IntEnum):
     FORGET = 2  # it is free for any request: nothing happened
 
 
-class Settlements(NamedTuple):
+class Settlements(Struct, frozen=True, gc=False):
     """Ends of holds of one group, in columns as in `Claims`; `ends` has a byte for each. Those that end with `KEEP`
     keep the same bytes, whose first `KEPT_NAME_BYTES` nobody else's begin with."""
 
@@ -103,7 +105,7 @@ class Settlements(NamedTuple):
         return fence_of(self.group, self.places[row], self.epoch)
 
 
-class Times(NamedTuple):
+class Times(Struct, frozen=True, gc=False):
     """Milliseconds: for how long a hold lasts, and for how long a key is kept after that."""
 
     holds_ms: int

@@ -38,7 +38,7 @@ class RedisKeys:
 
     async def claim(self, owner: bytes, claims: Claims, times: Times, keys_max: int) -> Sequence[Found]:
         verdicts, told, *kept = await self._run(
-            self._claim, owner, b"%d %d %d" % (*times, keys_max), _holders(claims),
+            self._claim, owner, b"%d %d %d" % (times.holds_ms, times.keeps_ms, keys_max), _holders(claims),
             b"".join(claims.names), b"".join(claims.digests), claims.flags,
         )  # fmt: skip
         found = [_PLAIN[said] for said in verdicts]

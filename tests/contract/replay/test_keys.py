@@ -4,6 +4,7 @@ import asyncio
 import os
 
 import pytest
+from msgspec.structs import replace
 
 from gateway.replay.port import (
     ANEW,
@@ -92,7 +93,7 @@ async def test_what_ends_together_is_kept_once_and_answered_to_each(keys: Keys) 
     together = wishes.ended(range(4), ends, outcome(b"both"))
 
     took = [await keys.settle(OWNER, together, TIMES.keeps_ms) for _ in range(2)]
-    found = await keys.claim(OWNER, wishes._replace(group=os.urandom(GROUP_BYTES)), TIMES, 100)
+    found = await keys.claim(OWNER, replace(wishes, group=os.urandom(GROUP_BYTES)), TIMES, 100)
 
     assert took == [[True] * 4] * 2
     assert found == [
@@ -197,7 +198,7 @@ async def test_a_late_outcome_resolves_a_lost_key(world: World) -> None:
 
 def later(claim: Claims, epoch: int = 1) -> Claims:
     """The same holder's claim under another epoch, as the ledger in Redis counts them: by the clock, in ms."""
-    return claim._replace(epoch=1_800_000_000_000 + epoch)
+    return replace(claim, epoch=1_800_000_000_000 + epoch)
 
 
 async def test_a_holder_goes_on_under_a_later_epoch_and_the_earlier_one_proves_nothing(keys: Keys) -> None:

@@ -7,6 +7,8 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from msgspec.structs import replace
+
 from gateway.replay.port import REPEATABLE, Claims, End, Times, Verdict
 from gateway.replay.redis import RedisKeys
 from gateway.replay.sqlite import open_keys
@@ -56,7 +58,7 @@ async def test_what_a_process_held_when_it_ended_is_lost_at_the_next_start_unles
     await before.close()
 
     after = await open_keys(tmp_path / "replay.db", lambda: 1_800_000_001_000)
-    found = await after.claim(b"o", held._replace(group=b"after..."), times, 10)
+    found = await after.claim(b"o", replace(held, group=b"after..."), times, 10)
     await after.close()
 
     assert [each.verdict for each in found] == [Verdict.LOST, Verdict.HELD]
@@ -74,7 +76,7 @@ async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
             held = await keys.claim(owner, claims, times, 100)
             kept = b"kept by all twenty of %d" % number
             took = await keys.settle(owner, claims.ended(range(20), bytes([End.KEEP]) * 20, kept), times.keeps_ms)
-            again = await keys.claim(owner, claims._replace(group=b"another."), times, 100)
+            again = await keys.claim(owner, replace(claims, group=b"another."), times, 100)
 
             assert {found.verdict for found in held} == {Verdict.HELD}
             assert all(took)
@@ -100,7 +102,7 @@ async def test_who_goes_away_while_it_asks_a_cluster_comes_before_whatever_is_as
             await asyncio.wait([asking])
             await keys.settle(b"owner", claims.forgotten([0]), times.keeps_ms)
 
-            (found,) = await keys.claim(b"owner", claims._replace(group=b"another."), times, 100)
+            (found,) = await keys.claim(b"owner", replace(claims, group=b"another."), times, 100)
 
             assert found.verdict is Verdict.HELD
         await keys.close()

@@ -11,7 +11,7 @@ import signal
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import count
 from pathlib import Path
 
@@ -67,7 +67,7 @@ async def losing_answers(port: int, chance: random.Random) -> AsyncIterator[tupl
                 writer.write(answer)
             writer.close()
 
-        with suppress(OSError):
+        try:
             async with asyncio.TaskGroup() as group:
                 backwards = group.create_task(back())
                 while not backwards.done() and (asked := await reader.read(1 << 20)):
@@ -77,6 +77,9 @@ async def losing_answers(port: int, chance: random.Random) -> AsyncIterator[tupl
                         drops = True
                     back_writer.write(asked)
                 back_writer.close()
+        except* OSError:  # whoever gives a connection up resets it
+            back_writer.close()
+            writer.close()
 
     async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
         yield server.sockets[0].getsockname()[1], lost
