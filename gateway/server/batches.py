@@ -234,10 +234,14 @@ class Batches:
         if plan.earlier:
             await chunks.piece(self._lines(plan, list(plan.earlier.values())))
         began_s = perf_counter()
-        async for finished in self._in_place.run(plan):
-            for outcome in finished:
-                outcomes[outcome.index] = outcome
-            await chunks.piece(self._lines(plan, finished))
+        try:
+            async for finished in self._in_place.run(plan):
+                for outcome in finished:
+                    outcomes[outcome.index] = outcome
+                await chunks.piece(self._lines(plan, finished))
+        except BaseException:  # its caller has gone, in one way or another
+            self._access.stray(list(filter(None, outcomes)))
+            raise
         served.waited_s += perf_counter() - began_s
         summary = summarize(outcomes)
         await chunks.piece(_LINES.last(summary))

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.machine import Stopwatch
-from tests.fakes.until import until
+from tests.fakes.until import pass_by, until
 from tests.integration.server.api import Api, after, answer, hang
 from tests.integration.server.gateways import gateway
 from tests.integration.server.wire import Wire, get, post_batch, request
@@ -92,6 +92,26 @@ async def test_a_caller_who_goes_away_stops_the_sends_and_one_line_tells_what_wa
     told = [line["operations_total"] for line in logged if line["event"] == "stray"]
     assert len(api.received) == 10
     assert told == [10]
+
+
+@pytest.mark.parametrize("key", [{}, {"idempotencyKey": "k"}])
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+async def test_what_had_ended_when_its_caller_went_away_is_told_as_well(
+    api: Api, accept: str, key: dict[str, str]
+) -> None:
+    release = asyncio.Event()
+    api.on("/x", after(release, answer(200)))
+    document = {"operations": [{"method": "POST", "path": "/now"} | key, {"method": "POST", "path": "/x"}]}
+
+    async with gateway(api.url) as running:
+        async with await Wire.open(running.port) as wire:
+            fields = [JSON, ("Accept", accept)]
+            await wire.send(request("POST", "/batch", fields, json.dumps(document).encode()))
+            await api.until(2)
+            await pass_by(0.2)  # the first is answered
+        await aborted(running.admin_port)
+        release.set()
+        await strays(running.admin_port, 2)
 
 
 async def test_an_upload_that_breaks_off_leaves_nothing_behind(api: Api, capfd: pytest.CaptureFixture[str]) -> None:
