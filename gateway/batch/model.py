@@ -14,7 +14,7 @@ SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})  # RFC 9110 9.2.1, without 
 Fields = tuple[tuple[str, str], ...]
 
 
-class Operation(msgspec.Struct, frozen=True, gc=False):
+class Operation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One request of a batch. `target` is the path with its query; `fields` are its own header fields, in order.
 
     `depends_on` are the ids of operations that must have succeeded before. `key` is its idempotency key, unquoted;
@@ -82,7 +82,7 @@ class Failure(msgspec.Struct, frozen=True, gc=False):
     members: Mapping[str, object] = {}
 
 
-class Outcome(msgspec.Struct, frozen=True, gc=False):
+class Outcome(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """What became of the operation at `index`: the upstream's answer, or the gateway's `failure`.
 
     `headers` are the upstream's end-to-end fields in HTTP's usual capitals; a repeated field is a list. `upstream_s` is

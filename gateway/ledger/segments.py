@@ -22,7 +22,7 @@ class Context(msgspec.Struct, frozen=True, gc=False):
     refers: bool = True
 
 
-class Recorded(msgspec.Struct, frozen=True, gc=False):
+class Recorded(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """An outcome under the id that the caller gave its operation."""
 
     id: str

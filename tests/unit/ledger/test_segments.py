@@ -40,6 +40,18 @@ def test_outcomes_come_back_under_their_ids() -> None:
     assert [(each.id, each.outcome) for each in read] == list(zip("ab", OUTCOMES, strict=True))
 
 
+def test_what_is_usual_takes_no_room() -> None:
+    read = msgspec.msgpack.decode(operations_to_bytes(OPERATIONS[:1]))
+
+    assert read == [{"id": "a", "method": "GET", "target": "/users/1"}]
+
+
+def test_what_names_every_member_is_read_as_well() -> None:
+    written = msgspec.msgpack.encode([msgspec.structs.asdict(operation) for operation in OPERATIONS])
+
+    assert operations_from_bytes(written) == OPERATIONS
+
+
 def test_a_context_comes_back() -> None:
     context = Context([(b"Host", b"x"), (b"Authorization", b"secret")], "identity", "127.0.0.1", trace_seed=b"\x01")
 
