@@ -271,7 +271,7 @@ def _costs(limit: Limit, routes: Sequence[Route | Failure]) -> list[int]:
     """What each operation takes of the limit; nothing where it may not run, or where the limit is for other routes."""
     templates = limit.templates
     return [
-        0 if isinstance(route, Failure) or (templates is not None and route.template not in templates) else route.cost
+        route.cost if isinstance(route, Route) and (templates is None or route.template in templates) else 0
         for route in routes
     ]
 

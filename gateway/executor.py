@@ -136,7 +136,7 @@ class _Run:
             if plan.delays_us and self._is_early(index):
                 return
             route = plan.routes[index]
-            if isinstance(route, Failure):
+            if not isinstance(route, Route):
                 self._begin(index)
                 self._finish(refused(index, route))
                 continue

@@ -68,4 +68,4 @@ class Outbox:
 
 def is_notable(outcome: Outcome) -> bool:
     """Whether it is large, or no success: whoever waits may have to act."""
-    return len(outcome.body) > _SMALL_BYTES or not outcome.succeeded
+    return outcome.failure is not None or outcome.status >= 400 or len(outcome.body) > _SMALL_BYTES

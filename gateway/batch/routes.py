@@ -68,7 +68,7 @@ class Routes:
                 for order, route in node.ends if depth == length else node.rests:
                     if order < best_order and method in route.methods:
                         best, best_order = route, order
-                if depth == length:
+                if depth == length or not best_order:  # nothing goes before the first route
                     break
                 segment = segments[depth]
                 depth += 1

@@ -180,7 +180,8 @@ def result_of(id_: str, outcome: Outcome, base: str) -> _Result:
 def embedded(outcome: Outcome) -> tuple[Any, str | UnsetType]:
     """A body as a JSON value: JSON as its own bytes, other text as a string, the rest as base64."""
     body, headers = outcome.body, outcome.headers
-    if _says_json(headers.get("Content-Type")) and "Content-Encoding" not in headers:
+    media_type = headers.get("Content-Type")
+    if (media_type == "application/json" or _says_json(media_type)) and "Content-Encoding" not in headers:
         try:
             if not body.isascii():
                 body.decode("utf-8")  # RFC 8259 8.1
@@ -195,8 +196,6 @@ def embedded(outcome: Outcome) -> tuple[Any, str | UnsetType]:
 
 
 def _says_json(media_type: str | list[str] | None) -> bool:
-    if media_type == "application/json":
-        return True
     essence = media_type.partition(";")[0].strip().lower() if isinstance(media_type, str) else ""
     return essence == "application/json" or essence.endswith("+json")
 

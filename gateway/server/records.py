@@ -5,6 +5,7 @@ from base64 import b64decode
 from bisect import bisect_left
 from collections.abc import AsyncIterator, Sequence
 from itertools import zip_longest
+from operator import attrgetter
 from typing import NamedTuple
 
 import msgspec
@@ -29,6 +30,7 @@ from gateway.server.clock import Clock
 _HELD_MAX = 4096  # views kept for pollers; the oldest go first
 _READ_OPERATIONS, _READ_BYTES = 200, 1 << 20  # of one read of the ledger: what a download holds, or else one slice
 _AT_ONCE_BYTES = 65_536  # more is opened in a thread: the loop has others to serve
+_INDEX = attrgetter("index")
 
 
 class _Held(NamedTuple):
@@ -93,7 +95,7 @@ class Records:
                 for part in parts:
                     waiting.setdefault(part.slice, []).append(part)
             async for recorded in self._of_slice(view, key, slice_, waiting.pop(slice_, [])):
-                yield [each for each in recorded if first <= each.index <= last]
+                yield recorded[bisect_left(recorded, first, key=_INDEX) : bisect_left(recorded, last + 1, key=_INDEX)]
 
     async def _of_slice(
         self, view: View, key: BatchKey, slice_: int, parts: Sequence[Part]
@@ -110,9 +112,9 @@ class Records:
         left: list[Recorded] = []
         for part, following in zip_longest(parts, parts[1:]):
             left += await _opened_part(key, part)
-            left.sort(key=lambda each: each.index)
+            left.sort(key=_INDEX)
             end = indexes.stop if following is None else following.indexes[0]
-            ready = bisect_left(left, end, key=lambda each: each.index)
+            ready = bisect_left(left, end, key=_INDEX)
             yield left[:ready]
             del left[:ready]
 

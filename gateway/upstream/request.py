@@ -53,7 +53,7 @@ class RequestWriter:
         """The request of the operation at `index`, head and body."""
         method = operation.method
         span = (self._span + index) % _SPANS or 1
-        shared = without_key(operation)
+        shared = without_key(operation) if operation.key else operation.fields
         if shared != self._own[0]:
             replaces = not self._names.isdisjoint([name.lower().encode() for name, _ in shared])
             self._own = shared, _lines(shared), replaces
@@ -64,7 +64,7 @@ class RequestWriter:
             start = f"{self._overridden(operation, span)}{own}"
         else:
             before, after = self._before_span, self._after_span
-            start = f"{method} {operation.target}{before}{span:016x}{after}{operation.id}\r\n{own}"
+            start = f"{method} {operation.target}{before}{span.to_bytes(8).hex()}{after}{operation.id}\r\n{own}"
         if operation.has_body or method in _WITH_LENGTH:
             return f"{start}Content-Length: {len(operation.body)}\r\n\r\n".encode("latin-1") + operation.body
         return f"{start}\r\n".encode("latin-1")

@@ -6,6 +6,7 @@ handover    what a batch had on its way when it was put on record
 floor       who may run beside whom
 hold        how long a lease may be trusted, by our own clock
 intents     what may have been sent, announced before
+settled     what has its outcome: counted, and on its way to the ledger
 recorder    outcomes on their way to the ledger, in groups
 opened      what was sealed, ready to run
 decision    what to do with a lease and with an outcome (pure)

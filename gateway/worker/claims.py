@@ -7,6 +7,7 @@ know, and from then on the key says that too.
 
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
+from operator import attrgetter
 
 import msgspec
 
@@ -16,6 +17,7 @@ from gateway.replay.keyed import Asked, Keyed
 from gateway.replay.port import GROUP_BYTES, REPEATABLE
 from gateway.replay.replay import Replay
 
+_KEY = attrgetter("key")
 AT_ONCE = 100  # keys that one call to their store claims
 
 
@@ -31,7 +33,7 @@ class Claims:
         self._operations = operations
         self._identity = identity
         self._lasts_s = lasts_s
-        self.has_any = replay is not None and any(operation.key for operation in operations)
+        self.has_any = replay is not None and any(map(_KEY, operations))
 
     async def of(self, positions: Sequence[int], is_repeatable: Callable[[int], bool]) -> Keyed | None:
         """Those of operations that are about to run, by their place among `positions`; None where none has a key."""

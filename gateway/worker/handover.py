@@ -83,7 +83,7 @@ class Handover:
                 if underway.runs_again(outcome):
                     again[slice_].append(outcome.index)
                 else:
-                    recorders[slice_].add(Recorded.of(underway.ids[outcome.index], outcome.index, outcome))
+                    recorders[slice_].add([Recorded.of(underway.ids[outcome.index], outcome.index, outcome)])
                     written.add(slice_)
             for slice_ in written:
                 await recorders[slice_].write()

@@ -43,10 +43,10 @@ class Recorder:
         self._bytes = 0
         self._writing = asyncio.Lock()
 
-    def add(self, outcome: Recorded) -> None:
-        self._left -= 1
-        self._waiting.append(outcome)
-        self._bytes += len(outcome.body)
+    def add(self, outcomes: Sequence[Recorded]) -> None:
+        self._left -= len(outcomes)
+        self._waiting += outcomes
+        self._bytes += _bytes_of(outcomes)
 
     @property
     def is_full(self) -> bool:
@@ -94,7 +94,7 @@ class Recorder:
 
     async def _part(self, outcomes: list[Recorded]) -> Part:
         outcomes.sort(key=_INDEX)
-        size = sum([len(outcome.body) for outcome in outcomes])
+        size = _bytes_of(outcomes)
         sealed = self._sealed(outcomes) if size < _AT_ONCE_BYTES else await asyncio.to_thread(self._sealed, outcomes)
         others = summarize(each.outcome for each in outcomes if each.failure is not None or each.status >= 400)
         indexes = [outcome.index for outcome in outcomes]
@@ -102,3 +102,7 @@ class Recorder:
 
     def _sealed(self, outcomes: Sequence[Recorded]) -> bytes:
         return self._key.seal(outcomes_to_bytes(outcomes), of_outcomes(self._lease.slice))
+
+
+def _bytes_of(outcomes: Sequence[Recorded]) -> int:
+    return sum([len(outcome.body) for outcome in outcomes])

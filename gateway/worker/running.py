@@ -13,11 +13,10 @@ from functools import partial
 import msgspec
 
 from gateway.admission import Admitted, Caller
-from gateway.batch.model import Batch, Failure, Operation, Outcome
+from gateway.batch.model import SAFE_METHODS, Batch, Failure, Operation, Outcome
 from gateway.batch.retry import is_repeatable
 from gateway.batch.routes import Route
 from gateway.ledger.port import LedgerUnavailableError
-from gateway.ledger.segments import Recorded
 from gateway.plan import HALTED, Gate, Plan
 from gateway.worker.claims import AT_ONCE, Claims
 from gateway.worker.decision import Again, Keep, Pause, backoff_ms, begin, failed, is_suspected, judge
@@ -27,6 +26,7 @@ from gateway.worker.means import Means, Surroundings
 from gateway.worker.opened import Opened
 from gateway.worker.ordered import Earlier, Ordered
 from gateway.worker.recorder import GROUP, Ending, Recorder
+from gateway.worker.settled import Settled
 from gateway.worker.tokens import NotNow, Tokens
 
 _LONGEST_S = 86_400.0  # of a round: routes, upstreams and the lease bound it, not the plan
@@ -82,13 +82,13 @@ class Running:
         self._routes = means.admission.routes_of(opened.operations, batched=True, ordered=False)
         # By the retry law. Where a path may still be a reference, no route speaks for it (see `_settle`).
         self._repeatable = [
-            _is_repeatable(each, route if earlier is None else None)
+            each.method in SAFE_METHODS or _is_repeatable(each, route if earlier is None else None)
             for each, route in zip(opened.operations, self._routes, strict=True)
         ]
         self._upstreams = {route.upstream for route in self._routes if isinstance(route, Route)}
         self._turn_ends_s = self._wait_s = 0.0
         self._intents = Intents(around.queue, hold, around.logger)
-        self._settled: set[int] = set()
+        self._settled = Settled(lease, self._operations, self._routes, recorder, around.metrics)
         self._burns = False  # something failed that is tried again, and counts as a try
         self._postponed = False
 
@@ -121,7 +121,7 @@ class Running:
                 await self._run(beginning.run, settled, careful=True)
         if self.has_halted:
             self._halt(done)
-        return self._ending(whole=len(done) + len(self._settled) == lease.count)
+        return self._ending(whole=len(done) + len(self._settled.positions) == lease.count)
 
     async def _run(self, left: Sequence[int], settled: Sequence[Outcome], *, careful: bool) -> None:
         self._turn_ends_s = self._monotonic_s() + self._around.turn_s
@@ -156,14 +156,15 @@ class Running:
     def _halt(self, done: Set[int]) -> None:
         """What has no outcome gets none of its own any more; nor does what waits for it."""
         self._ordered = None
-        for position in sorted(set(range(self._lease.count)) - done - self._settled):
+        for position in sorted(set(range(self._lease.count)) - done - self._settled.positions):
             self._keep(position, failed(position, HALTED))
 
     def _refusal(self) -> Failure | None:
         """Why no further operation may start now."""
-        if self.has_halted or self._monotonic_s() >= self._turn_ends_s or self._pauses.left_s(self._upstreams):
+        now_s, hold, pauses = self._monotonic_s(), self._hold, self._pauses
+        if self.has_halted or now_s >= self._turn_ends_s or (pauses.until_s and pauses.left_s(self._upstreams)):
             return STOPPED
-        return self._hold.refusal()
+        return None if now_s < hold.until_s and not hold.stopped.done() else hold.refusal()
 
     async def _round(self, left: Sequence[int], *, careful: bool) -> Sequence[int]:
         """Run as many of the positions `left` as are admitted together; those behind them."""
@@ -173,9 +174,9 @@ class Running:
             size = min(size, AT_ONCE)
         taken, admitted = await self._admitted(left[:size])
         if admitted is not None:
-            settled = len(self._settled)
+            settled = len(self._settled.positions)
             await self._execute(taken, admitted, careful=careful)
-            self._tokens.sent(len(self._settled) - settled, self._monotonic_s() - began_s)
+            self._tokens.sent(len(self._settled.positions) - settled, self._monotonic_s() - began_s)
         if careful:
             await self._recorder.write()  # only the next operation can be in doubt
         return left[len(taken) :]
@@ -220,12 +221,22 @@ class Running:
         running = self._means.executor.run(plan, group=GROUP, patience_s=self._around.patience_s)
         async with aclosing(running) as groups:
             async for finished in groups:
-                for outcome in finished:
-                    self._judge(taken[outcome.index], outcome)
+                self._judge_all(taken, finished)
                 if self._recorder.is_full:
                     await self._recorder.write()
         if self._halts and self._postponed:  # what failed is tried again before what it has held up
             self._turn_ends_s = 0.0
+
+    def _judge_all(self, taken: Sequence[int], finished: Sequence[Outcome]) -> None:
+        """Nearly always all have succeeded, and nothing waits for them."""
+        succeeded: list[Outcome] = []
+        for outcome in finished:
+            if outcome.failure is None and outcome.status < 400 and self._ordered is None:
+                succeeded.append(outcome)
+            else:
+                self._judge(taken[outcome.index], outcome)
+        if succeeded:
+            self._settled.add([taken[outcome.index] for outcome in succeeded], succeeded)
 
     def _judge(self, position: int, outcome: Outcome) -> None:
         if outcome.succeeded:
@@ -255,19 +266,13 @@ class Running:
                     self._keep(position, outcome)
 
     def _keep(self, position: int, outcome: Outcome) -> None:
-        operation, route = self._operations[position], self._routes[position]
-        recorded = Recorded.of(operation.id, self._lease.first + position, outcome)
+        around, lease = self._around, self._lease
+        self._settled.add([position], [outcome])
         self.has_halted = self.has_halted or (self._halts and not outcome.succeeded)
-        self._settled.add(position)
-        self._recorder.add(recorded)
-        template = route.template if isinstance(route, Route) else "_other"
-        metrics = self._around.metrics
-        metrics.operations.add((self._lease.dialect, template, operation.method, outcome.kind))
         if outcome.failure is not None and outcome.failure.slug == "quarantined":
-            metrics.operations_quarantined.add(())
-            self._around.logger.error(
-                "quarantined", batch_id=self._lease.batch, op_index=recorded.index, losses=self._lease.losses
-            )
+            around.metrics.operations_quarantined.add(())
+            index = lease.first + position
+            around.logger.error("quarantined", batch_id=lease.batch, op_index=index, losses=lease.losses)
         if self._ordered is not None:
             for lost in self._ordered.finished(msgspec.structs.replace(outcome, index=position)):
                 self._keep(lost.index, lost)
@@ -275,7 +280,7 @@ class Running:
     def _ending(self, *, whole: bool) -> Ending:
         if whole:
             return Ending()
-        around, retracts = self._around, self._intents.indexes_without(self._settled)
+        around, retracts = self._around, self._intents.indexes_without(self._settled.positions)
         wait_s = max(self._wait_s, self._pauses.left_s(self._upstreams))
         tries = None
         if self._burns:

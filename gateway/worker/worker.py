@@ -279,4 +279,4 @@ def _record_corrupt(hold: Hold, recorder: Recorder) -> None:
     for index in sorted(set(range(lease.first, lease.first + lease.count)) - set(lease.done)):
         failure = unknown() if index in lease.in_doubt else corrupt
         outcome = Outcome(index, PROBLEMS[failure.slug].status, failure=failure)
-        recorder.add(Recorded.of(str(index), index, outcome))
+        recorder.add([Recorded.of(str(index), index, outcome)])

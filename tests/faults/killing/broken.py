@@ -117,6 +117,7 @@ def _success_invented() -> None:
 
 
 def _safe_unknown() -> None:
+    _replace(running, "SAFE_METHODS", frozenset[str]())
     _replace(running, "_is_repeatable", lambda operation, route: False)
 
 
