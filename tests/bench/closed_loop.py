@@ -10,7 +10,7 @@ from tests.bench.processes import NotMeasuredError, require, run
 from tests.bench.subjects import Stage
 from tests.bench.workloads import Workload
 
-SCRIPT = Path(__file__).with_name("closed_loop.lua")
+SCRIPT, KEYED = (Path(__file__).with_name(name) for name in ("closed_loop.lua", "keyed_loop.lua"))
 CONNECTIONS = 8
 WARMING_S = 1
 GRACE_S = 30.0
@@ -43,12 +43,13 @@ def cpu_by_operation(workload: Workload) -> Measure:
     return measure
 
 
-def cpu_added(workload: Workload, without: str) -> Measure:
-    """CPU µs by operation above those of the subject `without`, which is measured right before and right after."""
-    each = cpu_by_operation(workload)
+def cpu_added(workload: Workload, without: str, plain: Workload | None = None) -> Measure:
+    """CPU µs by operation above those of the subject `without`, which is measured right before and right after, by the
+    workload `plain` where that is another."""
+    with_it, each = cpu_by_operation(workload), cpu_by_operation(plain or workload)
 
     def measure(stage: Stage, subject: str) -> Sample:
-        before, figure, after = each(stage, without), each(stage, subject), each(stage, without)
+        before, figure, after = each(stage, without), with_it(stage, subject), each(stage, without)
         return replace(figure, value=figure.value - (before.value + after.value) / 2)
 
     return measure
@@ -78,7 +79,8 @@ def wrk(stage: Stage, subject: str, workload: Workload, seconds: int) -> dict[st
     """Run wrk and read the line of figures that its script prints last."""
     body = stage.folder / "body.json"
     body.write_bytes(workload.body)
-    arguments = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "--latency", "-s", str(SCRIPT)]
+    script = str(KEYED if workload.is_keyed else SCRIPT)
+    arguments = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "--latency", "-s", script]
     url = stage.running(subject).url + workload.path
     printed = run([*arguments, url, "--", *([str(body)] if workload.body else [])], seconds + GRACE_S)
     figures: dict[str, int] = json.loads(printed.splitlines()[-1])

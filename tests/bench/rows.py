@@ -25,7 +25,7 @@ from tests.bench.subjects import (
     UNLIMITED,
     UPSTREAM,
 )
-from tests.bench.workloads import failing, gets, mixed, posts, transparent, transparent_post
+from tests.bench.workloads import failing, gets, keyed, keyed_each, mixed, posts, transparent, transparent_post
 
 CPU = "µs CPU"
 LATE_IDEAL_MS = 50.0  # 100 operations of 5 ms, ten at a time
@@ -122,6 +122,22 @@ ROWS = (
         "limits in Redis, added to each operation of a batch of 100",
         CPU,
         cpu_added(gets(100), UNLIMITED),
+        (Fixed("limit", 1.5), 1.0),
+        gateway=SHARED,
+    ),
+    row(
+        "keyed",
+        "limits in Redis and a key of the batch's own",
+        CPU,
+        cpu_added(keyed(100), UNLIMITED, gets(100)),
+        (Fixed("limit", 1.5), 1.0),
+        gateway=SHARED,
+    ),
+    row(
+        "keyed-each",
+        "limits in Redis and a key for each operation",
+        CPU,
+        cpu_added(keyed_each(100), UNLIMITED, gets(100)),
         (Fixed("limit", 1.5), 1.0),
         gateway=SHARED,
     ),

@@ -36,7 +36,7 @@ BULLMQ = "BullMQ worker, 50 at once"
 LEAST_PROXY = "uvloop and llhttp, no gateway"
 LEAST_AIOHTTP = "aiohttp's server and uvloop, no gateway"
 UNLIMITED = "gateway, no limits"
-SHARED = "gateway, limits in Redis"
+SHARED = "gateway, limits and keys in Redis"
 SETTINGS: dict[str, dict[str, Any]] = {
     GATEWAY: {},
     PIPELINING: {"upstream": {"pipelining": 16}},
@@ -92,8 +92,10 @@ class Stage:
         if subject == BULLMQ:
             return start_bullmq(folder, port_of(self.running(REDIS)), upstream)
         if subject == SHARED:
-            limiter = {"url": f"redis://127.0.0.1:{port_of(self.running(REDIS))}/0"}
-            return start_gateway(folder, upstream, {"limiter": limiter})
+            url = f"redis://127.0.0.1:{port_of(self.running(REDIS))}/0"
+            replay = {"store": url, "keep": "1m", "keys_max": 1_000_000}
+            alone = {"ledger": "none", "key": {"value": "a key of the bench"}}
+            return start_gateway(folder, upstream, {"limiter": {"url": url}, "replay": replay, "async": alone})
         if subject in SETTINGS:
             return start_gateway(folder, upstream, SETTINGS[subject])
         if subject == AIOHTTP:
@@ -125,6 +127,7 @@ def start_gateway(folder: Path, upstream: str, settings: dict[str, Any]) -> Runn
         "routes": [{"path": "/**"}],
         "limits": settings.get("limits", [LIMIT]),
         "limiter": settings.get("limiter", {}),
+        "replay": settings.get("replay", {}),
         "batch": settings.get("batch", {}),
         "async": settings.get("async", {}),
         "log": {"access": False},

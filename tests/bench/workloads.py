@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 ITEM = {
@@ -19,6 +19,7 @@ REFUSAL_JSON = json.dumps(REFUSAL)
 SIZES_BYTES = (0, 64, 256, 1024, 4096, 16384, 65536)
 LATE_MS = 5
 SLOW_MS = 200
+NEW = "@"
 
 Operation = dict[str, Any]
 Expectation = tuple[int, Any]  # status, decoded body
@@ -26,12 +27,16 @@ Expectation = tuple[int, Any]  # status, decoded body
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A request to be repeated: a batch at `/batch`, else a transparent request, a GET when there is no body."""
+    """A request to be repeated: a batch at `/batch`, else a transparent request, a GET when there is no body.
+
+    `is_keyed`: each has an Idempotency-Key of its own, which stands wherever `NEW` does in its body as well.
+    """
 
     path: str
     body: bytes
     operations: int
     expected: tuple[Expectation, ...]
+    is_keyed: bool = False
 
 
 def transparent() -> Workload:
@@ -48,6 +53,17 @@ def transparent_post(body_bytes: int) -> Workload:
 def gets(count: int) -> Workload:
     """A batch of small GETs."""
     return envelope((operation(i, "GET", f"/items/{i}"), (200, ITEM)) for i in range(count))
+
+
+def keyed(count: int) -> Workload:
+    """The same, under a key of the envelope's own."""
+    return replace(gets(count), is_keyed=True)
+
+
+def keyed_each(count: int) -> Workload:
+    """The same, with a key for each operation instead."""
+    pairs = ((operation(i, "GET", f"/items/{i}") | {"idempotencyKey": f"{NEW}-{i}"}, (200, ITEM)) for i in range(count))
+    return replace(envelope(pairs), is_keyed=True)
 
 
 def posts(count: int, body_bytes: int) -> Workload:
