@@ -132,11 +132,12 @@ async def test_four_times_the_capacity_keeps_the_goodput_and_is_over_when_it_is_
     api.on("/slow", slow)
     process = start(api.url)
     port, _ = await asyncio.to_thread(process.ports)
-    sender, machine = Sender(port, *CALLS[kind]), Machine()
+    sender = Sender(port, *CALLS[kind])
 
-    capacity = await sender.capacity()
-    tallies = {load: await sender.load(load * capacity) for load in LOADS}
-    after = await sender.load(capacity / 2, lasts_s=1.0)
+    with Machine() as machine:
+        capacity = await sender.capacity()
+        tallies = {load: await sender.load(load * capacity) for load in LOADS}
+        after = await sender.load(capacity / 2, lasts_s=1.0)
     await sender.close()
 
     worst, calm = tallies[4.0], tallies[0.5]
@@ -144,7 +145,7 @@ async def test_four_times_the_capacity_keeps_the_goodput_and_is_over_when_it_is_
         load: (round(tally.goodput), len(tally.shed_s), round(p99(tally.admitted_s), 3))
         for load, tally in tallies.items()
     }
-    print(f"{kind}: capacity {capacity:.0f}/s; load: goodput, shed, p99 of the admitted:", figures)
+    print(f"{kind}: capacity {capacity:.0f}/s; load: goodput, shed, p99 of the admitted:", figures, machine.away_s)
     assert [tally.others for tally in (*tallies.values(), after)] == [[]] * 5
     machine.expect_all()
     assert worst.goodput >= 0.8 * max(tally.goodput for tally in tallies.values())
