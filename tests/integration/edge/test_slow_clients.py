@@ -207,15 +207,16 @@ async def test_two_thousand_slow_sockets_hold_nothing_and_the_honest_do_not_noti
         port, _ = await asyncio.to_thread(process.ports)
         await get(port, "/warm")
         alone = await honest(port, api.port)
-        watched, done, machine = Watched(process), asyncio.Event(), Machine()
+        watched, done = Watched(process), asyncio.Event()
         idle_kib = watched.kib
-        tending = asyncio.create_task(tended(list(kinds.values()), watched, done))
-        load = asyncio.create_task(honest(port, api.port))
-        for name, kind in kinds.items():
-            await kind.connect(port, EACH // 2 if name in ("body drip", "envelope drip") else EACH)
-        beside = await load
-        done.set()
-        await tending
+        with Machine() as machine:
+            tending = asyncio.create_task(tended(list(kinds.values()), watched, done))
+            load = asyncio.create_task(honest(port, api.port))
+            for name, kind in kinds.items():
+                await kind.connect(port, EACH // 2 if name in ("body drip", "envelope drip") else EACH)
+            beside = await load
+            done.set()
+            await tending
 
     lived_s = {name: max(kind.lived_s, default=0.0) for name, kind in kinds.items()}
     kib_each = (watched.peak_kib - idle_kib) / (5 * EACH)

@@ -84,6 +84,16 @@ def test_a_cycle_is_told_as_a_circle() -> None:
     assert "a waits for c waits for b waits for a" in tangles[0].detail
 
 
+def test_what_lost_one_parent_is_not_ready_when_the_other_succeeds() -> None:
+    graph, _ = graph_of(["a", "b", "c"], [[], [], ["a", "b"]])
+    order = Order(graph)
+    order.ready.clear()
+
+    assert order.finished(0, succeeded=False) == [(2, 0)]
+    assert order.finished(1, succeeded=True) == []
+    assert not order.ready
+
+
 def test_a_long_circle_is_told_in_few_words() -> None:
     ids = [f"o{i}" for i in range(1000)]
 
