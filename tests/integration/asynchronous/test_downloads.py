@@ -17,6 +17,7 @@ from tests.integration.asynchronous.large import Served, lines, served, wrong
 
 ANSWER_BYTES = 128 * 1024
 COUNT = int(os.environ.get("DOWNLOAD_MIB", "128")) * (1 << 20) // ANSWER_BYTES
+SLICE = 50  # of which a download holds one
 GROWTH_MIB = 72  # a slice, and what the threads that open it keep for the next one
 PAGE = 100
 
@@ -29,7 +30,8 @@ class Ended(NamedTuple):
 @pytest.fixture(scope="module")
 def ended(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ended]:
     folder = tmp_path_factory.mktemp("downloads")
-    with served(folder, ANSWER_BYTES, f"sqlite:{folder}/ledger.db") as gateway:
+    kept = {"ledger": f"sqlite:{folder}/ledger.db", "key": {"value": "a secret of the tests"}, "slice": SLICE}
+    with served(folder, ANSWER_BYTES, "", **{"async": kept}) as gateway:
         batch = gateway.submit(COUNT)
         assert gateway.ended(batch)["succeeded"] == COUNT
         yield Ended(gateway, batch)
