@@ -13,7 +13,7 @@ from statistics import median
 
 import pytest
 
-from tests.fakes.until import PATIENCE_S, until
+from tests.fakes.until import PATIENCE_S, pass_by, until_so
 from tests.integration.cli.process import Process
 from tests.integration.server.api import Api, Talk
 from tests.integration.server.wire import Wire, ask, request
@@ -38,7 +38,7 @@ def served(folder: Path, upstream: str) -> Iterator[tuple[int, int]]:
 
 
 class Memory:
-    """Resident memory of a process, looked at twenty times a second."""
+    """Resident memory of a process, looked at more than ten times a second."""
 
     def __init__(self, pid: int) -> None:
         self._pages = Path(f"/proc/{pid}/statm")
@@ -59,7 +59,7 @@ class Memory:
     async def _watch(self) -> None:
         while True:
             self.seen_mib.append(self.now_mib)
-            await asyncio.sleep(0.05)
+            await pass_by(0.05)
 
 
 @pytest.mark.parametrize("framing", ["length", "chunks"])
@@ -148,7 +148,7 @@ async def test_a_caller_that_does_not_read_holds_back_the_upstream(tmp_path: Pat
             writer.write(request("GET", "/pour"))
             await reader.readuntil(b"\r\n\r\n")
             async with memory.watched():
-                await until(lambda: _holds(len(memory.seen_mib) >= 20), 10)  # a second in which no more can go
+                await until_so(lambda: len(memory.seen_mib) >= 20)  # a second in which no more can go
             grown_mib, held = max(memory.seen_mib) - before_mib, sent
             writer.close()
 
@@ -157,7 +157,7 @@ async def test_a_caller_that_does_not_read_holds_back_the_upstream(tmp_path: Pat
 
 
 async def test_twenty_slow_uploads_of_four_mebibytes_take_little(tmp_path: Path) -> None:
-    body = os.urandom(4 * MEBIBYTE)
+    body, all_of_them = os.urandom(4 * MEBIBYTE), asyncio.Barrier(20)
 
     async with Api() as api:
         with served(tmp_path, api.url) as (port, pid):
@@ -166,19 +166,21 @@ async def test_twenty_slow_uploads_of_four_mebibytes_take_little(tmp_path: Path)
             before_mib = memory.now_mib
             async with memory.watched(), asyncio.TaskGroup() as group:
                 for _ in range(20):
-                    group.create_task(_slowly(port, body))
+                    group.create_task(_slowly(port, body, all_of_them))
 
     print(f"20 uploads at once: at most {max(memory.seen_mib) - before_mib:.1f} MiB more")
     assert [received.body == body for received in api.received if received.method == "POST"] == [True] * 20
     assert max(memory.seen_mib) - before_mib <= GROWTH_MIB_MAX
 
 
-async def _slowly(port: int, body: bytes) -> None:
+async def _slowly(port: int, body: bytes, all_of_them: asyncio.Barrier) -> None:
+    """Piece by piece, each at the same one as the others."""
     async with await Wire.open(port) as wire:
         await wire.send(request("POST", "/x", [("Content-Length", str(len(body)))]))
         for at in range(0, len(body), 65_536):
             await wire.send(body[at : at + 65_536])
-            await asyncio.sleep(0.01)
+            await all_of_them.wait()
+            await pass_by(0.01)
         assert (await wire.answer()).status == 200
 
 
@@ -211,7 +213,3 @@ async def test_the_first_byte_is_out_as_soon_as_it_is_in(tmp_path: Path) -> None
 
     print(f"first byte: up {median(ups) * 1000:.2f} ms, down {median(downs) * 1000:.2f} ms")
     assert max(median(ups), median(downs)) <= FIRST_BYTE_S_MAX
-
-
-async def _holds(fact: bool) -> bool:
-    return fact
