@@ -1,7 +1,7 @@
 """A server that goes away when a call has had its effect: what is on record is told, and what was taken is held."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -11,19 +11,12 @@ from msgspec.structs import replace
 from gateway.ledger.port import Begun
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.scripts import Script
-from tests.contract.stores import STORES
 from tests.integration.ledger.relay import Relay
-from tests.integration.ledger.servers import Server, batch, ledger_at, part, server
+from tests.integration.ledger.servers import Server, batch, ledger_at, part
 
 T = TypeVar("T")
 
 _DEADLINE_S = 0.5
-
-
-@pytest.fixture(params=STORES)
-def running(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with server(request.param) as found:
-        yield found
 
 
 @asynccontextmanager

@@ -4,7 +4,7 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -13,7 +13,6 @@ import pytest
 from gateway.ledger.port import Lease, LedgerUnavailableError
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.redis_durability import objection
-from tests.contract.stores import STORES
 from tests.fakes.machine import Stopwatch
 from tests.fakes.until import pass_by, until
 from tests.integration.ledger.relay import Relay
@@ -22,12 +21,6 @@ from tests.integration.ledger.servers import Server, batch, ledger_at, part, ser
 OUTAGE_S = 1.0
 DEADLINE_S = 1.0
 BACK_WITHIN_S = 10.0
-
-
-@pytest.fixture(params=STORES)
-def running(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with server(request.param) as found:
-        yield found
 
 
 @asynccontextmanager

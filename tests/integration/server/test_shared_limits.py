@@ -8,7 +8,6 @@ import os
 import random
 import re
 import signal
-import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -21,7 +20,7 @@ from tests.contract.stores import STORES
 from tests.fakes.ports import free_port
 from tests.fakes.until import until
 from tests.integration.cli.process import Process
-from tests.integration.ledger.servers import Server
+from tests.integration.ledger.servers import Server, server
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import Answer, get, post
@@ -37,10 +36,8 @@ _LARGE = {"batch__sync_operations_max": 1000}
 
 @pytest.fixture(params=STORES)
 def store(request: pytest.FixtureRequest) -> Iterator[Server]:
-    with tempfile.TemporaryDirectory() as folder:
-        server = Server(request.param, Path(folder)).start()
-        yield server
-        server.kill()
+    with server(request.param) as found:
+        yield found
 
 
 def settings(url: str, limit: str, fail: str = "closed", timeout: str = "8s") -> str:
@@ -81,8 +78,8 @@ async def losing_answers(port: int, chance: random.Random) -> AsyncIterator[tupl
             back_writer.close()
             writer.close()
 
-    async with await asyncio.start_server(relay, "127.0.0.1", 0) as server:
-        yield server.sockets[0].getsockname()[1], lost
+    async with await asyncio.start_server(relay, "127.0.0.1", 0) as listener:
+        yield listener.sockets[0].getsockname()[1], lost
 
 
 class Crowd:
@@ -217,20 +214,16 @@ async def test_while_redis_is_away_the_configured_fallback_holds_and_its_return_
 
 
 async def test_a_redis_that_stands_still_delays_one_request_a_second_by_the_timeout() -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        store = Server("valkey", Path(folder)).start()
-        try:
-            limit = settings(store.url, "rate: 1000/s, burst: 1000", "local", "1s")
-            async with Api() as api, gateway(api.url, limit) as running:
-                await get(running.port, "/x")
-                store.signal(signal.SIGSTOP)
-                took_s = []
-                for _ in range(10):
-                    began_s = time.monotonic()
-                    assert (await get(running.port, "/x")).status == 200
-                    took_s.append(time.monotonic() - began_s)
-        finally:
-            store.kill()
+    with server("valkey") as store:
+        limit = settings(store.url, "rate: 1000/s, burst: 1000", "local", "1s")
+        async with Api() as api, gateway(api.url, limit) as running:
+            await get(running.port, "/x")
+            store.signal(signal.SIGSTOP)
+            took_s = []
+            for _ in range(10):
+                began_s = time.monotonic()
+                assert (await get(running.port, "/x")).status == 200
+                took_s.append(time.monotonic() - began_s)
 
     assert took_s[0] > 0.9
     assert sorted(took_s)[-2] < 0.9  # the others wait for nothing
