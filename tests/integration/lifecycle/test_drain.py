@@ -63,12 +63,13 @@ async def test_a_websocket_is_closed_after_its_grace(api: Api, serving: Serving,
     assert api.open == 0
 
 
-async def test_an_event_stream_is_closed_after_its_grace(api: Api, serving: Serving, tmp_path: Path) -> None:
-    async def events(talk: Talk) -> None:
-        await talk.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
-        await talk.send(b"9\r\ndata: 1\n\n\r\n")
-        await talk.reader.read(1)  # until the other side goes
+async def events(talk: Talk) -> None:
+    await talk.send(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n")
+    await talk.send(b"9\r\ndata: 1\n\n\r\n")
+    await talk.reader.read(1)  # until the other side goes
 
+
+async def test_an_event_stream_is_closed_after_its_grace(api: Api, serving: Serving, tmp_path: Path) -> None:
     api.on("/events", events)
 
     async with draining(serving, tmp_path, api) as running, await Wire.open(running.port) as wire:
@@ -83,29 +84,30 @@ async def test_an_event_stream_is_closed_after_its_grace(api: Api, serving: Serv
 
 
 async def test_a_download_ends_to_its_last_byte_whatever_the_grace(api: Api, serving: Serving, tmp_path: Path) -> None:
-    """A reader that is slow: when the upstream has said all of it, much is still to be written."""
-    size, release = 3 << 20, asyncio.Event()
+    """A reader that is slow: when an event stream beside it is closed, more is to be read than buffers hold."""
+    size = 32 << 20
+    api.on("/events", events)
+    api.on("/download", b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size))
 
-    async def download(talk: Talk) -> None:
-        await talk.send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % size + bytes(size // 2))
-        await release.wait()
-        await talk.send(bytes(size - size // 2))
-
-    api.on("/download", download)
-
-    async with draining(serving, tmp_path, api) as running, await Wire.open(running.port) as wire:
+    async with (
+        draining(serving, tmp_path, api) as running,
+        await Wire.open(running.port) as stream,
+        Wire(*await asyncio.open_connection("127.0.0.1", running.port, limit=1 << 16)) as wire,
+    ):
+        await stream.send(request("GET", "/events"))
+        await stream.head()
+        await stream.chunk()
         await wire.send(request("GET", "/download"))
         head = await wire.head()
         drain = asyncio.create_task(running.app.drain())
+        closed = await stream.is_closed()
         await not_ready(running)
-        release.set()
-        received = 0
-        while data := await wire.reader.read(1 << 16):
-            received += len(data)
-            await asyncio.sleep(0.002)
+        is_over = drain.done()
+        received = len(await wire.reader.read())
         in_time = await drain
 
     assert head.status == 200
+    assert (closed, is_over) == (True, False)
     assert received == size
     assert in_time
 
