@@ -15,6 +15,7 @@ from gateway.limiter.bucket import (
     read,
     redefined,
     refilled,
+    total,
 )
 
 LEVELS_MAX = 100_000  # about 20 MiB; callers choose keys, so there must be an end
@@ -43,7 +44,7 @@ class MemoryLimiter:
         now_us, paid = self._now_us(), []
         for charge in charges:
             bucket, key = charge.bucket, charge.key
-            level = less(bucket, self._level(bucket, key, now_us), sum(charge.costs))
+            level = less(bucket, self._level(bucket, key, now_us), total(charge.costs))
             if level is None:
                 return None
             paid.append(((bucket.name, key), (bucket, level)))

@@ -154,9 +154,9 @@ class Access:
             case {"limit": str(limit), "cost": int(cost)}:
                 self._metrics.tokens_denied.add((limit,), cost)
 
-    def stray(self, outcomes: Sequence[Outcome]) -> None:
+    def stray(self, outcomes: Sequence[Outcome | None]) -> None:
         """What nobody has fetched of a batch, for its caller had gone; what was sent of it is on record."""
-        sent = [outcome for outcome in outcomes if outcome.attempts]
+        sent = [outcome for outcome in outcomes if outcome is not None and outcome.attempts]
         for outcome in sent:
             self._metrics.operations.add(("native", EVERY_ROUTE.template, "_other", outcome.kind))
         if sent and self._log is not None:

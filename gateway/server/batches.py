@@ -240,7 +240,7 @@ class Batches:
                     outcomes[outcome.index] = outcome
                 await chunks.piece(self._lines(plan, finished))
         except BaseException:  # its caller has gone, in one way or another
-            self._access.stray(list(filter(None, outcomes)))
+            self._access.stray(outcomes)
             raise
         served.waited_s += perf_counter() - began_s
         summary = summarize(outcomes)

@@ -251,7 +251,7 @@ class InPlace:
                     outcomes[outcome.index] = outcome
             return True
         except asyncio.CancelledError:
-            self._access.stray(list(filter(None, outcomes)))  # those that nobody has fetched tell of themselves
+            self._access.stray(outcomes)  # those that nobody has fetched tell of themselves
             raise
         finally:
             served.waited_s += perf_counter() - began_s

@@ -15,8 +15,7 @@ _TRUST = 0.8  # of what the ledger granted
 
 
 class Hold:
-    """One lease in our hands. Times are CLOCK_MONOTONIC; `stopped` is done once nothing may start any more, at the
-    latest when `refusal` is asked from `until_s` on.
+    """One lease in our hands. Times are CLOCK_MONOTONIC; `stopped` is done once nothing may start any more.
 
     `is_over`: nothing of it is on its way any more, and only its last word is still to be put on record.
     """
@@ -34,16 +33,16 @@ class Hold:
         self.is_over = False
         self._lasts_s = lasts_s * _TRUST
         self._monotonic_s = monotonic_s
-        self.until_s = asked_s + self._lasts_s
+        self._until_s = asked_s + self._lasts_s
 
     def extend(self, asked_s: float) -> None:
         """The ledger renewed the lease when it was asked to at `asked_s`."""
-        self.until_s = asked_s + self._lasts_s
+        self._until_s = asked_s + self._lasts_s
 
     @property
     def has_lapsed(self) -> bool:
         """Whether it was not renewed in time."""
-        return self._monotonic_s() >= self.until_s
+        return self._monotonic_s() >= self._until_s
 
     def stop(self) -> None:
         """Start nothing further; what is on its way may end."""

@@ -161,10 +161,9 @@ class Running:
 
     def _refusal(self) -> Failure | None:
         """Why no further operation may start now."""
-        now_s, hold, pauses = self._monotonic_s(), self._hold, self._pauses
-        if self.has_halted or now_s >= self._turn_ends_s or (pauses.until_s and pauses.left_s(self._upstreams)):
+        if self.has_halted or self._monotonic_s() >= self._turn_ends_s or self._pauses.left_s(self._upstreams):
             return STOPPED
-        return None if now_s < hold.until_s and not hold.stopped.done() else hold.refusal()
+        return self._hold.refusal()
 
     async def _round(self, left: Sequence[int], *, careful: bool) -> Sequence[int]:
         """Run as many of the positions `left` as are admitted together; those behind them."""
