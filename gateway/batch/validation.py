@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 
-from gateway.batch.idempotency import without_key
 from gateway.batch.model import METHODS, Fields, Operation
 from gateway.batch.ordering import Graph, graph_of
 from gateway.batch.paths import are_plain, decoded, refusal
@@ -124,7 +123,6 @@ class _Judged:
         self._rules = rules
         self._seen: set[str] = set()
         self._fields: dict[Fields, Sequence[tuple[str, str]]] = {(): ()}
-        self._keyed: dict[Fields, Sequence[tuple[str, str]]] = {}
 
     def whole_of(self, index: int, operation: Operation) -> list[Violation]:
         judged = (
@@ -144,16 +142,13 @@ class _Judged:
             ("timeoutSeconds", _of_timeout(operation.timeout_s)),
         )
         found = [Violation(index, member, *wrong) for member, wrong in judged if wrong]
-        fields = self._of_fields(operation)
+        fields = self._of_fields(operation.fields)
         return [*(Violation(index, "headers", *wrong) for wrong in fields), *found] if fields else found
 
-    def _of_fields(self, operation: Operation) -> Sequence[tuple[str, str]]:
-        """Of those with a key one stands for all, for keys have been looked at."""
-        fields = without_key(operation)
-        judged = self._fields if fields is operation.fields else self._keyed
-        if fields not in judged:
-            judged[fields] = self._rules.fields_rule(operation.fields)
-        return judged[fields]
+    def _of_fields(self, fields: Fields) -> Sequence[tuple[str, str]]:
+        if fields not in self._fields:
+            self._fields[fields] = self._rules.fields_rule(fields)
+        return self._fields[fields]
 
 
 def _of_id(id_: str, seen: set[str]) -> tuple[str, str] | None:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec import UNSET, Raw, UnsetType
 
+from gateway.batch.idempotency import is_key
 from gateway.batch.model import Batch, Fields, Operation, Outcome, Summary
 from gateway.batch.validation import Rules, Violation, order_of, violations
 from gateway.dialects import native_shape
@@ -128,10 +129,14 @@ def _operations(envelope: _Envelope, found: list[Violation], rules: Rules) -> li
         if (
             not headers
             and wire.headers is wire.body is wire.bodyEncoding is wire.timeoutSeconds is wire.dependsOn is UNSET
-            and wire.idempotencyKey is UNSET
         ):
-            operations.append(Operation(id_, verb, target))
-            continue
+            key = wire.idempotencyKey
+            if key is UNSET:
+                operations.append(Operation(id_, verb, target))
+                continue
+            if is_key(key):
+                operations.append(Operation(id_, verb, target, key=key))
+                continue
         operations.append(_read(wire, Operation(id_, verb, target, headers), index, found))
     return operations
 

@@ -34,15 +34,15 @@ class WireOperation(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tr
 def operation_of(wire: WireOperation, id_: str, method: str, target: str, defaults: Fields) -> Operation:
     """The operation that `wire` is, with the defaults' fields where it has none of its own. Raises `ShapeError`."""
     fields = defaults if wire.headers is UNSET else fields_of(defaults, wire.headers)
-    last, key = _keyed(fields, wire)
+    fields, key = _keyed(fields, wire)
     timeout_s = None if wire.timeoutSeconds is UNSET else _timeout_s(wire.timeoutSeconds)
     parents = () if wire.dependsOn is UNSET else tuple(wire.dependsOn)
     if wire.body is UNSET or (bytes(wire.body) == b"null" and method in ("GET", "HEAD")):
         if wire.bodyEncoding is not UNSET and wire.body is UNSET:
             raise ShapeError("bodyEncoding", "body-not-allowed", "there is no body to decode; leave bodyEncoding out")
-        return Operation(id_, method, target, fields + last, timeout_s=timeout_s, depends_on=parents, key=key)
+        return Operation(id_, method, target, fields, timeout_s=timeout_s, depends_on=parents, key=key)
     body, implied = _body(wire.body, fields, encoded=wire.bodyEncoding is not UNSET)
-    return Operation(id_, method, target, fields + implied + last, body, True, timeout_s, parents, key)
+    return Operation(id_, method, target, fields + implied, body, True, timeout_s, parents, key)
 
 
 def _keyed(fields: Fields, wire: WireOperation) -> tuple[Fields, str]:

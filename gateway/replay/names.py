@@ -7,7 +7,7 @@ same is its method, path, query, content type and body. Each part goes in with i
 from collections.abc import Iterable, Sequence
 from hashlib import blake2b
 
-from gateway.batch.idempotency import without_key
+from gateway.batch.idempotency import bare
 from gateway.batch.model import Fields, Operation
 from gateway.replay.port import DIGEST_BYTES
 
@@ -33,15 +33,14 @@ class Names:
         """The names of operations' keys."""
         begun = self._begun[b"operation"].copy()
         begun.update(owner)
-        return _digests(begun, [operation.key.encode() for operation in operations])
+        return _digests(begun, [bare(operation.key).encode() for operation in operations])
 
     def of_requests(self, operations: Iterable[Operation]) -> list[bytes]:
         """References to other operations count as they are written."""
         shared, type_, told = None, "", []
         for operation in operations:
-            fields = without_key(operation)
-            if fields != shared:  # most of a batch have the same
-                shared, type_ = fields, _type_of(fields)
+            if operation.fields != shared:  # most of a batch have the same
+                shared, type_ = operation.fields, _type_of(operation.fields)
             target = operation.target
             has_body = "1" if operation.has_body else "0"  # a format of its own would take longer than the digest
             head = f"{operation.method} {len(target)} {has_body} {type_}\n{target}"

@@ -17,7 +17,7 @@ import msgspec
 from aiohttp.web import BaseRequest
 
 from gateway.admission import Admission
-from gateway.batch.idempotency import CURE, FIELD, key_of
+from gateway.batch.idempotency import CURE, FIELD, bare, is_key
 from gateway.batch.model import SAFE_METHODS, Batch
 from gateway.errors import GatewayError
 from gateway.ledger.port import View
@@ -142,12 +142,11 @@ class Once:
         said = request.headers.getall(FIELD, ())
         parts = (request.raw_path.encode("utf-8", "surrogateescape"), *parts)
         if said:
-            key = key_of(said[0]) if len(said) == 1 else None
-            if key is None:
+            if len(said) > 1 or not is_key(said[0]):
                 raise GatewayError("idempotency-key-invalid", CURE)
             if self._envelopes is None:
                 raise _off()
-            return Asked(key, parts, may_repeat)
+            return Asked(bare(said[0]), parts, may_repeat)
         repeats = request.headers.get(_REPEATS)
         if repeats is None and not goes_on_record:
             return None

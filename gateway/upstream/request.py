@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from gateway.batch.idempotency import without_key
+from gateway.batch.idempotency import FIELD
 from gateway.batch.model import Fields, Operation
 from gateway.upstream.headers import RawFields, inherited, rendered
 
@@ -53,13 +53,13 @@ class RequestWriter:
         """The request of the operation at `index`, head and body."""
         method = operation.method
         span = (self._span + index) % _SPANS or 1
-        shared = without_key(operation) if operation.key else operation.fields
-        if shared != self._own[0]:
-            replaces = not self._names.isdisjoint([name.lower().encode() for name, _ in shared])
-            self._own = shared, _lines(shared), replaces
+        fields = operation.fields
+        if fields != self._own[0]:
+            replaces = not self._names.isdisjoint([name.lower().encode() for name, _ in fields])
+            self._own = fields, "".join([f"{name}: {value}\r\n" for name, value in fields]), replaces
         _, own, replaces = self._own
-        if shared is not operation.fields:
-            own += _lines(operation.fields[-1:])
+        if operation.key:
+            own = f"{own}{FIELD}: {operation.key}\r\n"
         if replaces:
             start = f"{self._overridden(operation, span)}{own}"
         else:
@@ -76,10 +76,6 @@ class RequestWriter:
         trace = "" if b"traceparent" in own else f"{self._trace}{span:016x}-{self._flags}\r\n"
         request_id = "" if b"x-request-id" in own else f"{self._request_id}{operation.id}\r\n"
         return f"{operation.method} {operation.target} HTTP/1.1\r\n{kept}{trace}{request_id}"
-
-
-def _lines(fields: Fields) -> str:
-    return "".join([f"{name}: {value}\r\n" for name, value in fields])
 
 
 def _trace_of(fields: RawFields) -> tuple[str, str] | None:

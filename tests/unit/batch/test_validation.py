@@ -157,19 +157,6 @@ def test_fields_that_operations_share_are_judged_once() -> None:
     assert (found, len(judged)) == ([], 1)
 
 
-def test_keys_do_not_part_fields_that_operations_share() -> None:
-    rules, judged = _counting()
-    operations = (
-        Operation(str(index), "POST", "/", (("X-A", "b"), ("Idempotency-Key", f"k{index}")), key=f"k{index}")
-        for index in range(5)
-    )
-
-    found = _found(*operations, Operation("plain", "POST", "/", (("X-A", "b"),)), rules=rules)
-
-    assert found == []
-    assert judged == [(("X-A", "b"), ("Idempotency-Key", "k0")), (("X-A", "b"),)]
-
-
 def test_judging_stops_soon_after_the_last_violation_that_can_be_shown() -> None:
     found = violations([Operation("", "", "") for _ in range(1000)], RULES)
 

@@ -1,6 +1,7 @@
 """The bytes of an operation's request, read back by a strict parser."""
 
 import re
+from itertools import product
 
 import httptools
 import pytest
@@ -149,11 +150,9 @@ def test_an_operation_may_bring_its_own_trace_or_request_id(name: str) -> None:
 
 def test_what_one_operation_brought_is_not_the_next_ones() -> None:
     brought = [(), (("X-A", "1"),), (("Accept", "own"),), (("X-A", "1"),), ()]
-    keyed = [(*fields, ("Idempotency-Key", f"k{index}")) for index, fields in enumerate(brought)]
     writer = RequestWriter(Inherited([(b"Host", b"h"), (b"Accept", b"outer")], ()), "b", _SEED)
 
-    for index, fields in enumerate([*brought, *keyed]):
-        key = fields[-1][1] if fields and fields[-1][0] == "Idempotency-Key" else ""
+    for index, (fields, key) in enumerate([*product(brought, [""]), *product(brought, ['"k"', "l"])]):
         read = _Read(writer.write(Operation("a", "GET", "/", fields, key=key), index))
 
         assert read.values("x-a") == [value for name, value in fields if name == "X-A"]
