@@ -13,12 +13,13 @@ from pathlib import Path
 
 import pytest
 
+from tests.fakes.until import pass_by, until
 from tests.integration.cli.process import Process
 from tests.integration.server.api import Api
 from tests.integration.server.wire import Wire, get, request
 
 CYCLES = int(os.environ.get("RESTART_CYCLES", "3"))
-CLIENTS = 8
+CLIENTS = 16
 PER_SECOND_MIN = 100
 OPERATIONS = [{"method": "GET", "path": "/x"}, {"method": "POST", "path": "/x", "body": {}}] * 3
 BATCH = request("POST", "/batch", [("Content-Type", "application/json")], json.dumps(OPERATIONS).encode())
@@ -26,7 +27,7 @@ LONE = (request("GET", "/lone"), request("POST", "/lone", [("Content-Type", "app
 
 
 class Front:
-    """Hands each new connection to the gateway that is ready, the newest first. Asks for readiness all the time."""
+    """Hands each new connection to the oldest gateway that is ready. Asks for readiness all the time."""
 
     def __init__(self) -> None:
         self.port = 0
@@ -36,7 +37,6 @@ class Front:
     async def __aenter__(self) -> "Front":
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, backlog=256)
         self.port = self._server.sockets[0].getsockname()[1]
-        self._tasks.add(asyncio.create_task(self._follow()))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -45,21 +45,25 @@ class Front:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    async def _follow(self) -> None:
-        while True:
-            for ports in list(self.ready):
-                with suppress(OSError, asyncio.IncompleteReadError):
-                    if (await get(ports[1], "/readyz")).status != 503:
-                        continue
-                self.ready.remove(ports)
-            await asyncio.sleep(0.01)
+    def add(self, ports: tuple[int, int]) -> None:
+        self.ready.append(ports)
+        self._tasks.add(asyncio.create_task(self._follow(ports)))
+
+    async def _follow(self, ports: tuple[int, int]) -> None:
+        async def is_away() -> bool:
+            with suppress(OSError, asyncio.IncompleteReadError):
+                return (await get(ports[1], "/readyz")).status == 503
+            return True
+
+        await until(is_away)
+        self.ready.remove(ports)
 
     async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
-            there, back = await asyncio.open_connection("127.0.0.1", self.ready[-1][0])
+            there, back = await asyncio.open_connection("127.0.0.1", self.ready[0][0])
             await asyncio.gather(_carry(reader, back), _carry(there, writer))
         finally:
             self._tasks.discard(task)
@@ -101,10 +105,7 @@ class Client:
                 self.failed.append((answer.status, answer.body))
             if answer.header("Connection") == "close":
                 return
-            await asyncio.sleep(0.01)
-
-
-Start = Callable[[], Process]
+            await pass_by(0.01)
 
 
 @pytest.fixture
@@ -129,15 +130,14 @@ async def test_no_request_fails_while_gateways_are_replaced(api: Api, start: Cal
 
     async with Front() as front:
         current = start(api.url)
-        front.ready.append(await asyncio.to_thread(current.ports))
+        front.add(await asyncio.to_thread(current.ports))
         clients = [Client(front) for _ in range(CLIENTS)]
         running = [asyncio.create_task(client.run(over)) for client in clients]
         began_s = loop.time()
         for _ in range(CYCLES):
             successor = start(api.url)
-            front.ready.append(await asyncio.to_thread(successor.ports))
-            front.ready.reverse()  # the load stays with the one that goes, until it says that it is not ready
-            current.signal(signal.SIGTERM)
+            front.add(await asyncio.to_thread(successor.ports))
+            current.signal(signal.SIGTERM)  # the load stays with it, until it says that it is not ready
             codes.append(await asyncio.to_thread(current.ended))
             current = successor
         took_s = loop.time() - began_s
