@@ -18,7 +18,7 @@ import pytest
 
 from tests.contract.stores import STORES
 from tests.fakes.ports import free_port
-from tests.fakes.until import until
+from tests.fakes.until import pass_by, until
 from tests.integration.cli.process import Process
 from tests.integration.ledger.servers import Server, server
 from tests.integration.server.api import Api
@@ -105,7 +105,7 @@ class Crowd:
             await self._ask(ports[place], f"/{number}-{turn}", size)
             if f"/{number}-{turn}" in self._unanswered:
                 place = 0  # its gateway is gone
-            await asyncio.sleep(0.03)
+            await pass_by(0.03)
 
     async def _ask(self, port: int, path: str, size: int) -> None:
         try:
