@@ -32,7 +32,7 @@ async def test_while_all_fails_one_operation_a_second_is_sent_and_recovery_is_se
         before, opened_s = len(upstream.requests), loop.time()
         while loop.time() < opened_s + 4:
             outcomes = await gateway.run(plan_of(operations(5)))
-            await asyncio.sleep(0.02)
+            await pass_by(0.02)
         sends, refused = len(upstream.requests) - before, set(slugs(outcomes).values())
         answer = plain()
         healed_s = loop.time()
@@ -176,12 +176,14 @@ async def test_a_caller_that_goes_gives_its_turns_back() -> None:
 
 
 @asynccontextmanager
-async def _degrading(service_s: float, knee: int) -> AsyncIterator[ScriptedUpstream]:
-    """Serves `knee` at a time, each for `service_s`; the others wait: latency grows with concurrency."""
+async def _degrading(service_s: float, knee: int, in_flight: list[int]) -> AsyncIterator[ScriptedUpstream]:
+    """Serves `knee` at a time, each for `service_s`; the others wait: latency grows with concurrency. How many are there
+    is put down `in_flight` as each arrives, itself among them."""
     loop = asyncio.get_running_loop()
     free = [0.0] * knee
 
     def script(_: Received) -> Answer:
+        in_flight.append(upstream.in_flight)
         done_s = max(loop.time(), min(free)) + service_s
         free[free.index(min(free))] = done_s
         served = asyncio.Event()
@@ -194,17 +196,15 @@ async def _degrading(service_s: float, knee: int) -> AsyncIterator[ScriptedUpstr
 
 async def test_an_upstream_that_only_queues_is_asked_for_no_more_than_it_serves() -> None:
     loop = asyncio.get_running_loop()
-    async with _degrading(0.04, 8) as upstream, running(upstream.address) as gateway:
+    in_flight: list[int] = []
+    async with _degrading(0.04, 8, in_flight) as upstream, running(upstream.address) as gateway:
         runs = [asyncio.create_task(gateway.run(plan_of(operations(200)))) for _ in range(8)]
         await pass_by(4)  # to settle
         settled_s, settled_at = loop.time(), len(upstream.requests)
-        in_flight = []
-        while len(upstream.requests) < 1500:
-            in_flight.append(upstream.in_flight)
-            await asyncio.sleep(0.01)
+        await upstream.until_requests(1500)
         goodput = (1500 - settled_at) / (loop.time() - settled_s)
         outcomes: list[Outcome] = [outcome for run in runs for outcome in await run]
 
     assert all(outcome.succeeded for outcome in outcomes)
-    assert median(in_flight) <= 16  # it tries more now and then
+    assert median(in_flight[settled_at:1500]) <= 16  # it tries more now and then
     assert goodput >= 0.7 * 8 / 0.04
