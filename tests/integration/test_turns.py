@@ -177,8 +177,8 @@ async def test_a_caller_that_goes_gives_its_turns_back() -> None:
 
 @asynccontextmanager
 async def _degrading(service_s: float, knee: int, in_flight: list[int]) -> AsyncIterator[ScriptedUpstream]:
-    """Serves `knee` at a time, each for `service_s`; the others wait: latency grows with concurrency. How many are there
-    is put down `in_flight` as each arrives, itself among them."""
+    """Serves `knee` at a time, each for `service_s`; the others wait: latency grows with concurrency. As each
+    arrives, how many are there goes into `in_flight`, itself among them."""
     loop = asyncio.get_running_loop()
     free = [0.0] * knee
 
