@@ -15,7 +15,7 @@ outbox      what has finished of a batch that runs, until it is taken
 replay      idempotency keys: what a batch sent before is answered from what was kept
 plan        a batch that was admitted, with all that running it takes
 ledger      the durable record of asynchronous batches
-redis_scripts  scripts that it runs in one step; what is lost is said once more, for limiter and replay
+redis_scripts  scripts that it runs in one step, for ledger, limiter and replay
 redis_pipeline  calls to Redis that share one connection, for ledger, limiter and replay
 redis_client  from a URL to a client of Redis or Valkey, for ledger, limiter and replay
 upstream    the API behind us: HTTP/1.1 connections, reuse, deadlines, the retry law

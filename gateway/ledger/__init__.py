@@ -15,6 +15,6 @@ redis       the store shared by replicas: both faces of the port, over
   redis_durability   whether the servers can keep what they acknowledge
   redis_memory       what they acknowledged, should they go back in time
   redis_records      what the scripts answer as the port's values (pure)
-  scripts            one Lua file per transition (lua/), sent once
+  scripts            one Lua file per transition (lua/)
   keys               every key, and its slot (pure)
 """

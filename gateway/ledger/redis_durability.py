@@ -36,12 +36,13 @@ def objection(info: Info, *, require_durable: bool) -> str | None:
     return None
 
 
-async def infos_of(client: Client) -> Sequence[Info]:
-    """INFO of every primary: server, memory, persistence, replication."""
+async def infos_of(client: Client, timeout_s: float) -> Sequence[Info]:
+    """INFO of every primary: server, memory, persistence, replication. Raises one of `FAILURES`."""
     sections = ("server", "memory", "persistence", "replication")
-    if not isinstance(client, RedisCluster):
-        return [await client.info(*sections)]
-    by_node = await client.info(*sections, target_nodes=RedisCluster.PRIMARIES)
+    async with asyncio.timeout(timeout_s):
+        if not isinstance(client, RedisCluster):
+            return [await client.info(*sections)]
+        by_node = await client.info(*sections, target_nodes=RedisCluster.PRIMARIES)
     return [by_node] if "run_id" in by_node else list(by_node.values())
 
 

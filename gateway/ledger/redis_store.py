@@ -5,18 +5,20 @@ afterwards, and an older answer never overwrites a newer one there. A gateway th
 wrong for a while: the sweep mends it.
 """
 
+import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from redis.asyncio import RedisCluster
 
-from gateway.ledger import keys, redis_records
+from gateway.ledger import keys, redis_records, scripts
 from gateway.ledger.port import LedgerUnavailableError
 from gateway.ledger.redis_durability import Durability, Info, infos_of
 from gateway.ledger.redis_memory import Memory
-from gateway.ledger.scripts import Scripts
-from gateway.redis_client import Client
+from gateway.redis_client import FAILURES, Client
+from gateway.redis_scripts import Scripts
 
 _HURRIED_MAX = 1000  # batches, those that are due first
 _OTHERS_MEND_S = 3.0  # after a failover nothing is leased for this long: replicas put their intents back first
@@ -29,7 +31,9 @@ class Store:
         self, client: Client, *, timeout_s: float, require_durable: bool, went_back: Callable[[str], None]
     ) -> None:
         self._client = client
-        self._scripts = Scripts(client, timeout_s)
+        self._timeout_s = timeout_s
+        self._scripts = Scripts(client, timeout_s, once=True)
+        self._by_name = scripts.by_name()
         self._went_back = went_back
         self._leases_from_s = 0.0
         self.memory = Memory()
@@ -80,7 +84,9 @@ class Store:
         if node >= len(nodes):
             return 0, [], 0
         options = {} if nodes[node] is None else {"target_nodes": nodes[node]}
-        found = await self._guarded(lambda: self._client.execute_command(*command, **options))
+        with self._guarded():
+            async with asyncio.timeout(self._timeout_s):
+                found = await self._client.execute_command(*command, **options)
         following, names = found if nodes[node] is None else _of_one_node(found)
         at = int(following)
         ids = [keys.batch_of(name) for name in names]
@@ -90,22 +96,28 @@ class Store:
         await self._scripts.close()
 
     async def _run(self, script: str, names: Sequence[str], arguments: Sequence[bytes | str | int]) -> Any:
-        return await self._guarded(lambda: self._scripts.run(script, names, arguments))
-
-    async def _guarded(self, call: Callable[[], Any]) -> Any:
-        try:
-            return await self._scripts.within_deadline(call)
-        except LedgerUnavailableError:
-            self.durability.doubt()
-            raise
+        with self._guarded():
+            return await self._scripts.run(self._by_name[script], len(names), *names, *arguments)
 
     async def _read(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
-        answers: list[Any] = await self._guarded(lambda: self._scripts.read(commands))
-        return answers
+        with self._guarded():
+            return await self._scripts.read(commands)
 
     async def _infos(self) -> Sequence[Info]:
-        infos: Sequence[Info] = await self._scripts.within_deadline(lambda: infos_of(self._client))
-        return infos
+        with self._guarded():
+            return await infos_of(self._client, self._timeout_s)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """What fails is `LedgerUnavailableError`, and a reason to ask how the server is before the next call."""
+        try:
+            yield
+        except TimeoutError:
+            self.durability.doubt()
+            raise LedgerUnavailableError(f"Redis did not answer within {self._timeout_s:g} s") from None
+        except FAILURES as error:
+            self.durability.doubt()
+            raise LedgerUnavailableError(f"Redis: {_reason(error)}") from error
 
     async def _came_back(self) -> None:
         """A server was started anew or replaced: compare what it has with what it had acknowledged to this process."""
@@ -130,6 +142,11 @@ class Store:
             await self._run("index_note", keys.INDEX, [batch_id, *hint.as_arguments(), 0])
         else:
             self.memory.forget(batch_id)  # nothing of it is left: whoever is at it shall hear that, and let go
+
+
+def _reason(error: Exception) -> str:
+    """The first words of an error, without what a server may have echoed of a command."""
+    return str(error).partition("\n")[0][:160] or type(error).__name__
 
 
 def _of_one_node(found: Any) -> tuple[int, list[bytes]]:

@@ -40,7 +40,7 @@ class RedisLimiter:
     """A `Limiter` for any number of processes. `timeout_s` bounds each call, its second try included."""
 
     def __init__(self, client: Client, timeout_s: float) -> None:
-        self._scripts = Scripts(client, timeout_s)
+        self._scripts = Scripts(client, timeout_s, once=False)
         self._take = Script(SCRIPT)
 
     async def take(self, charges: Sequence[Charge], *, wait_max_us: int) -> Granted | Denied:

@@ -5,7 +5,6 @@ is made once more: the fences make the second one find what the first one did. W
 few arguments, fields of known lengths: to hand them over one by one costs more than all the rest.
 """
 
-import asyncio
 import struct
 from collections.abc import Sequence
 from importlib.resources import files
@@ -31,7 +30,7 @@ class RedisKeys:
 
     def __init__(self, url: str, *, timeout_s: float = 2.0, require_durable: bool = True) -> None:
         self._client = connect(url, timeout_s=timeout_s, connections_max=_CONNECTIONS_MAX)
-        self._scripts = Scripts(self._client, timeout_s)
+        self._scripts = Scripts(self._client, timeout_s, once=False)
         self._timeout_s = timeout_s
         self._durability = Durability(self._infos, require_durable=require_durable)
         self._claim, self._settle = _script("claim"), _script("settle")
@@ -73,8 +72,7 @@ class RedisKeys:
 
     async def _infos(self) -> Sequence[Info]:
         try:
-            async with asyncio.timeout(self._timeout_s):
-                return await infos_of(self._client)
+            return await infos_of(self._client, self._timeout_s)
         except FAILURES as error:
             raise _unavailable(error) from error
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from gateway.ledger import keys
-from gateway.ledger.scripts import Script
+from gateway.ledger.scripts import by_name
 from tests.fakes.until import PATIENCE_S, until
 from tests.faults.killing.caller import Caller
 from tests.faults.killing.checker import violations
@@ -29,6 +29,7 @@ from tests.integration.server.wire import get
 _PLAN = Plan(batches=1, size=20)
 _IS_FULL = os.environ.get("KILL_LOOP") == "full"
 _STALL_S = 40.0 if _IS_FULL else 2.5
+_SCRIPTS = by_name()
 _WRITES = ("intend", "record")
 
 
@@ -37,7 +38,7 @@ async def relayed(folder: Path, latency_ms: int) -> AsyncIterator[tuple[Fleet, l
     """Two gateways, each with a relay before the Redis that they share."""
     with server("redis") as store:
         for name in _WRITES:
-            store.ask("SCRIPT", "LOAD", Script("batch", name).text)  # so that the first call of each is one exchange
+            store.ask("SCRIPT", "LOAD", _SCRIPTS[name].text)  # so that the first call of each is one exchange
         relays = [await Relay(store.port).open() for _ in range(2)]
         urls = [f"redis://127.0.0.1:{relay.port}/0" for relay in relays]
         try:
@@ -51,7 +52,7 @@ async def relayed(folder: Path, latency_ms: int) -> AsyncIterator[tuple[Fleet, l
 async def one_at(relays: list[Relay], script: str, *, before: bool) -> int:
     """Which of the gateways came to the script first: it waits there; the others will not."""
     for relay in relays:
-        relay.stop_at(Script("batch", script).sha, before=before)
+        relay.stop_at(_SCRIPTS[script].digest, before=before)
     waiting = [asyncio.create_task(relay.stopped.wait()) for relay in relays]
     async with asyncio.timeout(PATIENCE_S):
         await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
@@ -71,7 +72,7 @@ async def one_that_waits_for_its_upstream(running: Fleet) -> int:
 
 def writes(relay: Relay, after: int, epoch: str) -> list[bytes]:
     """The answers to what was written under the epoch after so many exchanges."""
-    scripts = [Script("batch", name).sha.encode() for name in _WRITES]
+    scripts = [_SCRIPTS[name].digest.encode() for name in _WRITES]
     return [
         answer
         for request, answer in relay.exchanges[after:]

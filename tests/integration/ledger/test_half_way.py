@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from gateway.ledger.port import Begun
 from gateway.ledger.redis import RedisLedger
-from gateway.ledger.scripts import Script
+from gateway.ledger.scripts import by_name
 from tests.integration.ledger.relay import Relay
 from tests.integration.ledger.servers import Server, batch, ledger_at, part
 
@@ -47,7 +47,7 @@ async def test_a_batch_on_record_was_accepted_whatever_the_index_heard_of_it(
 ) -> None:
     new = replace(batch(slices=3), begun=begun)
     async with both(running) as (relay, relayed, direct):
-        relay.stop_at(Script("index", "index_note").sha, before=True)
+        relay.stop_at(by_name()["index_note"].digest, before=True)
         told = await cut_at_the_index(relay, asyncio.ensure_future(relayed.accept(new)))
         on_record = await direct.view(new.id)
 
@@ -57,7 +57,7 @@ async def test_a_batch_on_record_was_accepted_whatever_the_index_heard_of_it(
 async def test_what_was_leased_is_held_whatever_the_index_heard_of_it(running: Server) -> None:
     async with both(running) as (relay, relayed, direct):
         await direct.accept(batch(slices=2))
-        relay.stop_at(Script("index", "index_note").sha, before=True)
+        relay.stop_at(by_name()["index_note"].digest, before=True)
         leases = await cut_at_the_index(relay, asyncio.ensure_future(relayed.lease("worker", most=2, lasts_ms=15_000)))
         for lease in leases:
             indexes = range(lease.first, lease.first + lease.count)
