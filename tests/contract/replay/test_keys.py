@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -20,7 +22,10 @@ from gateway.replay.port import (
     Times,
     Verdict,
 )
+from gateway.replay.redis import RedisKeys
+from tests.contract.limiter.test_limiter import lossy
 from tests.contract.replay.conftest import World
+from tests.contract.stores import running
 
 OWNER, OTHER = b"o" * 24, b"p" * 24
 TIMES = Times(60_000, 3_600_000)
@@ -286,3 +291,18 @@ async def test_a_sweep_removes_what_has_ended_and_nothing_else(world: World) -> 
 
     assert await world.keys.sweep() == 0
     assert (await one(world.keys, a_claim(b"long"))).verdict is Verdict.BUSY
+
+
+async def test_a_claim_whose_answer_is_lost_is_made_once_more_and_holds(tmp_path: Path) -> None:
+    with tempfile.TemporaryDirectory() as folder, running("valkey", Path(folder)) as (_, url):
+        warm = RedisKeys(url)
+        await one(warm, a_claim(b"other"))  # the server knows the script from here on
+        await warm.close()
+        async with lossy(url.removeprefix("unix://"), tmp_path / "lossy") as asked:
+            keys = RedisKeys(f"unix://{tmp_path / 'lossy'}")
+            found = await one(keys, a_claim())
+            again = await one(keys, a_claim())
+            await keys.close()
+
+    assert (found.verdict, again.verdict) == (Verdict.HELD, Verdict.BUSY)
+    assert asked == ["lost"]
