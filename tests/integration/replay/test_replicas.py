@@ -4,7 +4,8 @@ import asyncio
 import json
 import tempfile
 from collections import Counter
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from msgspec.structs import replace
@@ -14,6 +15,7 @@ from gateway.replay.redis import RedisKeys
 from gateway.replay.sqlite import open_keys
 from tests.contract.stores import running
 from tests.fakes.until import until_so
+from tests.integration.ledger.servers import Server
 from tests.integration.ledger.topologies import WITHIN_S, cluster, is_whole
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import gateway
@@ -64,11 +66,21 @@ async def test_what_a_process_held_when_it_ended_is_lost_at_the_next_start_unles
     assert [each.verdict for each in found] == [Verdict.LOST, Verdict.HELD]
 
 
-async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
-    times = Times(60_000, 60_000)
+@asynccontextmanager
+async def in_a_cluster() -> AsyncIterator[tuple[RedisKeys, list[Server]]]:
+    """Keys, and the nodes that they are on."""
     with cluster("redis") as nodes:
         await until_so(lambda: is_whole(nodes), WITHIN_S)
         keys = RedisKeys(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=5)
+        try:
+            yield keys, nodes
+        finally:
+            await keys.close()
+
+
+async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
+    times = Times(60_000, 60_000)
+    async with in_a_cluster() as (keys, nodes):
         for number in range(12):
             owner = b"%024d" % number
             names = [b"%024d" % name for name in range(20)]
@@ -82,7 +94,6 @@ async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
             assert all(took)
             assert again == [(Verdict.KEPT, claims.fence(row), kept) for row in range(20)]
         sizes = [int(str(node.ask("DBSIZE"))) for node in nodes]
-        await keys.close()
 
     assert all(sizes)
     assert sum(sizes) == 12 * 22
@@ -90,9 +101,7 @@ async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
 
 async def test_who_goes_away_while_it_asks_a_cluster_comes_before_whatever_is_asked_next() -> None:
     times = Times(60_000, 60_000)
-    with cluster("redis") as nodes:
-        await until_so(lambda: is_whole(nodes), WITHIN_S)
-        keys = RedisKeys(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=5)
+    async with in_a_cluster() as (keys, _nodes):
         for turns in range(12):
             claims = Claims(b"%08d" % turns, 0, [0], [b"%024d" % turns], [b"d" * 24], bytes(1))
             asking = asyncio.ensure_future(keys.claim(b"owner", claims, times, 100))
@@ -105,4 +114,3 @@ async def test_who_goes_away_while_it_asks_a_cluster_comes_before_whatever_is_as
             (found,) = await keys.claim(b"owner", replace(claims, group=b"another."), times, 100)
 
             assert found.verdict is Verdict.HELD
-        await keys.close()
