@@ -43,10 +43,10 @@ def cpu_by_operation(workload: Workload) -> Measure:
     return measure
 
 
-def cpu_added(workload: Workload, without: str, plain: Workload | None = None) -> Measure:
-    """CPU µs by operation above those of the subject `without`, which is measured right before and right after, by the
-    workload `plain` where that is another."""
-    with_it, each = cpu_by_operation(workload), cpu_by_operation(plain or workload)
+def cpu_added(workload: Workload, without: str, plain: Workload) -> Measure:
+    """CPU µs by operation above those of `plain` on the subject `without`, which is measured right before and right
+    after."""
+    with_it, each = cpu_by_operation(workload), cpu_by_operation(plain)
 
     def measure(stage: Stage, subject: str) -> Sample:
         before, figure, after = each(stage, without), with_it(stage, subject), each(stage, without)

@@ -25,7 +25,17 @@ from tests.bench.subjects import (
     UNLIMITED,
     UPSTREAM,
 )
-from tests.bench.workloads import failing, gets, keyed, keyed_each, mixed, posts, transparent, transparent_post
+from tests.bench.workloads import (
+    Workload,
+    failing,
+    gets,
+    keyed,
+    keyed_each,
+    mixed,
+    posts,
+    transparent,
+    transparent_post,
+)
 
 CPU = "µs CPU"
 LATE_IDEAL_MS = 50.0  # 100 operations of 5 ms, ten at a time
@@ -91,6 +101,11 @@ def row(
     return Row(name, title, unit, Side(gateway, measure), tuple(Target(peer, at_most) for peer, at_most in peers))
 
 
+def added_by_redis(name: str, title: str, workload: Workload) -> Row:
+    """A row of what shared limits, and keys where `workload` has them, add to an operation of a batch of 100 GETs."""
+    return row(name, title, CPU, cpu_added(workload, UNLIMITED, gets(100)), (Fixed("limit", 1.5), 1.0), gateway=SHARED)
+
+
 TEN = cpu_by_operation(gets(10))
 HUNDRED = cpu_by_operation(gets(100))
 THOUSAND = cpu_by_operation(gets(1000))
@@ -117,30 +132,9 @@ ROWS = (
         Side(ENLARGED, THOUSAND),
         (Target(Side(ENLARGED, HUNDRED, "the gateway itself, batch of 100"), 1.2),),
     ),
-    row(
-        "limits",
-        "limits in Redis, added to each operation of a batch of 100",
-        CPU,
-        cpu_added(gets(100), UNLIMITED),
-        (Fixed("limit", 1.5), 1.0),
-        gateway=SHARED,
-    ),
-    row(
-        "keyed",
-        "limits in Redis and a key of the batch's own",
-        CPU,
-        cpu_added(keyed(100), UNLIMITED, gets(100)),
-        (Fixed("limit", 1.5), 1.0),
-        gateway=SHARED,
-    ),
-    row(
-        "keyed-each",
-        "limits in Redis and a key for each operation",
-        CPU,
-        cpu_added(keyed_each(100), UNLIMITED, gets(100)),
-        (Fixed("limit", 1.5), 1.0),
-        gateway=SHARED,
-    ),
+    added_by_redis("limits", "limits in Redis, added to each operation of a batch of 100", gets(100)),
+    added_by_redis("keyed", "limits in Redis and a key of the batch's own", keyed(100)),
+    added_by_redis("keyed-each", "limits in Redis and a key for each operation", keyed_each(100)),
     Row(
         "latency",
         "100 operations of 5 ms, ten at a time",
