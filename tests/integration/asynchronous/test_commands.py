@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.machine import Stopwatch
-from tests.fakes.until import until
+from tests.fakes.until import pass_by, until
 from tests.integration.asynchronous.calls import (
     ALICE,
     ASYNC,
@@ -96,7 +96,7 @@ async def test_a_paused_batch_waits_and_goes_on(api: Api, plain: Gateway) -> Non
     batch_id = await submit(plain.port, envelope(2, notBefore=0.3))
 
     paused = await post(plain.port, f"/batch/{batch_id}/pause", b"")
-    await asyncio.sleep(0)
+    await pass_by(1.0)  # past its time
     waiting = await status(plain.port, batch_id)
     resumed = await post(plain.port, f"/batch/{batch_id}/resume", b"")
     final = await ended(plain.port, batch_id)
