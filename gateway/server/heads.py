@@ -26,7 +26,10 @@ _FIELD = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([\t -~\x80-\xff]*)")
 _LENGTH = re.compile(rb"[0-9]{1,19}")  # what fits 64 bits; readers differ on more
 _VERSIONS = {b"HTTP/1.1": HttpVersion11, b"HTTP/1.0": HttpVersion10}
 _DECIDING = frozenset({b"connection", b"content-length", b"transfer-encoding"})
-_SECRET = frozenset({b"authorization", b"cookie", b"proxy-authorization"})  # remembered by nobody but their connection
+# Secrets, and what is another one with each request: remembered by nobody but their connection.
+_OWN = frozenset(
+    {b"authorization", b"cookie", b"idempotency-key", b"proxy-authorization", b"traceparent", b"x-request-id"}
+)
 
 
 class HeadLimits(NamedTuple):
@@ -133,7 +136,7 @@ class Remembered:
 
 
 class Heads:
-    """Judges heads. Remembers field lines, and the fields of whole heads, for most come again; no secrets. Bounded."""
+    """Judges heads. Remembers field lines, and the fields of whole heads, for most come again. Bounded."""
 
     LINES_MAX = 1024
     LINE_BYTES_MAX = 256
@@ -174,7 +177,7 @@ class Heads:
         said = Said(judged, version)
         if own is not None:
             own.block, own.said, own.lines = block, said, dict(zip(lines, judged, strict=True))
-        if len(block) <= self.BLOCK_BYTES_MAX and _SECRET.isdisjoint([line[1] for line in judged]):
+        if len(block) <= self.BLOCK_BYTES_MAX and _OWN.isdisjoint([line[1] for line in judged]):
             if len(self._blocks) >= self.BLOCKS_MAX:
                 self._blocks.clear()
             self._blocks[block] = said
@@ -212,7 +215,7 @@ class Heads:
         lowered = name.lower()
         text = value.decode("utf-8", "surrogateescape")
         passed = rendered(requested([(name, value)]))
-        if len(line) > self.LINE_BYTES_MAX or lowered in _SECRET:
+        if len(line) > self.LINE_BYTES_MAX or lowered in _OWN:
             return (name, value), lowered, (name.decode(), text), passed
         judged = (name, value), lowered, (istr(name.decode()), text), passed
         if len(self._lines) >= self.LINES_MAX:

@@ -1,7 +1,7 @@
 """What the fields of an envelope come to: who sent it, what its answer is to be, what its operations inherit.
 
-A connection remembers it, for its envelopes mostly differ in their length only. Each part is made when it is first
-asked for, and what was refused is no part.
+A connection remembers it, for its envelopes mostly differ in their length and key only. Each part is made when it is
+first asked for, and what was refused is no part.
 """
 
 from typing import NamedTuple, cast
@@ -15,6 +15,8 @@ from gateway.server.preferences import Preferences, preferences_of
 from gateway.upstream.headers import RawFields
 from gateway.upstream.request import Inherited
 
+_OF_ONE = frozenset({b"content-length", b"idempotency-key"})
+
 
 class Wanted(NamedTuple):
     """The answer that a native envelope asks for: its `form` is a media type."""
@@ -24,7 +26,7 @@ class Wanted(NamedTuple):
 
 
 class Terms:
-    """The terms on which `by` takes an envelope whose fields are `of`; `lasting` are those without its length."""
+    """The terms on which `by` takes an envelope whose fields are `of`; `lasting` are those but its length and key."""
 
     __slots__ = ("by", "caller", "inherited", "lasting", "of", "wanted")
 
@@ -43,7 +45,7 @@ def terms_of(request: BaseRequest, by: object) -> Terms:
     known = connection.terms
     if isinstance(known, Terms) and known.by is by and known.of is fields:
         return known
-    lasting = [field for field in fields if field[0].lower() != b"content-length"]
+    lasting = [field for field in fields if field[0].lower() not in _OF_ONE]
     terms = connection.terms = Terms(by, fields, lasting)
     if isinstance(known, Terms) and known.by is by and known.lasting == lasting:
         terms.inherited, terms.wanted = known.inherited, known.wanted

@@ -315,6 +315,18 @@ def test_lines_are_remembered_within_bounds_and_secrets_never() -> None:
     assert kept == {b"Host", b"X-A"}
 
 
+@pytest.mark.parametrize("name", [b"Idempotency-Key", b"traceparent", b"X-Request-Id"])
+def test_what_differs_from_request_to_request_drives_nothing_out(name: bytes) -> None:
+    heads = Heads(WIDE)
+
+    for number in range(Heads.LINES_MAX + 1):
+        judged = heads.judged(b"\r\n".join([LINE, HOST, name + b": %d" % number]))
+        assert judged.said.fields == ((b"Host", b"a"), (name, b"%d" % number))
+
+    assert [*heads._lines] == [HOST]
+    assert not heads._blocks
+
+
 def test_whole_heads_are_remembered_within_bounds_and_stay_right() -> None:
     heads = Heads(WIDE)
 
