@@ -210,6 +210,21 @@ def test_default_headers_that_no_operation_may_carry_are_refused_once(headers: d
     assert [error for error in _codes(value) if error[1] != "id"] == [("/defaults/headers", code)]
 
 
+@pytest.mark.parametrize("members", [{"method": "GET"}, {"method": "POST", "body": {"a": 1}, "headers": {"X-A": "b"}}])
+@pytest.mark.parametrize("key", ["k", '"k"'])
+def test_a_key_is_read_as_it_was_said_whatever_stands_beside_it(members: dict[str, Any], key: str) -> None:
+    plain, keyed = _one(**members), _one(**members, idempotencyKey=key)
+
+    assert keyed == msgspec.structs.replace(plain, key=key)
+
+
+@pytest.mark.parametrize("field", ["Idempotency-Key", "idempotency-KEY"])
+def test_a_key_in_a_field_is_the_same_as_in_its_member(field: str) -> None:
+    in_field = _one(method="POST", headers={"X-A": "b", field: '"k"', "X-C": "d"})
+
+    assert in_field == _one(method="POST", headers={"X-A": "b", "X-C": "d"}, idempotencyKey='"k"')
+
+
 @pytest.mark.parametrize(
     ("members", "body", "fields"),
     [
