@@ -1,4 +1,4 @@
--- The same, with an Idempotency-Key of its own for each request: in the head, and wherever @ stands in the body.
+-- The same, with an idempotency key of its own for each request: wherever @ stands in the body, else in the head.
 dofile((debug.getinfo(1, "S").source:sub(2):gsub("keyed_loop", "closed_loop")))
 local count, this_run = 0, nil
 
@@ -11,6 +11,7 @@ end
 function request()
     count = count + 1
     local key = this_run .. "-" .. count
-    wrk.headers["Idempotency-Key"] = key
-    return wrk.format(nil, nil, nil, (wrk.body:gsub("@", key)))
+    local body, found = wrk.body:gsub("@", key)
+    wrk.headers["Idempotency-Key"] = found == 0 and key or nil
+    return wrk.format(nil, nil, nil, body)
 end

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from tests.bench.closed_loop import Measure, cpu_added, cpu_by_operation
+from tests.bench.least_keys import least_added
 from tests.bench.on_record import and_redis, batch_on_record, jobs_on_record
 from tests.bench.open_loop import added_latency
 from tests.bench.single import batch_latency, last_start, late_in_turn, ready_after, resident_idle
@@ -21,6 +22,7 @@ from tests.bench.subjects import (
     ON_SQLITE,
     PIPELINING,
     PROXY,
+    REDIS,
     SHARED,
     UNLIMITED,
     UPSTREAM,
@@ -103,7 +105,16 @@ def row(
 
 def added_by_redis(name: str, title: str, workload: Workload) -> Row:
     """A row of what shared limits, and keys where `workload` has them, add to an operation of a batch of 100 GETs."""
-    return row(name, title, CPU, cpu_added(workload, UNLIMITED, gets(100)), (Fixed("limit", 1.5), 1.0), gateway=SHARED)
+    return Row(
+        name,
+        title,
+        CPU,
+        Side(SHARED, cpu_added(workload, UNLIMITED, gets(100))),
+        (
+            Target(Fixed("limit", 1.5), 1.0),
+            Target(Side(REDIS, least_added(workload), "a Python that does nothing else"), None),
+        ),
+    )
 
 
 TEN = cpu_by_operation(gets(10))

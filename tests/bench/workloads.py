@@ -29,7 +29,7 @@ Expectation = tuple[int, Any]  # status, decoded body
 class Workload:
     """A request to be repeated: a batch at `/batch`, else a transparent request, a GET when there is no body.
 
-    `is_keyed`: each has an Idempotency-Key of its own, which stands wherever `NEW` does in its body as well.
+    `is_keyed`: each has an idempotency key of its own, which stands wherever `NEW` does in its body, else in its head.
     """
 
     path: str
