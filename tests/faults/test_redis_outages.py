@@ -18,14 +18,13 @@ import redis
 from tests.fakes.until import until
 from tests.integration.asynchronous.calls import ASYNC, ended, envelope, submit
 from tests.integration.ledger.relay import Relay
-from tests.integration.ledger.servers import Server
+from tests.integration.ledger.servers import ALWAYS, Server
 from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import get, post
 
 _BACK_WITHIN_S = 10.0
 _KEY = "async: {key: {value: 0123456789abcdef}, lease: 3s, poll: 200ms}"
-_ALWAYS = ("--appendfsync", "always")
 _FILLER = 1000  # commands that a server has to load
 
 Outage = Callable[[Server, Relay, float], Awaitable[None]]
@@ -34,7 +33,7 @@ Outage = Callable[[Server, Relay, float], Awaitable[None]]
 async def _killed(server: Server, _: Relay, lasts_s: float) -> None:
     server.kill()
     await asyncio.sleep(lasts_s)
-    server.start(*_ALWAYS)
+    server.start(*ALWAYS)
 
 
 async def _stopped(server: Server, _: Relay, lasts_s: float) -> None:
@@ -73,7 +72,7 @@ async def _loading(server: Server, _: Relay, lasts_s: float) -> None:
     server.kill()
     delay_us = int(lasts_s * 1_000_000 / _FILLER)
     server.start(
-        *_ALWAYS, "--key-load-delay", str(delay_us), "--loading-process-events-interval-bytes", "1024", awaited=False
+        *ALWAYS, "--key-load-delay", str(delay_us), "--loading-process-events-interval-bytes", "1024", awaited=False
     )
     began_s = time.monotonic()
 
@@ -97,7 +96,7 @@ async def _emptied(server: Server, _: Relay, lasts_s: float) -> None:
     server.kill()
     shutil.rmtree(server.folder / "appendonlydir")
     await asyncio.sleep(lasts_s)
-    server.start(*_ALWAYS)
+    server.start(*ALWAYS)
 
 
 _OUTAGES: dict[str, Outage] = {
@@ -126,7 +125,7 @@ async def _slowly(talk: Talk) -> None:
 @asynccontextmanager
 async def working(folder: Path) -> AsyncIterator[tuple[Gateway, Api, Server, Relay]]:
     """A gateway behind a relay to its Redis."""
-    server = Server("redis", folder / "store").start(*_ALWAYS, "--enable-debug-command", "yes")
+    server = Server("redis", folder / "store").start(*ALWAYS, "--enable-debug-command", "yes")
     relay = await Relay(server.port).open()
     try:
         async with (

@@ -10,7 +10,7 @@ import pytest
 from tests.contract.stores import STORES
 from tests.fakes.until import until
 from tests.integration.asynchronous.calls import ASYNC, Hold, ended, envelope, results, status, submit
-from tests.integration.ledger.servers import Server
+from tests.integration.ledger.servers import ALWAYS, Server
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import get, post
@@ -78,7 +78,7 @@ async def test_a_batch_that_was_running_when_redis_was_killed_ends_by_itself_aft
     store: Server, held: tuple[Api, Hold]
 ) -> None:
     api, hold = held
-    store.start("--appendfsync", "always")
+    store.start(*ALWAYS)
     async with sharing(api, store) as running:
         batch_id = await submit(running.port, envelope(20, "POST"))
         await api.until(1)
@@ -87,7 +87,7 @@ async def test_a_batch_that_was_running_when_redis_was_killed_ends_by_itself_aft
         forwarded = await get(running.port, "/now")
         refused = await post(running.port, "/batch", envelope(1), ASYNC)
         hold.released.set()
-        store.start("--appendfsync", "always")
+        store.start(*ALWAYS)
         await until(lambda: accepts(running.port))
         end = await ended(running.port, batch_id)
         lines = await results(running.port, batch_id)

@@ -20,6 +20,9 @@ from tests.fakes.until import PATIENCE_S, until, wait_until
 
 T = TypeVar("T")
 DAY_MS = 86_400_000
+ALWAYS = ("--appendfsync", "always")
+"""Of a server that is killed and has to have kept all that it acknowledged. `everysec` promises less: while an fsync is
+under way, what is acknowledged waits for up to 2 s to be written at all (PROMISES 1.2)."""
 
 
 def lasting_port() -> int:

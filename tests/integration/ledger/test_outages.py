@@ -13,10 +13,11 @@ import pytest
 from gateway.ledger.port import Lease, LedgerUnavailableError
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.redis_durability import objection
+from tests.contract.stores import STORES
 from tests.fakes.machine import Stopwatch
 from tests.fakes.until import pass_by, until
 from tests.integration.ledger.relay import Relay
-from tests.integration.ledger.servers import Server, batch, ledger_at, part, server, until_it_works
+from tests.integration.ledger.servers import ALWAYS, Server, batch, ledger_at, part, server, until_it_works
 
 OUTAGE_S = 1.0
 DEADLINE_S = 1.0
@@ -69,15 +70,17 @@ async def until_leased(store: RedisLedger) -> Lease:
     return (await until(lambda: store.lease("worker", most=1, lasts_ms=15_000), BACK_WITHIN_S))[0]
 
 
-async def test_a_killed_server_is_missed_and_found_again(running: Server) -> None:
-    async with ledger(running.url) as store:
-        await store.accept(batch("before"))
-        running.kill()
+@pytest.mark.parametrize("kind", STORES)
+async def test_a_killed_server_is_missed_and_found_again(kind: str) -> None:
+    with server(kind, *ALWAYS) as running:
+        async with ledger(running.url) as store:
+            await store.accept(batch("before"))
+            running.kill()
 
-        await is_refused(lambda: store.accept(batch("lost")))
-        running.start()
+            await is_refused(lambda: store.accept(batch("lost")))
+            running.start()
 
-        await goes_on(store)
+            await goes_on(store)
 
 
 async def test_a_stopped_server_is_missed_and_found_again(running: Server) -> None:

@@ -15,7 +15,7 @@ from gateway.replay.redis import RedisKeys
 from tests.contract.stores import STORES
 from tests.fakes.ports import free_port
 from tests.fakes.until import until_so
-from tests.integration.ledger.servers import Server, batch, ledger_at, part, until_it_works
+from tests.integration.ledger.servers import ALWAYS, Server, batch, ledger_at, part, until_it_works
 from tests.integration.ledger.topologies import (
     WITHIN_S,
     all_keys,
@@ -64,7 +64,7 @@ async def views(store: RedisLedger) -> list[View | None]:
 
 
 async def test_a_cluster_that_lost_a_node_says_so_and_goes_on_when_it_is_back() -> None:
-    with cluster("redis") as nodes:
+    with cluster("redis", *ALWAYS) as nodes:
         await until_so(lambda: is_whole(nodes), WITHIN_S)
         store = ledger_at(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=2)
         for i in range(BATCHES):

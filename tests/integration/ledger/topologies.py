@@ -17,13 +17,13 @@ SLOTS = ((0, 5460), (5461, 10922), (10923, 16383))
 
 
 @contextmanager
-def cluster(store: str) -> Iterator[list[Server]]:
+def cluster(store: str, *options: str) -> Iterator[list[Server]]:
     with tempfile.TemporaryDirectory() as folder:
         nodes = [Server(store, Path(folder) / str(i)) for i in range(len(SLOTS))]
         buses = [free_port() for _ in nodes]
         try:
             for node, bus in zip(nodes, buses, strict=True):
-                node.start(*clustered(bus))
+                node.start(*clustered(bus), *options)
             for node, slots in zip(nodes, SLOTS, strict=True):
                 node.ask("CLUSTER", "ADDSLOTSRANGE", *slots)
             for node, bus in zip(nodes[1:], buses[1:], strict=True):
