@@ -6,8 +6,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -94,8 +94,13 @@ def server(store: str, *options: str, prefix: tuple[str, ...] = ()) -> Iterator[
             running.kill()
 
 
-def ledger_at(url: str, lost: list[str] | None = None, timeout_s: float = 2.0) -> RedisLedger:
-    return RedisLedger(url, went_back=(lost if lost is not None else []).append, timeout_s=timeout_s)
+@asynccontextmanager
+async def ledger_at(url: str, lost: list[str] | None = None, timeout_s: float = 2.0) -> AsyncIterator[RedisLedger]:
+    found = RedisLedger(url, went_back=(lost if lost is not None else []).append, timeout_s=timeout_s)
+    try:
+        yield found
+    finally:
+        await found.close()
 
 
 def batch(id_: str = "b1", *, owner: str = "ada", slices: int = 2, size: int = 2, lives_ms: int = DAY_MS) -> NewBatch:

@@ -23,14 +23,14 @@ _DEADLINE_S = 0.5
 async def both(running: Server) -> AsyncIterator[tuple[Relay, RedisLedger, RedisLedger]]:
     """A relay, the ledger behind it, and the ledger without one."""
     relay = await Relay(running.port).open()
-    relayed = ledger_at(f"redis://127.0.0.1:{relay.port}/0", timeout_s=_DEADLINE_S)
-    direct = ledger_at(running.url)
+    url = f"redis://127.0.0.1:{relay.port}/0"
     try:
-        yield relay, relayed, direct
+        async with ledger_at(url, timeout_s=_DEADLINE_S) as relayed, ledger_at(running.url) as direct:
+            try:
+                yield relay, relayed, direct
+            finally:
+                relay.released.set()
     finally:
-        relay.released.set()
-        await relayed.close()
-        await direct.close()
         await relay.close()
 
 

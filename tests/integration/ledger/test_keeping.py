@@ -22,9 +22,8 @@ async def both(request: pytest.FixtureRequest) -> AsyncIterator[tuple[RedisLedge
         running(request.param, Path(folder)) as (_, url),
         redis.Redis.from_url(url, decode_responses=True) as client,
     ):
-        ledger = ledger_at(url)
-        yield ledger, client
-        await ledger.close()
+        async with ledger_at(url) as ledger:
+            yield ledger, client
 
 
 def endless(client: "redis.Redis") -> list[str]:
@@ -68,21 +67,20 @@ async def test_a_deleted_batch_leaves_only_a_mark(both: tuple[RedisLedger, "redi
 async def test_a_batch_that_is_looked_at_while_it_moves_on_has_lost_nothing() -> None:
     lost: list[str] = []
     with server("valkey") as running:
-        ledger = ledger_at(running.url, lost, timeout_s=10.0)
-        await ledger.accept(batch(slices=100, size=1))
+        async with ledger_at(running.url, lost, timeout_s=10.0) as ledger:
+            await ledger.accept(batch(slices=100, size=1))
 
-        async def work() -> None:
-            for lease in await ledger.lease("worker", most=100, lasts_ms=60_000):
-                await ledger.intend(lease, [lease.first])
-                await ledger.record(lease, part(lease.slice, [lease.first]), ends=True)
+            async def work() -> None:
+                for lease in await ledger.lease("worker", most=100, lasts_ms=60_000):
+                    await ledger.intend(lease, [lease.first])
+                    await ledger.record(lease, part(lease.slice, [lease.first]), ends=True)
 
-        working = [asyncio.create_task(work()) for _ in range(2)]
-        looks = 0
-        while not all(task.done() for task in working):
-            await asyncio.gather(*(ledger.view("b1") for _ in range(8)))
-            looks += 8
-        await asyncio.gather(*working)
-        await ledger.close()
+            working = [asyncio.create_task(work()) for _ in range(2)]
+            looks = 0
+            while not all(task.done() for task in working):
+                await asyncio.gather(*(ledger.view("b1") for _ in range(8)))
+                looks += 8
+            await asyncio.gather(*working)
 
-    assert lost == []
-    assert looks >= 8
+        assert lost == []
+        assert looks >= 8

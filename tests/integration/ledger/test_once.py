@@ -42,9 +42,8 @@ class HangsUp:
 async def fake() -> AsyncIterator[tuple[HangsUp, RedisLedger]]:
     hangs_up = HangsUp()
     server = await asyncio.start_server(hangs_up.serve, "127.0.0.1", 0)
-    ledger = ledger_at(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
-    yield hangs_up, ledger
-    await ledger.close()
+    async with ledger_at(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0") as ledger:
+        yield hangs_up, ledger
     server.close()
 
 

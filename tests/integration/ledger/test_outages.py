@@ -4,8 +4,8 @@ import asyncio
 import signal
 import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
@@ -24,13 +24,8 @@ DEADLINE_S = 1.0
 BACK_WITHIN_S = 10.0
 
 
-@asynccontextmanager
-async def ledger(url: str) -> AsyncIterator[RedisLedger]:
-    found = ledger_at(url, timeout_s=DEADLINE_S)
-    try:
-        yield found
-    finally:
-        await found.close()
+def ledger(url: str) -> AbstractAsyncContextManager[RedisLedger]:
+    return ledger_at(url, timeout_s=DEADLINE_S)
 
 
 async def is_refused(call: Callable[[], Awaitable[object]]) -> None:

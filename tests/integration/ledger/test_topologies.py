@@ -44,19 +44,19 @@ async def run_all(store: RedisLedger) -> list[Lease]:
 async def test_batches_live_on_every_node_of_a_cluster(kind: str) -> None:
     with cluster(kind) as nodes:
         await until_so(lambda: is_whole(nodes), WITHIN_S)
-        store = ledger_at(f"redis+cluster://127.0.0.1:{nodes[1].port},127.0.0.1:{nodes[0].port}", timeout_s=5)
-        for i in range(BATCHES):
-            await store.accept(batch(f"batch-{i}"))
+        url = f"redis+cluster://127.0.0.1:{nodes[1].port},127.0.0.1:{nodes[0].port}"
+        async with ledger_at(url, timeout_s=5) as store:
+            for i in range(BATCHES):
+                await store.accept(batch(f"batch-{i}"))
 
-        await run_all(store)
-        await store.sweep()
+            await run_all(store)
+            await store.sweep()
 
-        ended = await store.browse("ada", limit=100, after=None, state="completed")
-        homes = {i for i, node in enumerate(nodes) if any("batch-" in key for key in all_keys(node))}
-        assert [view.succeeded for view in ended] == [4] * BATCHES
-        assert homes == {0, 1, 2}
-        assert (await store.health())["batches_completed"] == BATCHES
-        await store.close()
+            ended = await store.browse("ada", limit=100, after=None, state="completed")
+            homes = {i for i, node in enumerate(nodes) if any("batch-" in key for key in all_keys(node))}
+            assert [view.succeeded for view in ended] == [4] * BATCHES
+            assert homes == {0, 1, 2}
+            assert (await store.health())["batches_completed"] == BATCHES
 
 
 async def views(store: RedisLedger) -> list[View | None]:
@@ -66,55 +66,52 @@ async def views(store: RedisLedger) -> list[View | None]:
 async def test_a_cluster_that_lost_a_node_says_so_and_goes_on_when_it_is_back() -> None:
     with cluster("redis", *ALWAYS) as nodes:
         await until_so(lambda: is_whole(nodes), WITHIN_S)
-        store = ledger_at(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=2)
-        for i in range(BATCHES):
-            await store.accept(batch(f"batch-{i}"))
-        nodes[2].kill()
+        async with ledger_at(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=2) as store:
+            for i in range(BATCHES):
+                await store.accept(batch(f"batch-{i}"))
+            nodes[2].kill()
 
-        with pytest.raises(LedgerUnavailableError):
-            await views(store)
-        nodes[2].start(*clustered(free_port()))
+            with pytest.raises(LedgerUnavailableError):
+                await views(store)
+            nodes[2].start(*clustered(free_port()))
 
-        found, _ = await until_it_works(lambda: views(store), WITHIN_S)
-        assert None not in found
-        await store.close()
+            found, _ = await until_it_works(lambda: views(store), WITHIN_S)
+            assert None not in found
 
 
 async def test_a_batch_that_the_index_lost_is_found_again() -> None:
     with cluster("redis") as nodes:
         await until_so(lambda: is_whole(nodes), WITHIN_S)
-        store = ledger_at(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=5)
-        for i in range(BATCHES):
-            await store.accept(batch(f"batch-{i}"))
-        for node in nodes:
-            for key in all_keys(node):
-                if "{bg:index}" in key:
-                    node.ask("DEL", key)
-        assert await store.lease("worker", most=1, lasts_ms=15_000) == []
+        async with ledger_at(f"redis+cluster://127.0.0.1:{nodes[0].port}", timeout_s=5) as store:
+            for i in range(BATCHES):
+                await store.accept(batch(f"batch-{i}"))
+            for node in nodes:
+                for key in all_keys(node):
+                    if "{bg:index}" in key:
+                        node.ask("DEL", key)
+            assert await store.lease("worker", most=1, lasts_ms=15_000) == []
 
-        for _ in nodes:
-            await store.sweep()
+            for _ in nodes:
+                await store.sweep()
 
-        assert len({lease.batch for lease in await run_all(store)}) == BATCHES
-        await store.close()
+            assert len({lease.batch for lease in await run_all(store)}) == BATCHES
 
 
 @pytest.mark.parametrize("kind", STORES)
 async def test_work_goes_on_after_a_failover(kind: str) -> None:
     with behind_sentinel(kind) as (primary, replica, url):
         await until_so(lambda: knows_replica(url), WITHIN_S)
-        store = ledger_at(url)
-        await store.accept(batch("before"))
-        await until_so(lambda: "{bg:before}:meta" in all_keys(replica), WITHIN_S)
-        primary.kill()
+        async with ledger_at(url) as store:
+            await store.accept(batch("before"))
+            await until_so(lambda: "{bg:before}:meta" in all_keys(replica), WITHIN_S)
+            primary.kill()
 
-        _, waited_s = await until_it_works(lambda: store.accept(batch("after")), WITHIN_S)
-        await until_so(lambda: store.may_lease, WITHIN_S)
-        leases = await run_all(store)
+            _, waited_s = await until_it_works(lambda: store.accept(batch("after")), WITHIN_S)
+            await until_so(lambda: store.may_lease, WITHIN_S)
+            leases = await run_all(store)
 
-        assert waited_s < WITHIN_S
-        assert {lease.batch for lease in leases} == {"before", "after"}
-        await store.close()
+            assert waited_s < WITHIN_S
+            assert {lease.batch for lease in leases} == {"before", "after"}
 
 
 @pytest.mark.parametrize("kind", STORES)
@@ -122,25 +119,22 @@ async def test_a_failover_that_lost_acknowledged_changes_is_noticed_and_its_inte
     with behind_sentinel(kind) as (primary, replica, url):
         await until_so(lambda: knows_replica(url), WITHIN_S)
         lost: list[str] = []
-        store = ledger_at(url, lost)
-        await store.accept(batch("before", slices=1, size=4))
-        await until_so(lambda: "{bg:before}:meta" in all_keys(replica), WITHIN_S)
-        replica.ask("REPLICAOF", "127.0.0.1", 1)  # cut off: what follows stays with the primary
-        [lease] = await store.lease("worker", most=1, lasts_ms=1000)
-        await store.intend(lease, [1, 2])
-        primary.kill()
-        replica.ask("REPLICAOF", "NO", "ONE")
+        async with ledger_at(url, lost) as store, ledger_at(replica.url) as at_new:
+            await store.accept(batch("before", slices=1, size=4))
+            await until_so(lambda: "{bg:before}:meta" in all_keys(replica), WITHIN_S)
+            replica.ask("REPLICAOF", "127.0.0.1", 1)  # cut off: what follows stays with the primary
+            [lease] = await store.lease("worker", most=1, lasts_ms=1000)
+            await store.intend(lease, [1, 2])
+            primary.kill()
+            replica.ask("REPLICAOF", "NO", "ONE")
 
-        at_new = ledger_at(replica.url)
-        await until_it_works(store.health, WITHIN_S)
-        await until_so(lambda: store.may_lease, WITHIN_S)
-        [again] = await at_new.lease("another", most=1, lasts_ms=1000)
+            await until_it_works(store.health, WITHIN_S)
+            await until_so(lambda: store.may_lease, WITHIN_S)
+            [again] = await at_new.lease("another", most=1, lasts_ms=1000)
 
-        assert lost == ["before"]
-        assert list(again.in_doubt) == [1, 2]
-        assert again.epoch > lease.epoch
-        await store.close()
-        await at_new.close()
+            assert lost == ["before"]
+            assert list(again.in_doubt) == [1, 2]
+            assert again.epoch > lease.epoch
 
 
 async def test_a_cluster_that_is_not_whole_is_a_store_that_is_away() -> None:
@@ -148,17 +142,16 @@ async def test_a_cluster_that_is_not_whole_is_a_store_that_is_away() -> None:
         node = Server("redis", Path(folder))
         node.start(*clustered(free_port()))
         url = f"redis+cluster://127.0.0.1:{node.port}"
-        ledger, keys = ledger_at(url, timeout_s=2), RedisKeys(url)
-        limiter = RedisLimiter(connect(url, timeout_s=2, connections_max=2), timeout_s=2)
+        keys, limiter = RedisKeys(url), RedisLimiter(connect(url, timeout_s=2, connections_max=2), timeout_s=2)
         try:
-            with pytest.raises(LedgerUnavailableError):
-                await ledger.view("batch-0")
+            async with ledger_at(url) as ledger:
+                with pytest.raises(LedgerUnavailableError):
+                    await ledger.view("batch-0")
             with pytest.raises(LedgerUnavailableError):
                 await keys.sweep()
             with pytest.raises(LimiterUnavailableError):
                 await limiter.look([(Bucket("all", 1, 1_000_000, 1), "")])
         finally:
-            await ledger.close()
             await keys.close()
             await limiter.close()
             node.kill()
