@@ -3,6 +3,8 @@
 import asyncio
 import os
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,11 @@ from gateway.replay.redis import RedisKeys
 from tests.contract.limiter.test_limiter import lossy
 from tests.contract.replay.conftest import World
 from tests.contract.stores import running
+from tests.fakes.ports import free_port
+from tests.fakes.until import PATIENCE_S, until_so
+from tests.integration.ledger.relay import Relay
+from tests.integration.ledger.servers import Server
+from tests.integration.ledger.topologies import cluster_info, clustered
 
 OWNER, OTHER = b"o" * 24, b"p" * 24
 TIMES = Times(60_000, 3_600_000)
@@ -252,6 +259,46 @@ async def test_what_follows_a_call_that_was_cancelled_comes_after_it(keys: Keys)
 
         assert await keys.settle(OWNER, claims.forgotten([0]), TIMES.keeps_ms) == [True]
         assert (await one(keys, a_claim(b"cancelled %d" % turns))).verdict is Verdict.HELD
+
+
+@asynccontextmanager
+async def in_a_cluster_behind_a_relay() -> AsyncIterator[tuple[RedisKeys, Relay]]:
+    """Keys in a cluster of one node, which is reached through the relay alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        node = Server("redis", Path(folder))
+        relay = await Relay(node.port).open()
+        keys = RedisKeys(f"redis+cluster://127.0.0.1:{relay.port}", timeout_s=PATIENCE_S)
+        announced = ("--cluster-announce-ip", "127.0.0.1", "--cluster-announce-port", str(relay.port))
+        try:
+            node.start(*clustered(free_port()), *announced)
+            node.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            await until_so(lambda: "cluster_state:ok" in cluster_info(node))
+            yield keys, relay
+        finally:
+            relay.released.set()
+            await keys.close()
+            await relay.close()
+            node.kill()
+
+
+async def test_who_is_cancelled_in_a_cluster_is_not_back_before_what_it_asked() -> None:
+    claims = a_claim()
+    async with in_a_cluster_behind_a_relay() as (keys, relay):
+        await one(keys, a_claim(b"other"))  # the server knows the script from here on
+        relay.stop_at("EVALSHA", before=True)
+        asking = asyncio.ensure_future(keys.claim(OWNER, claims, TIMES, 100))
+        await relay.stopped.wait()  # it is on its way; what is asked over another connection would be there before it
+        asking.cancel()
+        for _ in range(100):  # turns, of which none waits for anything: a call that is given up ends in a few
+            await asyncio.sleep(0)
+        was_back = asking.done()
+        relay.released.set()
+        await asyncio.wait([asking])
+
+        assert not was_back
+        assert asking.cancelled()
+        assert await keys.settle(OWNER, claims.forgotten([0]), TIMES.keeps_ms) == [True]
+        assert (await one(keys, a_claim())).verdict is Verdict.HELD
 
 
 async def test_a_fence_that_holds_nothing_settles_nothing(keys: Keys) -> None:
