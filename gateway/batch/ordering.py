@@ -89,11 +89,12 @@ class Order:
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
         self.waits = [len(parents) for parents in graph.parents]
-        """For how many parents each operation still waits; -1 once a parent has failed."""
+        """For how many parents each operation still waits; -1 once a parent has failed, 0 once it has ended itself."""
         self.ready = deque(index for index, waits in enumerate(self.waits) if not waits)
 
     def finished(self, index: int, *, succeeded: bool) -> list[tuple[int, int]]:
         """Take notice of an end. What can never run now, each with the parent that it lost, parents first."""
+        self.waits[index] = 0  # what a key or a record answers may end before its parents do: they mean nothing to it
         if succeeded:
             for child in self._graph.children[index]:
                 if self.waits[child] > 0:

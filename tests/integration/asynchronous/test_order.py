@@ -1,6 +1,7 @@
 """Order and references in asynchronous batches (CONTRACT 4): parents first, across waves, crashes and retries."""
 
 import asyncio
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -13,7 +14,7 @@ from tests.integration.server.api import Api, Talk, answer
 from tests.integration.server.gateways import Gateway
 from tests.integration.server.test_order import drawn
 from tests.integration.server.wire import post, post_batch
-from tests.integration.worker.desk import desk, slugs
+from tests.integration.worker.desk import QUICK, desk, slugs
 
 
 async def outcomes_of(port: int, operations: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -144,3 +145,25 @@ async def test_after_a_crash_the_outcomes_on_record_let_the_rest_run() -> None:
     assert targets.count("/d/7") == 2  # safe, so it is sent again
     assert slugs(outcomes) == {0: None, 1: "outcome-unknown", 2: "dependency-failed", 3: None}
     assert (view.succeeded, view.failed, view.unknown) == (2, 2, 1)
+
+
+async def test_what_a_lost_worker_had_begun_is_not_sent_again_when_its_parent_is() -> None:
+    """It dies before the parent's answer is on record, so the parent runs once more; the child's intent is there."""
+    operations = [
+        Operation("a", "GET", "/a"),
+        Operation("b", "POST", "/b", depends_on=("a",)),
+        Operation("c", "GET", "/c", depends_on=("b",)),
+    ]
+    async with ScriptedUpstream() as upstream, desk(upstream.address) as at:
+        upstream.script = lambda request: Answer([plain()], after=asyncio.Event() if request.target == "/b" else None)
+        batch = await at.submit(operations)
+        first = at.worker(replace(QUICK, record_every_s=3600.0))
+        await upstream.until_requests(2)
+        await first.stop(0.0)
+        at.clock.ahead_ms += 15_001
+        at.worker()
+        await at.ended(batch)
+        outcomes = await at.outcomes(batch)
+
+    assert [request.target for request in upstream.requests] == ["/a", "/b", "/a"]
+    assert slugs(outcomes) == {0: None, 1: "outcome-unknown", 2: "dependency-failed"}

@@ -272,6 +272,16 @@ async def test_who_waits_for_a_replayed_operation_gets_its_values(api: Api, keep
     assert api.targets == ["/users", "/users/7"]
 
 
+async def test_what_is_replayed_is_not_sent_when_its_parents_have_run(api: Api, keeping: Gateway) -> None:
+    batch = [{"id": "p", "method": "GET", "path": "/p"}, create(dependsOn=["p"])]
+
+    await post_batch(keeping.port, batch)
+    again = (await post_batch(keeping.port, batch)).json()["results"]
+
+    assert [(each["status"], each.get("replayed")) for each in again] == [(200, None), (200, True)]
+    assert api.targets == ["/p", "/users", "/p"]
+
+
 @pytest.mark.parametrize(
     ("operation", "pointer"),
     [

@@ -35,6 +35,27 @@ def test_what_was_lost_before_takes_its_children_with_it() -> None:
     assert [(each.index, each.status) for each in agenda.lost] == [(1, 424)]
 
 
+@pytest.mark.parametrize("status", [200, 502])
+def test_what_was_done_before_is_not_done_again_when_its_parent_succeeds(status: int) -> None:
+    agenda = Agenda(OPERATIONS, GRAPH, None, {1: Outcome(1, status)})
+    agenda.begun(agenda.ready.popleft())
+    before = list(agenda.ready)
+
+    assert agenda.finished(Outcome(0, 200)) == []
+    assert list(agenda.ready) == before == ([3, 2] if status == 200 else [3])
+
+
+def test_nor_does_it_end_again_when_its_parent_fails() -> None:
+    graph, _ = graph_of(["a", "b", "c", "d"], [[], ["a"], ["b", "d"], []])
+    agenda = Agenda(OPERATIONS, graph, None, {1: Outcome(1, 200)})
+    agenda.begun(agenda.ready.popleft())
+
+    assert agenda.finished(Outcome(0, 500)) == []
+    agenda.begun(agenda.ready.popleft())
+    agenda.finished(Outcome(3, 200))
+    assert list(agenda.ready) == [2]
+
+
 def test_the_rest_is_what_was_not_begun() -> None:
     agenda = Agenda(OPERATIONS, GRAPH, None, {})
     agenda.begun(agenda.ready.popleft())
