@@ -1,4 +1,4 @@
-"""References to earlier outcomes in a path, a header value or a JSON body (CONTRACT 4). Pure.
+"""References to earlier outcomes in a path, a header value, a key or a JSON body (CONTRACT 4). Pure.
 
     $ops.<id>.response.body#/json/pointer       the whole string: replaced by the JSON value
     /users/{$ops.<id>.response.header.X-Id}     inside a string: replaced by its text, percent-encoded in a path
@@ -44,6 +44,7 @@ def may_refer(operation: Operation) -> bool:
     """Whether the operation may hold a reference: a quick look that never misses one."""
     return (
         MARK in operation.target
+        or MARK in operation.key
         or any(MARK in value for _, value in operation.fields)
         or b"$ops." in operation.body
         or b"\\u" in operation.body
@@ -89,14 +90,16 @@ def resolved(operation: Operation, known: Container[str], lookup: Lookup, bytes_
         return None if filled == text else msgspec.json.encode(filled)
 
     target = _filled(operation.target, value_of, lambda text: quote(text, safe=""))
+    key = _filled(operation.key, value_of, str)
     fields = tuple((name, _as_field(_filled(value, value_of, str))) for name, value in operation.fields)
     body = _form_filled(operation.body, value_of) if _is_form(operation) else _with_strings(operation, changed)
-    return msgspec.structs.replace(operation, target=target, fields=fields, body=body)
+    return msgspec.structs.replace(operation, target=target, fields=fields, body=body, key=key)
 
 
 def _texts(operation: Operation) -> Iterator[tuple[str, str]]:
     """Every string that may hold an expression, with the member that it stands in."""
     yield "path", operation.target
+    yield "idempotencyKey", operation.key
     for _, value in operation.fields:
         yield "headers", value
     if _is_form(operation):

@@ -1,13 +1,14 @@
 """What an operation with references becomes once the outcomes that it names are there, judged anew. Pure.
 
 Before it runs, such an operation is routed and charged by what surrounds its references; a path that is one reference
-as a whole costs what the costliest route costs. What it becomes must be a path, fields and a route that would have been
-allowed from the start, and may cost no more than was charged.
+as a whole costs what the costliest route costs. What it becomes must be a path, a key, fields and a route that would
+have been allowed from the start, and may cost no more than was charged.
 """
 
 from collections.abc import Callable, Sequence, Set
 
 from gateway.batch.findings import Lookup, UnresolvedError
+from gateway.batch.idempotency import CURE, is_key
 from gateway.batch.model import Batch, Failure, Operation
 from gateway.batch.references import MARK, may_refer, opaque, references_of, resolved
 from gateway.batch.routes import EVERY_ROUTE, Route
@@ -71,6 +72,7 @@ class Resolution:
             wrong_target(filled.target, self._rules.own_paths),
             *self._rules.fields_rule(filled.fields),
             wrong_body(filled, self._rules.body_bytes_max),
+            ("idempotency-key-invalid", CURE) if operation.key and not is_key(filled.key) else None,
         )
         for wrong in filter(None, judged):
             return Failure("reference-unresolved", f"what was found does not fit: {wrong[1]}")

@@ -272,6 +272,25 @@ async def test_who_waits_for_a_replayed_operation_gets_its_values(api: Api, keep
     assert api.targets == ["/users", "/users/7"]
 
 
+@pytest.mark.parametrize("key", ["idempotencyKey", "headers"])
+async def test_a_key_may_refer_as_any_field_may(api: Api, keeping: Gateway, key: str) -> None:
+    said = "pay-{$ops.a.response.body#/id}"
+    api.on("/users", answer(201, b'{"id": 7}'))
+    child = {
+        "id": "b",
+        "method": "POST",
+        "path": "/pay",
+        key: said if key == "idempotencyKey" else {"Idempotency-Key": said},
+    }
+
+    await post_batch(keeping.port, [create(), child])
+
+    assert [(each.target, each.header("Idempotency-Key")) for each in api.received] == [
+        ("/users", "k-1"),
+        ("/pay", "pay-7"),
+    ]
+
+
 async def test_what_is_replayed_is_not_sent_when_its_parents_have_run(api: Api, keeping: Gateway) -> None:
     batch = [{"id": "p", "method": "GET", "path": "/p"}, create(dependsOn=["p"])]
 

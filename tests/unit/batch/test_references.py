@@ -126,6 +126,7 @@ def test_what_cannot_be_read_is_told_before_anything_runs(expression: str) -> No
         operation(body=msgspec.json.encode({"x": [expression]})),
         operation(f"/x/{{{expression}}}"),
         operation(fields=(("X-A", expression),)),
+        msgspec.structs.replace(operation(), key=expression),
     ):
         with pytest.raises(BadReferenceError):
             references_of(asked, OUTCOMES)

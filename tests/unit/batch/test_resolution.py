@@ -102,6 +102,30 @@ def test_a_field_may_not_bring_what_no_operation_may_carry() -> None:
     assert found.slug == "reference-unresolved"
 
 
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        ("$ops.a.response.body#/id", "7"),
+        ('"pay-{$ops.a.response.body#/id}"', '"pay-7"'),
+        ("$$ops.a", "$ops.a"),
+        ("k{$ops.a.response.body#/none}", "k"),
+    ],
+)
+def test_a_key_takes_the_text(said: str, becomes: str) -> None:
+    found = ran(Operation("b", "POST", "/start", key=said), b'{"id": 7, "none": ""}')
+
+    assert found == (Operation("b", "POST", "/start", key=becomes), ROUTES.match("POST", "/start"))
+
+
+@pytest.mark.parametrize("value", [b'""', b'"a b"', b'"%b"' % (b"x" * 256)], ids=["empty", "blank", "long"])
+def test_a_key_may_not_become_what_is_none(value: bytes) -> None:
+    found = ran(Operation("b", "POST", "/start", key="$ops.a.response.body#/id"), b'{"id": %b}' % value)
+
+    assert isinstance(found, Failure)
+    assert found.slug == "reference-unresolved"
+    assert "visible ASCII" in found.detail
+
+
 def test_what_finds_nothing_fails_and_what_refers_to_nothing_stays() -> None:
     assert isinstance(ran(Operation("b", "GET", "/users/{$ops.a.response.body#/x}")), Failure)
     plain = Operation("b", "GET", "/users/1")
