@@ -62,8 +62,10 @@ async def sqlite_world(file: Path | None) -> AsyncIterator[SqliteWorld]:
     clock = Clock()
     ends: list[tuple[str, float]] = []
     store = await open_store(file, now_ms=clock, scrub_every_ms=0, on_end=lambda *told: ends.append(told))
-    yield SqliteWorld(store, clock, ends)
-    await store.close()
+    try:
+        yield SqliteWorld(store, clock, ends)
+    finally:
+        await store.close()
 
 
 def _sqlite_file(folder: Path) -> AbstractAsyncContextManager[World]:
@@ -103,9 +105,11 @@ async def redis_world(url: str, node: str) -> AsyncIterator[RedisWorld]:
     lost: list[str] = []
     ends: list[tuple[str, float]] = []
     ledger = RedisLedger(url, went_back=lost.append, on_end=lambda *told: ends.append(told))
-    with redis.Redis.from_url(node) as client:
-        yield RedisWorld(ledger, client, ends)
-    await ledger.close()
+    try:
+        with redis.Redis.from_url(node) as client:
+            yield RedisWorld(ledger, client, ends)
+    finally:
+        await ledger.close()
     assert lost == []
 
 

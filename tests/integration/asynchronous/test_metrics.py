@@ -14,14 +14,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.batch.model import Operation
 from gateway.ledger.clock import steady_clock
 from gateway.ledger.port import Lease, Ledger, Queue
-from gateway.ledger.redis import RedisLedger
 from gateway.ledger.seal import Sealer
 from gateway.ledger.sqlite.store import open_store
 from tests.contract.stores import STORES
 from tests.fakes.ledgered import submit as put_on_record
 from tests.fakes.until import until
 from tests.integration.asynchronous.calls import Hold, call, ended, envelope, status, submit
-from tests.integration.ledger.servers import Server
+from tests.integration.ledger.servers import Server, ledger_at
 from tests.integration.server.api import Api
 from tests.integration.server.gateways import Gateway, gateway
 from tests.integration.server.wire import get
@@ -56,12 +55,13 @@ async def store_at(ledger: str) -> AsyncIterator[tuple[Ledger, Queue]]:
     """The ledger itself, as another process would open it."""
     if ledger.startswith("sqlite:"):
         file = await open_store(Path(ledger.removeprefix("sqlite:")), now_ms=steady_clock())
-        yield file, file
-        await file.close()
+        try:
+            yield file, file
+        finally:
+            await file.close()
         return
-    shared = RedisLedger(ledger, went_back=lambda _: None)
-    yield shared, shared
-    await shared.close()
+    async with ledger_at(ledger, timeout_s=5) as shared:
+        yield shared, shared
 
 
 async def scraped(running: Gateway) -> Samples:
