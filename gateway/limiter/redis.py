@@ -23,7 +23,6 @@ from gateway.limiter.bucket import (
     in_lowest_terms,
     plan,
     read,
-    total,
 )
 from gateway.limiter.port import LimiterUnavailableError
 from gateway.redis_client import FAILURES, Client
@@ -96,7 +95,7 @@ def asked(charges: Sequence[Charge], wait_max_us: int, remembered_ms: int, now: 
 def _costs(costs: Sequence[int]) -> str:
     """What all cost together, how many runs of equal costs follow, and those: how many, of which cost."""
     if are_equal(costs):
-        return f"{total(costs)} 1 {len(costs)} {costs[0]}"
+        return f"{len(costs) * costs[0]} 1 {len(costs)} {costs[0]}"
     runs = [f"{len(list(equal))} {cost}" for cost, equal in groupby(costs)]
     return " ".join([str(sum(costs)), str(len(runs)), *runs])
 
