@@ -64,6 +64,7 @@ class Scripts:
             return await asyncio.shield(asking)
         except asyncio.CancelledError:
             await asyncio.wait([asking])
+            asking.exception()  # nobody's: asyncio would log it
             raise
 
     async def _in_cluster(self, *command: bytes | str | int, until_s: float) -> Any:

@@ -1,6 +1,7 @@
 """What a store of idempotency keys promises (gateway/replay/port.py), held by SQLite, Redis 7.0 and Valkey 9."""
 
 import asyncio
+import gc
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -299,6 +300,25 @@ async def test_who_is_cancelled_in_a_cluster_is_not_back_before_what_it_asked() 
         assert asking.cancelled()
         assert await keys.settle(OWNER, claims.forgotten([0]), TIMES.keeps_ms) == [True]
         assert (await one(keys, a_claim())).verdict is Verdict.HELD
+
+
+async def test_what_becomes_of_a_call_that_is_cancelled_in_a_cluster_is_told_to_nobody() -> None:
+    told: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context["message"]))
+    async with in_a_cluster_behind_a_relay() as (keys, relay):
+        await one(keys, a_claim(b"other"))
+        relay.stop_at("EVALSHA", before=True)
+        asking = asyncio.ensure_future(one(keys, a_claim()))
+        await relay.stopped.wait()
+        asking.cancel()
+        await asyncio.sleep(0)
+        await relay.close()  # its connection is lost
+        await asyncio.wait([asking])
+    assert asking.cancelled()
+    del asking
+    gc.collect()
+
+    assert "Task exception was never retrieved" not in told
 
 
 async def test_a_fence_that_holds_nothing_settles_nothing(keys: Keys) -> None:
