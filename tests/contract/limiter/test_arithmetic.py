@@ -51,6 +51,8 @@ def test_the_script_and_the_pure_bucket_agree(
 
         keys, numbers = asked(charges, wait_max_us, 1000, str(now))
         found = answered(charges, server.eval(SCRIPT, len(keys), *keys, numbers))
+        for key in keys[1:]:
+            server.persist(key)  # else it ends by the server's own clock, a second after it would be full
 
         assert [level.units for level in found] == [level.units for level in refreshed]
         decision, after = plan(charges, refreshed, wait_max_us)
