@@ -137,8 +137,7 @@ class _Run:
                 return
             route = plan.routes[index]
             if not isinstance(route, Route):
-                self._begin(index)
-                self._finish(refused(index, route))
+                self._unsent(index, route)
                 continue
             upstream = self._upstreams[route.upstream]
             turns = upstream.pool.turns
@@ -164,7 +163,7 @@ class _Run:
             self._agenda.begun(index)
 
     def _unsent(self, index: int, refusal: Failure) -> None:
-        """The upstream is away: the operation ends unsent, and what that means for those behind it."""
+        """The operation ends without being sent."""
         self._begin(index)
         self._finish(refused(index, refusal))
 
@@ -175,7 +174,8 @@ class _Run:
         self._held.append(index)
 
     def _intend(self, gate: Gate) -> None:
-        held, self._held, refusal = self._held, [], gate.refusal()
+        held, self._held = self._held, []
+        refusal = gate.refusal()
         if refusal is None and self._stray is None:
             gate.intend(held).add_done_callback(partial(self._intended, held))
         else:
