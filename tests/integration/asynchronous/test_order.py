@@ -10,9 +10,9 @@ import pytest
 from gateway.batch.model import Operation
 from tests.fakes.upstream import Answer, ScriptedUpstream, plain
 from tests.integration.asynchronous.calls import ASYNC, ended, results
-from tests.integration.server.api import Api, Talk, answer
+from tests.integration.server.api import Api, answer
 from tests.integration.server.gateways import Gateway
-from tests.integration.server.test_order import drawn
+from tests.integration.server.test_order import drawn, judge
 from tests.integration.server.wire import post, post_batch
 from tests.integration.worker.desk import QUICK, desk, slugs
 
@@ -50,10 +50,6 @@ async def test_values_and_failures_travel_as_they_do_in_place(api: Api, plain: G
 @pytest.mark.parametrize("seed", range(3))
 async def test_random_graphs_end_as_a_plain_interpreter_says(api: Api, plain: Gateway, seed: int) -> None:
     random = Random(seed)
-
-    async def judge(talk: Talk) -> None:
-        status = 500 if talk.request.target.startswith("/bad") else 200
-        await talk.send(answer(status, b'{"v":"%b"}' % talk.request.target.rpartition("/")[2].encode()))
 
     for _ in range(5):
         operations, expected = drawn(random, 60)

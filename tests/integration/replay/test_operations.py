@@ -291,16 +291,6 @@ async def test_a_key_may_refer_as_any_field_may(api: Api, keeping: Gateway, key:
     ]
 
 
-async def test_what_is_replayed_is_not_sent_when_its_parents_have_run(api: Api, keeping: Gateway) -> None:
-    batch = [{"id": "p", "method": "GET", "path": "/p"}, create(dependsOn=["p"])]
-
-    await post_batch(keeping.port, batch)
-    again = (await post_batch(keeping.port, batch)).json()["results"]
-
-    assert [(each["status"], each.get("replayed")) for each in again] == [(200, None), (200, True)]
-    assert api.targets == ["/p", "/users", "/p"]
-
-
 @pytest.mark.parametrize(
     ("operation", "pointer"),
     [

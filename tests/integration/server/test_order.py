@@ -148,13 +148,15 @@ async def test_random_graphs_end_as_a_plain_interpreter_says(seed: int) -> None:
     """X4: 300 graphs of up to 60 operations; the interpreter runs them one after the other."""
     random = Random(seed)
 
-    async def judge(talk: Talk) -> None:
-        status = 500 if talk.request.target.startswith("/bad") else 200
-        await talk.send(answer(status, b'{"v":"%b"}' % talk.request.target.rpartition("/")[2].encode()))
-
     async with Api(judge) as judging, gateway(judging.url, "batch: {sync_operations_max: 200}\n") as running:
         for number in range(PER_GRAPH):
             await run_one(random, 60 if number else 200, judging, running)
+
+
+async def judge(talk: Talk) -> None:
+    """Answers as `drawn` expects it."""
+    status = 500 if talk.request.target.startswith("/bad") else 200
+    await talk.send(answer(status, b'{"v":"%b"}' % talk.request.target.rpartition("/")[2].encode()))
 
 
 async def run_one(random: Random, count: int, api: Api, running: Gateway) -> None:
