@@ -49,8 +49,12 @@ def connect(url: str, *, timeout_s: float, connections_max: int) -> Client:
 
 
 async def close(client: Client) -> None:
-    """Closes the client, and the clients that it asks sentinels with, which redis-py leaves open."""
+    """Closes the client, and what redis-py leaves open: the nodes of a cluster that failed, and the clients that it asks
+    sentinels with."""
     await client.aclose()
+    if isinstance(client, RedisCluster):
+        await client.nodes_manager.aclose()
+        await client.nodes_manager.aclose("startup_nodes")
     if isinstance(client, Redis) and isinstance(client.connection_pool, SentinelConnectionPool):
         for sentinel in client.connection_pool.sentinel_manager.sentinels:
             await sentinel.aclose()
