@@ -49,7 +49,7 @@ def connect(url: str, *, timeout_s: float, connections_max: int) -> Client:
 
 
 async def close(client: Client) -> None:
-    """Closes the client, and what redis-py leaves open: the nodes of a cluster that failed, and the clients that it asks
+    """Closes the client, and what redis-py leaves open: the nodes of a cluster that failed, and clients that it asks
     sentinels with."""
     await client.aclose()
     if isinstance(client, RedisCluster):
