@@ -11,7 +11,6 @@
 import asyncio
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import msgspec
@@ -45,7 +44,6 @@ _REPEATS = "x-stainless-retry-count"
 _ABOVE_0 = re.compile(r"0*[1-9][0-9]*")
 _ACCEPT_S = 5.0  # the longest that a ledger takes to accept a batch, or to say that it is away
 _REPLAYED = (b"Idempotent-Replayed", b"true")
-_METHOD = attrgetter("method")
 _OF_EACH = frozenset({b"x-request-id", b"cache-control", b"x-content-type-options", b"ratelimit", b"ratelimit-policy"})
 """Fields of an answer that every request is given anew."""
 
@@ -96,7 +94,9 @@ class Once:
         if not envelope.goes_on_record and FIELD not in headers and _REPEATS not in headers:
             return await work(b"")
         await in_task()
-        may_repeat = not envelope.goes_on_record and _may_repeat(envelope.batch)
+        may_repeat = not envelope.goes_on_record and all(
+            operation.key or operation.method in SAFE_METHODS for operation in envelope.batch.operations
+        )
         parts = (envelope.form.encode(), envelope.data)
         asked = self._asked(request, parts, may_repeat=may_repeat, goes_on_record=envelope.goes_on_record)
         match await self._found(asked, served, goes_on_record=envelope.goes_on_record):
@@ -192,13 +192,6 @@ class Once:
         served.bytes_out = len(said.body)
         self._access.accepted(served, len(envelope.batch.operations), mode="replayed", status=said.status)
         return Answer(said.status, [*said.fields, *fresh, _REPLAYED], said.body)
-
-
-def _may_repeat(batch: Batch) -> bool:
-    """Whether running it once more cannot repeat an effect."""
-    return SAFE_METHODS.issuperset(map(_METHOD, batch.operations)) or all(
-        operation.key or operation.method in SAFE_METHODS for operation in batch.operations
-    )
 
 
 async def _made(hold: Hold, make: Make) -> View:
