@@ -17,8 +17,8 @@ Fields = tuple[tuple[str, str], ...]
 class Operation(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     """One request of a batch. `target` is the path with its query; `fields` are its own header fields, in order.
 
-    `depends_on` are the ids of operations that must have succeeded before. `key` is its idempotency key as it was
-    said, in quotes or bare, and never among `fields`.
+    `depends_on` are the ids of operations that must have succeeded before. `key` is the idempotency key that the
+    gateway keeps for it, as it was said, in quotes or bare; it is not among `fields`.
     """
 
     id: str
