@@ -125,14 +125,14 @@ def plan(charges: Sequence[Charge], levels: Sequence[Level], wait_max_us: int) -
     return Granted(len(charges[0].costs), (), readings, costs), paid
 
 
-def are_equal(costs: Sequence[int]) -> bool:
+def alike(costs: Sequence[int]) -> bool:
     """Whether there are any, and all are the same: nearly always, and found out in a fifth of the time of their sum."""
     return len(costs) > 0 and costs.count(costs[0]) == len(costs)
 
 
 def total(costs: Sequence[int]) -> int:
     """Their sum."""
-    return costs[0] * len(costs) if are_equal(costs) else sum(costs)
+    return costs[0] * len(costs) if alike(costs) else sum(costs)
 
 
 def less(bucket: Bucket, level: Level, cost: int) -> Level | None:

@@ -12,18 +12,7 @@ from importlib.resources import files
 from itertools import groupby
 from typing import Any
 
-from gateway.limiter.bucket import (
-    Bucket,
-    Charge,
-    Denied,
-    Granted,
-    Level,
-    Reading,
-    are_equal,
-    in_lowest_terms,
-    plan,
-    read,
-)
+from gateway.limiter.bucket import Bucket, Charge, Denied, Granted, Level, Reading, alike, in_lowest_terms, plan, read
 from gateway.limiter.port import LimiterUnavailableError
 from gateway.redis_client import FAILURES, Client
 from gateway.redis_scripts import Script, Scripts
@@ -94,7 +83,7 @@ def asked(charges: Sequence[Charge], wait_max_us: int, remembered_ms: int, now: 
 
 def _costs(costs: Sequence[int]) -> str:
     """What all cost together, how many runs of equal costs follow, and those: how many, of which cost."""
-    if are_equal(costs):
+    if alike(costs):
         return f"{len(costs) * costs[0]} 1 {len(costs)} {costs[0]}"
     runs = [f"{len(list(equal))} {cost}" for cost, equal in groupby(costs)]
     return " ".join([str(sum(costs)), str(len(runs)), *runs])
