@@ -152,7 +152,7 @@ class RedisLedger:
         return held
 
     async def intend(self, lease: Lease, indexes: Sequence[int]) -> None:
-        wanted = redis_records.by_comma(indexes)
+        wanted = redis_records.mask(indexes)
         answer = await self._store.batch(lease.batch, "intend", lease.slice, lease.epoch, wanted)
         if answer[0] != b"ok":
             raise LostLeaseError
@@ -175,6 +175,7 @@ class RedisLedger:
             lease.slice,
             lease.epoch,
             redis_records.header(part) if part is not None else "",
+            redis_records.mask(part.indexes) if part is not None else b"",
             part.sealed if part is not None else b"",
             int(ends),
             -1 if again_after_ms is None else again_after_ms,

@@ -63,10 +63,11 @@ def accepted(batch: NewBatch) -> list[bytes | str | int]:
         fields["retry_of"] = batch.retry_of
     arguments: list[bytes | str | int] = [batch.lives_ms, batch.kept_ms, batch.begins_after_ms]
     begun = batch.begun or Begun("", (), 0)
-    arguments += [begun.worker, by_comma(begun.indexes), begun.lasts_ms]
+    held = sorted({index // batch.slice_size for index in begun.indexes})
+    arguments += [begun.worker, mask(begun.indexes), by_comma(held), begun.lasts_ms]
     arguments += [len(batch.slices), len(batch.parts), len(fields), *batch.slices]
     for part in batch.parts:
-        arguments += [part.slice, header(part), part.sealed]
+        arguments += [part.slice, header(part), mask(part.indexes), part.sealed]
     for name, value in fields.items():
         arguments += [name, value]
     return arguments
@@ -77,8 +78,19 @@ def header(part: Part) -> str:
     return f"{part.succeeded},{part.failed},{part.unknown},{by_comma(part.indexes)}"
 
 
-def by_comma(indexes: Sequence[int]) -> str:
-    return ",".join(map(str, indexes))
+def by_comma(numbers: Sequence[int]) -> str:
+    return ",".join(map(str, numbers))
+
+
+def mask(indexes: Sequence[int]) -> bytes:
+    """Bits of a bitmap, as the scripts read them (lua/batch.lua)."""
+    if not indexes:
+        return b""
+    first = min(indexes) >> 3
+    found = bytearray((max(indexes) >> 3) - first + 1)
+    for index in indexes:
+        found[(index >> 3) - first] |= 0x80 >> (index & 7)
+    return first.to_bytes(4, "big") + found
 
 
 def part(slice_: int, stored: bytes) -> Part:

@@ -134,7 +134,7 @@ class Store:
         await self._run("index_hurry", keys.INDEX, [_HURRIED_MAX])
 
     async def _put_back(self, batch_id: str) -> None:
-        intents = redis_records.by_comma(self.memory.intents(batch_id))
+        intents = redis_records.mask(self.memory.intents(batch_id))
         answer = await self._run("mend", keys.of_batch(batch_id), [self.memory.seen(batch_id), intents])
         if answer[0] == b"ok":
             hint = redis_records.hint(answer[1])

@@ -196,61 +196,44 @@ local function hint()
   }
 end
 
-local function numbers(list)
-  local found = {}
-  for number in string.gmatch(list, '%d+') do
-    found[#found + 1] = tonumber(number)
+-- A mask says which bits of a bitmap are meant: where its first byte stands, 4 bytes, big-endian, and its bytes; '' for
+-- none. Whether one of them is set, whether all are, and the bytes with all of them set.
+local function compare(key, mask)
+  if mask == '' then
+    return false, true, ''
   end
-  return found
+  local from, count = struct.unpack('>I4', mask), #mask - 4
+  local there = redis.call('GETRANGE', key, from, from + count - 1)
+  local any, all, merged = false, true, {}
+  for at = 1, count do
+    local meant, found = string.byte(mask, at + 4), string.byte(there, at) or 0
+    local set = bit.band(meant, found)
+    any, all, merged[at] = any or set ~= 0, all and set == meant, string.char(bit.bor(meant, found))
+  end
+  return any, all, table.concat(merged)
 end
 
--- One BITFIELD for up to 500 indexes at a time; answers what it found at each.
-local function bits(key, indexes, operation)
-  local found = {}
-  for from = 1, #indexes, 500 do
-    local command = {}
-    for i = from, math.min(from + 499, #indexes) do
-      for _, word in ipairs({operation, 'u1', indexes[i]}) do
-        command[#command + 1] = word
-      end
-      if operation == 'SET' then
-        command[#command + 1] = 1
-      end
-    end
-    for _, bit in ipairs(redis.call('BITFIELD', key, unpack(command))) do
-      found[#found + 1] = bit
-    end
+-- Sets the bits of a mask; whether one of them was not set.
+local function mark(key, mask)
+  local _, all, merged = compare(key, mask)
+  if not all then
+    redis.call('SETRANGE', key, struct.unpack('>I4', mask), merged)
   end
-  return found
-end
-
-local function has_any(list, wanted)
-  for _, value in ipairs(list) do
-    if value == wanted then
-      return true
-    end
-  end
-  return false
-end
-
--- A part's header: "succeeded,failed,unknown,index,...".
-local function header_of(text)
-  local values = numbers(text)
-  return {succeeded = values[1], failed = values[2], unknown = values[3], indexes = {unpack(values, 4)}}
+  return not all
 end
 
 -- Puts a part on record of which no index has an outcome.
-local function put(slice, text, sealed)
-  local header = header_of(text)
-  bits(DONE, header.indexes, 'SET')
+local function put(slice, header, mask, sealed)
+  local succeeded, failed, unknown = string.match(header, '^(%d+),(%d+),(%d+)')
+  mark(DONE, mask)
   keep(DONE)
   local n = redis.call('HINCRBY', SLICES, 'p' .. slice, 1)
-  redis.call('HSET', PARTS, slice .. '.' .. n, text .. '\n' .. sealed)
-  redis.call('HINCRBY', SLICES, 'c' .. slice, #header.indexes)
-  redis.call('HINCRBY', SLICES, 'g' .. slice, header.succeeded)
-  redis.call('HINCRBY', META, 'succeeded', header.succeeded)
-  redis.call('HINCRBY', META, 'failed', header.failed)
-  redis.call('HINCRBY', META, 'unknown', header.unknown)
+  redis.call('HSET', PARTS, slice .. '.' .. n, header .. '\n' .. sealed)
+  redis.call('HINCRBY', SLICES, 'c' .. slice, succeeded + failed)
+  redis.call('HINCRBY', SLICES, 'g' .. slice, succeeded)
+  redis.call('HINCRBY', META, 'succeeded', succeeded)
+  redis.call('HINCRBY', META, 'failed', failed)
+  redis.call('HINCRBY', META, 'unknown', unknown)
   keep(SLICES)
   keep(PARTS)
 end
