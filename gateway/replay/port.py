@@ -127,10 +127,10 @@ class Keys(Protocol):
         ...
 
     async def settle(self, owner: bytes, settlements: Settlements, keeps_ms: int) -> Sequence[bool]:
-        """Whether each took effect, or had done so before; all in one atomic step.
+        """Whether each took effect, or had done so before, in order; all in one atomic step.
 
         A hold that was lost meanwhile may still be settled by its own fence. One that another holds, or that is settled
-        already, stays as it is.
+        already, stays as it is. To forget what nobody holds is to have done so before.
         """
         ...
 

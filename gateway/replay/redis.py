@@ -64,8 +64,9 @@ class RedisKeys:
 
     async def _run(self, script: Script, owner: bytes, *arguments: bytes | int) -> Any:
         await self._durability.ensure()
+        keys = f"{{bg:keys:{owner.hex()}}}:all"
         try:
-            return await self._scripts.run(script, 1, f"{{bg:keys:{owner.hex()}}}", *arguments)
+            return await self._scripts.run(script, 2, keys, f"{{bg:keys:{owner.hex()}}}:ends", *arguments)
         except FAILURES as error:
             self._durability.doubt()
             raise _unavailable(error) from error

@@ -1,53 +1,82 @@
 -- Ends holds of one owner by their fences; the same again changes nothing.
--- KEYS  1 the owner's keys; behind its name a string for each, and for what they keep (claim.lua)
+-- KEYS  1 the owner's keys; behind its name a string for each of what they keep  2 when to look for ended ones (claim.lua)
 -- ARGV  1 keep ms; then of the settlements  2 their group 8, their epoch 6, and their places, 4 each  3 names, 24 each
 --         4 ends, a byte each (0 keep, 1 fail, 2 forget)  5 what is kept; its first 20 bytes are its name
 -- answer  a digit for each settlement: 1 where it took effect now or had before, else 0
-local time = redis.call('TIME')
-local ends = string.format('%.0f', time[1] * 1000 + math.floor(time[2] / 1000) + tonumber(ARGV[1]))
 local KEEP, FORGET = 0, 2
-local STATES = { [0] = '1', [1] = '2' }
-local sub = string.sub
-local holders, names, kept = ARGV[2], ARGV[3], ARGV[5]
-local group, epoch = sub(holders, 1, 8), sub(holders, 9, 14)
-local kept_name, is_kept = sub(kept, 1, 20), false
-local scores, answer = {}, {}
+local AT_ONCE = 1000
+local sub, byte, number = string.sub, string.byte, struct.unpack
+local keys, ends = KEYS[1], KEYS[2]
+local holders, all_names, endings, kept = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local count = #endings
 
-local function settled(key, name, fence, ending)
-  local found = redis.call('GET', key)
-  if not found then
+local time = redis.call('TIME')
+local keep_ms = tonumber(ARGV[1])
+local ends_ms = time[1] * 1000 + math.floor(time[2] / 1000) + keep_ms
+local ends_text, ends_packed = string.format('%.0f', ends_ms), struct.pack('>I6', ends_ms)
+local group, epoch, kept_name = sub(holders, 1, 8), sub(holders, 9, 14), sub(kept, 1, 20)
+local STATES = { [0] = byte('1'), [1] = byte('2') }
+local BEHIND = { [0] = '1' .. ends_packed .. kept_name, [1] = '2' .. ends_packed }
+local changed, forgotten, gone, moved, is_kept, is_later = {}, {}, {}, {}, false, false
+
+-- What ends much sooner than was foreseen is looked at then, and what ends later is not lost before. The rest is looked
+-- at as foreseen, late by less than it is kept: to move each would take as long as all that is done here.
+local function move(name, foreseen_ms)
+  local at = #moved
+  moved[at + 1], moved[at + 2], is_later = ends_text, name, is_later or ends_ms > foreseen_ms
+end
+
+local function settled(row, name, record)
+  local ending = byte(endings, row)
+  if not record or gone[name] then
     return ending == FORGET and 1 or 0
   end
-  if sub(found, 25, 42) ~= fence then
+  if sub(record, 25, 42) ~= group .. sub(holders, row * 4 + 11, row * 4 + 14) .. epoch then
     return 0
   end
-  local state = sub(found, 43, 43)
-  if state ~= '0' and state ~= '3' then
+  local state, foreseen_ms = number('>BI6', record, 50)
+  if state == STATES[0] or state == STATES[1] then
     return state == STATES[ending] and 1 or 0
   end
   if ending == FORGET then
-    redis.call('DEL', key)
-    redis.call('ZREM', KEYS[1], name)
+    forgotten[#forgotten + 1], gone[name] = name, true
     return 1
   end
-  local says = sub(found, 1, 42) .. STATES[ending] .. sub(found, 44, 59)
-  if ending == KEEP then
-    says, is_kept = says .. kept_name, true
+  local at = #changed
+  changed[at + 1], changed[at + 2] = name, sub(record, 1, 49) .. BEHIND[ending]
+  is_kept = is_kept or ending == KEEP
+  if ends_ms > foreseen_ms or foreseen_ms - ends_ms > keep_ms then
+    move(name, foreseen_ms)
   end
-  redis.call('SET', key, says, 'PXAT', ends)
-  scores[#scores + 1], scores[#scores + 2] = ends, name
   return 1
 end
 
-for row = 0, #ARGV[4] - 1 do
-  local name = sub(names, row * 24 + 1, row * 24 + 24)
-  local fence = group .. sub(holders, row * 4 + 15, row * 4 + 18) .. epoch
-  answer[row + 1] = settled(KEYS[1] .. name, name, fence, string.byte(ARGV[4], row + 1))
+local function each(command, key, values)
+  for first = 1, #values, 2 * AT_ONCE do
+    redis.call(command, key, unpack(values, first, math.min(first + 2 * AT_ONCE - 1, #values)))
+  end
+end
+
+local names, answer = {}, {}
+for row = 1, count do
+  names[row] = sub(all_names, row * 24 - 23, row * 24)
+end
+for first = 1, count, AT_ONCE do
+  local last = math.min(first + AT_ONCE - 1, count)
+  local found = redis.call('HMGET', keys, unpack(names, first, last))
+  for row = first, last do
+    answer[row] = settled(row, names[row], found[row - first + 1])
+  end
+end
+each('HSET', keys, changed)
+each('HDEL', keys, forgotten)
+each('ZADD', ends, moved)
+if is_later then
+  local last_ms = string.format('%.0f', tonumber(redis.call('ZREVRANGE', ends, 0, 0, 'WITHSCORES')[2]))
+  redis.call('PEXPIREAT', keys, last_ms)
+  redis.call('PEXPIREAT', ends, last_ms)
 end
 if is_kept then
-  redis.call('SET', KEYS[1] .. kept_name, kept, 'PXAT', ends)
-end
-for first = 1, #scores, 2000 do
-  redis.call('ZADD', KEYS[1], unpack(scores, first, math.min(first + 1999, #scores)))
+  redis.call('SET', keys .. kept_name, kept, 'PXAT', ends_text)
 end
 return table.concat(answer)

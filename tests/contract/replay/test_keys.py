@@ -331,6 +331,14 @@ async def test_a_fence_that_holds_nothing_settles_nothing(keys: Keys) -> None:
     assert (await one(keys, a_claim())).verdict is Verdict.BUSY
 
 
+async def test_ends_that_are_told_together_take_effect_one_after_the_other(keys: Keys) -> None:
+    twice = claims_of((b"k", b"d"), (b"k", b"d"))
+
+    assert [found.verdict for found in await keys.claim(OWNER, twice, TIMES, 100)] == [Verdict.HELD, Verdict.BUSY]
+    assert await keys.settle(OWNER, twice.forgotten([0, 1]), TIMES.keeps_ms) == [True, True], "nobody holds it any more"
+    assert await one(keys, a_claim()) == Found(Verdict.HELD)
+
+
 async def test_an_owner_has_so_many_keys_at_most(keys: Keys) -> None:
     found = await keys.claim(OWNER, claims_of(*((b"%d" % number, b"d") for number in range(5))), TIMES, 3)
 
@@ -347,6 +355,59 @@ async def test_a_key_is_free_again_at_its_end_and_leaves_room(world: World) -> N
     await world.later(200)
 
     assert (await one(world.keys, a_claim(digest=b"other"), keys_max=1)).verdict is Verdict.HELD
+
+
+async def test_many_more_than_fit_one_command_are_claimed_and_settled_by_one_call(keys: Keys) -> None:
+    many = claims_of(*((b"%d" % (number % 2300), b"d") for number in range(2500)))
+    rows = range(2300)
+
+    found = await keys.claim(OWNER, many, TIMES, 2300)
+    took = await keys.settle(OWNER, many.ended(rows, bytes([End.KEEP]) * 2300, outcome(b"x")), TIMES.keeps_ms)
+    again = await keys.claim(OWNER, replace(many, group=b"another."), TIMES, 2300)
+
+    assert [each.verdict for each in found] == [*[Verdict.HELD] * 2300, *[Verdict.BUSY] * 200]
+    assert all(took)
+    assert again == [Found(Verdict.KEPT, many.fence(number % 2300), outcome(b"x")) for number in range(2500)]
+
+
+async def test_as_many_as_have_ended_are_claimed_at_once(world: World) -> None:
+    for call in range(3):
+        part = claims_of(*((b"%d/%d" % (call, number), b"d") for number in range(250)))
+        await world.keys.claim(OWNER, part, Times(10, 10), 750)
+    await world.later(50)
+
+    found = await world.keys.claim(OWNER, claims_of(*((b"%d" % number, b"d") for number in range(750))), TIMES, 750)
+
+    assert {each.verdict for each in found} == {Verdict.HELD}
+
+
+async def test_of_keys_that_were_claimed_together_each_has_an_end_of_its_own(world: World) -> None:
+    both = claims_of((b"short", b"d"), (b"long", b"d"))
+    await world.keys.claim(OWNER, both, Times(50, 50), 2)
+    await world.keys.settle(OWNER, both.ended([1], bytes([End.KEEP]), outcome(b"x")), TIMES.keeps_ms)
+    await world.later(200)
+
+    assert (await one(world.keys, a_claim(b"another"), keys_max=2)).verdict is Verdict.HELD
+    assert await one(world.keys, a_claim(b"long"), keys_max=2) == Found(Verdict.KEPT, both.fence(1), outcome(b"x"))
+    assert (await one(world.keys, a_claim(b"short"), keys_max=2)).verdict is Verdict.FULL
+
+
+async def test_a_key_is_free_at_its_end_though_its_hold_was_to_last_longer(world: World) -> None:
+    mine, times = a_claim(), Times(400, 450)
+    await one(world.keys, mine, times)
+    await world.keys.settle(OWNER, mine.ended([0], bytes([End.KEEP]), outcome(b"x")), times.keeps_ms)
+    await world.later(500)
+
+    assert (await one(world.keys, a_claim(digest=b"other"))).verdict is Verdict.HELD
+
+
+async def test_a_key_that_has_ended_long_before_its_hold_would_have_leaves_room(world: World) -> None:
+    mine = a_claim()
+    await one(world.keys, mine)
+    await world.keys.settle(OWNER, mine.ended([0], bytes([End.KEEP]), outcome(b"x")), 50)
+    await world.later(100)
+
+    assert (await one(world.keys, a_claim(b"another"), keys_max=1)).verdict is Verdict.HELD
 
 
 async def test_a_sweep_removes_what_has_ended_and_nothing_else(world: World) -> None:

@@ -8,13 +8,14 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
+import redis
 from msgspec.structs import replace
 
 from gateway.replay.port import REPEATABLE, Claims, End, Times, Verdict
 from gateway.replay.redis import RedisKeys
 from gateway.replay.sqlite import open_keys
 from tests.contract.stores import running
-from tests.fakes.until import until_so
+from tests.fakes.until import pass_by, until_so
 from tests.integration.ledger.servers import Server
 from tests.integration.ledger.topologies import WITHIN_S, cluster, is_whole
 from tests.integration.server.api import Api, Talk, answer
@@ -96,7 +97,29 @@ async def test_keys_of_many_callers_live_on_every_node_of_a_cluster() -> None:
         sizes = [int(str(node.ask("DBSIZE"))) for node in nodes]
 
     assert all(sizes)
-    assert sum(sizes) == 12 * 22
+    assert sum(sizes) == 12 * 3  # the keys, when to look for ended ones, and what they keep
+
+
+async def test_who_keeps_coming_leaves_nothing_of_ended_keys_on_the_server() -> None:
+    with tempfile.TemporaryDirectory() as folder, running("redis", Path(folder)) as (_, url):
+        keys = RedisKeys(url)
+        for number in range(3):
+            names = [b"%012d%012d" % (number, name) for name in range(130)]
+            claims = Claims(b"%08d" % number, 0, range(130), names, [b"d" * 24] * 130, bytes(130))
+            await keys.claim(b"o", claims, Times(5, 5), 1000)
+            await keys.settle(b"o", claims.ended([0], bytes([End.KEEP]), b"x" * 40), 5)
+        await pass_by(0.05)
+        last = Claims(b"last....", 0, [0], [b"n" * 24], [b"d" * 24], bytes(1))
+        for _ in range(3):
+            await keys.claim(b"o", last, Times(60_000, 60_000), 1000)
+        await keys.close()
+        with redis.Redis.from_url(url) as client:
+            owner = f"{{bg:keys:{b'o'.hex()}}}"
+            left = {client.hlen(f"{owner}:all"), client.zcard(f"{owner}:ends")}
+            names = client.keys("*")
+
+    assert left == {1}
+    assert len(names) == 2
 
 
 async def test_who_goes_away_while_it_asks_a_cluster_comes_before_whatever_is_asked_next() -> None:
