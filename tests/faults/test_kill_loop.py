@@ -14,6 +14,7 @@ from tests.faults.killing.checker import Evidence, violations
 from tests.faults.killing.loop import Loop, run, run_crashing, summary
 from tests.faults.killing.plan import Plan
 
+_IS_FULL = os.environ.get("KILL_LOOP") == "full"
 _SHORT = Loop(Plan(batches=48, size=200), kills=20, life_s=(0.3, 1.2), latency_ms=25)
 _FULL = Loop(Plan(batches=100, size=200), kills=400, life_s=(0.3, 2.0), latency_ms=80, end_s=300.0)
 _QUICK = Loop(Plan(batches=4, size=150), kills=6, life_s=(0.2, 0.5), latency_ms=15, end_s=30.0, quiet_s=1.0)
@@ -21,6 +22,9 @@ _FOR = {  # what makes some builds show what is broken at any pace of the machin
     "innocent": _QUICK._replace(plan=Plan(batches=2, size=10), latency_ms=600),  # the same are under way at each kill
     "vague": _QUICK._replace(kills=4, latency_ms=100),  # each kill finds most of four slices still to be sent
 }
+_ORDERED = Loop(Plan(batches=12, size=192, is_ordered=True), kills=10, life_s=(0.3, 1.2), latency_ms=25)
+_ORDERED_FULL = _ORDERED._replace(plan=Plan(100, 192, is_ordered=True), kills=400, end_s=300.0)
+_ORDERED_QUICK = _QUICK._replace(plan=Plan(batches=4, size=96, is_ordered=True), kills=4)
 
 _STALLED = Loop(Plan(8, 150), 0, (0.3, 0.6), latency_ms=25, end_s=30.0, stalls=4, stall_s=1.5, lease_s=1.0)
 _CAUGHT = {
@@ -38,16 +42,26 @@ _CAUGHT = {
 }
 
 
-def test_a_killed_worker_loses_nothing_and_repeats_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    full = os.environ.get("KILL_LOOP") == "full"
+_CAUGHT_IN_ORDER = {
+    "doubt passed over": "disordered",
+    "order begun anew": "lost",
+    "order ignored": "hasty",
+    "refusal passed over": "hopeless",
+}
+
+
+@pytest.mark.parametrize("loop", [_FULL, _ORDERED_FULL] if _IS_FULL else [_SHORT, _ORDERED], ids=["free", "ordered"])
+def test_a_killed_worker_loses_nothing_and_repeats_nothing(
+    loop: Loop, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     began_s = time.monotonic()
 
-    evidence = run(_FULL if full else _SHORT, tmp_path / "state")
+    evidence = run(loop, tmp_path / "state")
 
     with capsys.disabled():
         print(f"\nkill loop: {summary(evidence, began_s)}")
     assert violations(evidence) == []
-    assert evidence.kills >= (100 if full else 20)
+    assert evidence.kills >= (100 if _IS_FULL else loop.kills)
     assert len(evidence.acknowledged) == evidence.plan.batches
 
 
@@ -86,9 +100,19 @@ def test_the_checker_catches_a_broken_build_for_what_is_broken(build: str, words
     assert words in {violation.partition(":")[0] for violation in found}
 
 
-def test_the_same_short_run_of_a_sound_build_has_nothing_to_catch(tmp_path: Path) -> None:
-    assert violations(run(_QUICK, tmp_path / "state")) == []
+@pytest.mark.parametrize(("build", "words"), _CAUGHT_IN_ORDER.items())
+def test_the_checker_catches_a_build_that_breaks_an_order_for_what_is_broken(
+    build: str, words: str, tmp_path: Path
+) -> None:
+    found = violations(run(_ORDERED_QUICK._replace(end_s=10.0), tmp_path / "state", build))
+
+    assert words in {violation.partition(":")[0] for violation in found}
+
+
+@pytest.mark.parametrize("loop", [_QUICK, _ORDERED_QUICK], ids=["free", "ordered"])
+def test_the_same_short_run_of_a_sound_build_has_nothing_to_catch(loop: Loop, tmp_path: Path) -> None:
+    assert violations(run(loop, tmp_path / "state")) == []
 
 
 def test_every_broken_build_is_tried() -> None:
-    assert sorted(_CAUGHT) == broken.NAMES
+    assert sorted(_CAUGHT | _CAUGHT_IN_ORDER) == broken.NAMES

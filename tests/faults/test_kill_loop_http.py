@@ -16,7 +16,8 @@ from tests.faults.killing.caller import Caller
 from tests.faults.killing.checker import Evidence, violations
 from tests.faults.killing.loop import summary
 from tests.faults.killing.plan import Plan
-from tests.faults.killing.replicas import IN_FLIGHT_MAX, Replica, gateways, receipts_in
+from tests.faults.killing.received import NAME, receipts_in
+from tests.faults.killing.replicas import IN_FLIGHT_MAX, Replica, gateways
 from tests.faults.killing.watcher import Watcher, contradictions
 
 _KILLS = 100 if os.environ.get("KILL_LOOP") == "full" else 20
@@ -36,7 +37,7 @@ async def test_a_gateway_that_is_killed_again_and_again_keeps_its_word_over_http
         watchers: dict[str, Watcher] = {}
         submitting, looking = asyncio.create_task(caller.keep_busy(2)), asyncio.create_task(caller.watch())
         watching = asyncio.create_task(watch(caller, replica.port, watchers))
-        gaps_s = await kill(replica, tmp_path / "received")
+        gaps_s = await kill(replica, tmp_path / NAME)
         caller.enough()
         async with asyncio.timeout(_QUIET_S):
             await asyncio.gather(submitting, looking, watching)

@@ -24,17 +24,20 @@ from tests.integration.ledger.servers import server
 _IS_FULL = os.environ.get("KILL_LOOP") == "full"
 _SHORT = Run(kills=10, operations=1000, pause_s=(0.5, 1.5))
 _FULL = Run(kills=100, operations=20_000, pause_s=(0.5, 3.0))
+_FREE, _ORDERED = Plan(batches=5000, size=100), Plan(batches=5000, size=96, is_ordered=True)
 
 
 @pytest.mark.parametrize(
-    ("store", "fsync"), [("redis", "everysec"), ("valkey", "always")], ids=["redis-everysec", "valkey-always"]
+    ("store", "fsync", "plan"),
+    [("redis", "everysec", _FREE), ("valkey", "always", _FREE), ("redis", "always", _ORDERED)],
+    ids=["redis-everysec", "valkey-always", "redis-always-ordered"],
 )
 async def test_whoever_is_killed_nothing_acknowledged_is_lost_and_nothing_unsafe_is_sent_twice(
-    store: str, fsync: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    store: str, fsync: str, plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began_s = time.monotonic()
 
-    found = await run((_FULL if _IS_FULL else _SHORT)._replace(store=store, fsync=fsync), tmp_path)
+    found = await run((_FULL if _IS_FULL else _SHORT)._replace(store=store, fsync=fsync, plan=plan), tmp_path)
 
     with capsys.disabled():
         told = f"{found.kills // SERVER_EVERY} of the server, {len(found.acknowledged)} batches acknowledged"

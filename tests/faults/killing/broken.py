@@ -2,19 +2,24 @@
 
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from gateway.batch.model import Operation, Outcome
-from gateway.ledger.port import Lease
+from gateway.batch.resolution import Decide
+from gateway.batch.validation import Rules
+from gateway.ledger.port import Lease, Ledger
+from gateway.ledger.seal import BatchKey
 from gateway.ledger.segments import Recorded
 from gateway.ledger.sqlite.store import SqliteStore
 from gateway.upstream.request import RequestWriter
-from gateway.worker import running
+from gateway.worker import ordered, running, worker
 from gateway.worker.decision import Beginning, begin, unknown
 from gateway.worker.means import Surroundings
+from gateway.worker.opened import Opened
+from gateway.worker.ordered import Earlier, Ordered
 from gateway.worker.recorder import Recorder
 from gateway.worker.running import Running
 
@@ -107,6 +112,52 @@ def _everybody_suspected() -> None:
     _replace(Surroundings, "until_quiet_s", lambda self, lost_ago_s: 0.0)
 
 
+def _order_ignored() -> None:
+    async def earlier_of(*_: object) -> None:
+        await asyncio.sleep(0)
+
+    _replace(worker, "earlier_of", earlier_of)
+
+
+def _order_begun_anew() -> None:
+    """What earlier lives have on record is forgotten."""
+    real = ordered.earlier_of
+
+    async def earlier_of(opened: Opened, batch_id: str, ledger: Ledger, key: BatchKey) -> Earlier | None:
+        earlier = await real(opened, batch_id, ledger, key)
+        return earlier and Earlier(earlier.graph, {})
+
+    _replace(worker, "earlier_of", earlier_of)
+
+
+def _refusal_passed_over() -> None:
+    real = Ordered.finished
+
+    def finished(self: Ordered, outcome: Outcome) -> Sequence[Outcome]:
+        return real(self, outcome if outcome.failure else msgspec.structs.replace(outcome, status=200))
+
+    _replace(Ordered, "finished", finished)
+
+
+def _doubt_passed_over() -> None:
+    """What waits for an operation that may have run is sent."""
+    real = Ordered.__init__
+
+    def init(
+        self: Ordered,
+        operations: Sequence[Operation],
+        earlier: Earlier,
+        settled: Mapping[int, Outcome],
+        rules: Rules,
+        decide: Decide,
+    ) -> None:
+        known = {**earlier.outcomes, **settled}
+        passed = {index: Outcome(index, 200) if outcome.unknown else outcome for index, outcome in known.items()}
+        real(self, operations, Earlier(earlier.graph, passed), {}, rules, decide)
+
+    _replace(Ordered, "__init__", init)
+
+
 def _success_invented() -> None:
     real = Running._keep
 
@@ -162,6 +213,10 @@ _BUILDS: dict[str, Callable[[], None]] = {
     "success invented": _success_invented,
     "safe unknown": _safe_unknown,
     "outcomes swapped": _outcomes_swapped,
+    "order ignored": _order_ignored,
+    "order begun anew": _order_begun_anew,
+    "refusal passed over": _refusal_passed_over,
+    "doubt passed over": _doubt_passed_over,
     "acknowledged early": _acknowledged_early,
 }
 

@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from tests.fakes.until import PATIENCE_S, until
 from tests.faults.killing.checker import Kept, Seen
@@ -35,7 +36,8 @@ class Caller:
     async def submit(self, name: str) -> None:
         """Hand it in until somebody listens. What is not acknowledged then may be on record all the same."""
         operations = [
-            {"id": each.id, "method": each.method, "path": each.target} for each in self._plan.operations(name)
+            {"id": each.id, "method": each.method, "path": each.target, "dependsOn": each.depends_on}
+            for each in self._plan.operations(name)
         ]
         try:
             answered = await self._whoever_listens(
@@ -98,10 +100,7 @@ class Caller:
         if answered is None:
             return False
         lines = [json.loads(line) for line in answered.body.splitlines()] if answered.status == 200 else []
-        self.outcomes[name] = [
-            Kept(int(each["id"]), each["status"], _slug(each.get("error")), str(each.get("result", "")))
-            for each in lines
-        ]
+        self.outcomes[name] = [_kept(each) for each in lines]
         return True
 
     async def _asked(self, name: str, of: str) -> Answer | None:
@@ -122,5 +121,10 @@ class Caller:
                     await asyncio.sleep(_LOOK_EVERY_S)
 
 
-def _slug(error: dict[str, object] | None) -> str | None:
-    return None if error is None else str(error["type"]).rpartition("/")[2]
+def _kept(told: dict[str, Any]) -> Kept:
+    """An upstream's refusal is its answer, like every other."""
+    error = told.get("error", {})
+    slug = error.get("type", "").rpartition("/")[2]
+    if slug == "upstream-error":
+        return Kept(int(told["id"]), told["status"], None, str(error.get("body", "")))
+    return Kept(int(told["id"]), told["status"], slug or None, str(told.get("result", "")))

@@ -6,18 +6,23 @@ outcome can be traced to the one receipt that it is the answer of.
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
-from tests.faults.killing.plan import Plan, method_of, target_of
+from tests.faults.killing.plan import Plan, is_refused, method_of, target_of
 
 
 class Receipt(NamedTuple):
-    """A request as the upstream has it in its log; `number` counts from 1."""
+    """A request as the upstream has it in its log; `number` counts from 1.
+
+    `answered` is how many requests the upstream had received when it answered; None where it did not.
+    """
 
     number: int
     method: str
     target: str
+    answered: int | None = None
 
 
 class Kept(NamedTuple):
@@ -60,13 +65,16 @@ class Evidence(NamedTuple):
 
 
 _MAY_HAVE_RUN = frozenset({"outcome-unknown", "quarantined"})
+_NOT_ANSWERED = _MAY_HAVE_RUN | {"dependency-failed"}
 
 
 def violations(evidence: Evidence) -> list[str]:
     """Empty for a build that keeps its promises."""
     times = Counter(receipt.target for receipt in evidence.receipts)
     found = [*_lost(evidence), *_repeated(evidence, times), *_strangers(evidence), *_backwards(evidence)]
+    found += _hasty(evidence)
     for batch_id, outcomes in evidence.outcomes.items():
+        found += _disordered(evidence.plan, batch_id, outcomes)
         for kept in outcomes:
             found += _untrue(batch_id, kept, evidence.receipts)
             if kept.slug == "quarantined" and kept.place not in evidence.guilty:
@@ -110,14 +118,54 @@ def _strangers(evidence: Evidence) -> list[str]:
     ]
 
 
+def _hasty(evidence: Evidence) -> list[str]:
+    """Nothing is sent before each of its parents was answered, nor where one can never have succeeded."""
+    received: dict[str, list[Receipt]] = {}
+    for receipt in evidence.receipts:
+        received.setdefault(receipt.target, []).append(receipt)
+    found = []
+    for batch_id in evidence.plan.ids if evidence.plan.is_ordered else ():
+        hopeless = evidence.plan.hopeless(batch_id)
+        for index in range(evidence.plan.size):
+            target = target_of(batch_id, index)
+            if target not in received:
+                continue
+            if index in hopeless:
+                found.append(f"hopeless: {target} was sent, and what it waits for was refused")
+            first = received[target][0].number
+            for parent in map(partial(target_of, batch_id), evidence.plan.parents(batch_id, index)):
+                answered = [each.answered for each in received.get(parent, ()) if each.answered is not None]
+                if not answered or min(answered) >= first:
+                    found.append(f"hasty: {target} was sent before {parent} was answered")
+    return found
+
+
+def _disordered(plan: Plan, batch_id: str, outcomes: Sequence[Kept]) -> list[str]:
+    """What was answered had parents that succeeded, and what was never sent one that did not."""
+    succeeded = {kept.place for kept in outcomes if kept.slug is None and kept.status == 200}
+    found = []
+    for kept in outcomes:
+        may_run = succeeded.issuperset(plan.parents(batch_id, kept.place))
+        if may_run and kept.slug == "dependency-failed":
+            found.append(
+                f"disordered: {target_of(batch_id, kept.place)} was not sent, and all that it waits for succeeded"
+            )
+        elif not may_run and kept.slug is None:
+            found.append(
+                f"disordered: {target_of(batch_id, kept.place)} was sent, and what it waits for did not succeed"
+            )
+    return found
+
+
 def _untrue(batch_id: str, kept: Kept, receipts: Sequence[Receipt]) -> list[str]:
     """D3: an outcome is what the upstream did."""
     target = target_of(batch_id, kept.place)
     if kept.slug is None:
         number = int(kept.body) if kept.body.isdigit() else 0
         answered = 0 < number <= len(receipts) and receipts[number - 1].target == target
-        return [] if answered and kept.status == 200 else [f"untrue: {target} says {kept.status} {kept.body!r}"]
-    if kept.slug not in _MAY_HAVE_RUN:
+        status = 422 if is_refused(kept.place) else 200
+        return [] if answered and kept.status == status else [f"untrue: {target} says {kept.status} {kept.body!r}"]
+    if kept.slug not in _NOT_ANSWERED:
         return [f"untrue: {target} ended with {kept.slug}"]
     if kept.slug == "outcome-unknown" and method_of(kept.place) == "GET":
         return [f"untrue: {target} is safe and called unknown"]

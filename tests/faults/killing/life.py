@@ -1,4 +1,4 @@
-"""One life of a worker's process: `python -m tests.faults.killing.life FOLDER PORT BATCHES SIZE`.
+"""One life of a worker's process: `python -m tests.faults.killing.life FOLDER PORT BATCHES SIZE ORDERED`.
 
 Puts the plan's batches on record, one every few milliseconds, and tells in `acknowledged` of each that was accepted;
 runs them; tells in `progress` what it sees. Ends by itself, with everything in `outcomes`, when all have ended.
@@ -42,7 +42,7 @@ RULES = Rules(own_paths=(), body_bytes_max=1 << 20, fields_rule=lambda _: ())
 
 
 async def main() -> None:
-    folder, port, plan = Path(sys.argv[1]), int(sys.argv[2]), Plan(int(sys.argv[3]), int(sys.argv[4]))
+    folder, port, plan = Path(sys.argv[1]), int(sys.argv[2]), Plan.of(sys.argv[3:])
     broken.make(os.environ.get("BROKEN", ""))
     store = await open_store(folder / "ledger.db", now_ms=steady_clock())
     _worker(store, port).start()
@@ -75,7 +75,8 @@ async def _submit(store: SqliteStore, folder: Path, plan: Plan) -> None:
             os.write(file, f"{id_}\n".encode())
             os.fdatasync(file)
 
-        await broken.accepting(submit(store, SEALER, plan.operations(id_), slice_size=50, id_=id_), tell)
+        slice_size = plan.size if plan.is_ordered else 50
+        await broken.accepting(submit(store, SEALER, plan.operations(id_), slice_size=slice_size, id_=id_), tell)
         await asyncio.sleep(_SUBMIT_EVERY_S)
 
 

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.faults.killing.broken import POISON
-from tests.faults.killing.checker import Evidence, Kept, Receipt, Seen
+from tests.faults.killing.checker import Evidence, Kept, Seen
 from tests.faults.killing.life import PACE, acknowledged
 from tests.faults.killing.plan import Plan
+from tests.faults.killing.received import NAME, receipts_in
 
 _START_S = 30.0
 _ROOT = Path(__file__).resolve().parents[3]
@@ -44,10 +45,10 @@ def run(loop: Loop, folder: Path, broken: str = "") -> Evidence:
     """The evidence of a whole run."""
     folder.mkdir(mode=0o700, exist_ok=True)
     chance = random.Random(loop.seed)
-    upstream = _started("upstream", [str(folder / "received"), str(loop.latency_ms)], {})
+    upstream = _started("upstream", [str(folder / NAME), str(loop.latency_ms)], {})
     try:
         port = _line(upstream)
-        arguments = [str(folder), port, str(loop.plan.batches), str(loop.plan.size)]
+        arguments = [str(folder), port, *map(str, loop.plan)]
         env = {"BROKEN": broken, "LEASE_S": str(loop.lease_s), "QUIET_S": str(loop.quiet_s)}
         kills = 0
         while kills < loop.kills and _killed(arguments, env, chance.uniform(*loop.life_s)):
@@ -62,10 +63,10 @@ def run(loop: Loop, folder: Path, broken: str = "") -> Evidence:
 def run_crashing(plan: Plan, folder: Path, broken: str, crashes_max: int) -> Evidence:
     """Lives that nobody kills follow on one another until all is done; those that crashed count as kills."""
     folder.mkdir(mode=0o700, exist_ok=True)
-    upstream = _started("upstream", [str(folder / "received"), "5"], {})
+    upstream = _started("upstream", [str(folder / NAME), "5"], {})
     crashes = 0
     try:
-        arguments = [str(folder), _line(upstream), str(plan.batches), str(plan.size)]
+        arguments = [str(folder), _line(upstream), *map(str, plan)]
         while not (folder / "outcomes").exists() and crashes <= crashes_max:
             life = _started("life", arguments, {"BROKEN": broken, "QUIET_S": "0.5"})
             crashes += life.wait(_START_S) != 0
@@ -137,7 +138,6 @@ def _evidence(plan: Plan, folder: Path, kills: int) -> Evidence:
         if line.endswith("]"):  # the last line of a life may be cut off
             id_, *seen = json.loads(line)
             progress.setdefault(id_, []).append(Seen(*seen))
-    received = (folder / "received").read_text().splitlines()
     return Evidence(
         plan,
         kills,
@@ -145,7 +145,7 @@ def _evidence(plan: Plan, folder: Path, kills: int) -> Evidence:
         acknowledged(folder),
         {id_: state for id_, (state, _) in told.items()},
         {id_: [Kept(*kept) for kept in outcomes] for id_, (_, outcomes) in told.items()},
-        [Receipt(number, *line.split(" ")) for number, line in enumerate(received, 1)],
+        receipts_in(folder),
         progress,
     )
 

@@ -1,16 +1,29 @@
-"""The batches of a run: names, sizes, and which operations may not be sent twice."""
+"""The batches of a run: which operations may not be sent twice, which the upstream refuses, and who waits for whom."""
 
 import hashlib
+import random
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from gateway.batch.model import Operation
 
+_FAMILY = 12  # operations that follow one another; those of another family are no relatives
+_REFUSED_EVERY, _REFUSED = 24, 5
+_CHAINED_EVERY = 4  # families
+
 
 class Plan(NamedTuple):
-    """`batches` batches of `size` operations each."""
+    """`batches` batches of `size` operations each; where it `is_ordered`, most of them wait for others."""
 
     batches: int
     size: int
+    is_ordered: bool = False
+
+    @classmethod
+    def of(cls, words: Sequence[str]) -> "Plan":
+        """The plan whose members were put into `words`."""
+        batches, size, is_ordered = words
+        return cls(int(batches), int(size), is_ordered == str(True))
 
     @property
     def ids(self) -> list[str]:
@@ -18,7 +31,33 @@ class Plan(NamedTuple):
 
     def operations(self, batch_id: str) -> list[Operation]:
         """Every second one is a POST without any key."""
-        return [Operation(str(index), method_of(index), target_of(batch_id, index)) for index in range(self.size)]
+        return [
+            Operation(
+                str(index),
+                method_of(index),
+                target_of(batch_id, index),
+                depends_on=tuple(map(str, self.parents(batch_id, index))),
+            )
+            for index in range(self.size)
+        ]
+
+    def parents(self, batch_id: str, index: int) -> Sequence[int]:
+        """Up to three earlier ones of its family; in some families each waits for the one before it."""
+        place = index % _FAMILY
+        if not self.is_ordered or not place:
+            return ()
+        if index // _FAMILY % _CHAINED_EVERY == _CHAINED_EVERY - 1:
+            return (index - 1,)
+        chance = random.Random(f"{batch_id}/{index}")
+        return sorted(chance.sample(range(index - place, index), min(chance.randrange(4), place)))
+
+    def hopeless(self, batch_id: str) -> frozenset[int]:
+        """Who waits for one that is refused, or for one that is hopeless itself."""
+        found: set[int] = set()
+        for index in range(self.size):
+            if any(parent in found or is_refused(parent) for parent in self.parents(batch_id, index)):
+                found.add(index)
+        return frozenset(found)
 
 
 def method_of(index: int) -> str:
@@ -27,3 +66,8 @@ def method_of(index: int) -> str:
 
 def target_of(batch_id: str, index: int) -> str:
     return f"/{batch_id}/{index}"
+
+
+def is_refused(index: int) -> bool:
+    """Whether the upstream answers it with 422."""
+    return index % _REFUSED_EVERY == _REFUSED

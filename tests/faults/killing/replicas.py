@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from tests.faults.killing.checker import Receipt
+from tests.faults.killing.received import NAME, receipts_in
 from tests.integration.cli.process import Process
 from tests.integration.ledger.servers import Server, lasting_port
 from tests.integration.server.wire import get
@@ -18,7 +19,6 @@ Prefix = tuple[str, ...]
 
 IN_FLIGHT_MAX = 40
 LEASE_S = 3.0
-_RECEIVED = "received"
 _SETTINGS = {
     "ASYNC__KEY__VALUE": "0123456789abcdef",
     "ASYNC__LEASE": f"{LEASE_S:g}s",
@@ -120,7 +120,7 @@ async def gateways(
     """One on each ledger before one counting upstream, all ready."""
     api = folder / "upstream"
     api.mkdir()
-    upstream = Process.module(api, "tests.faults.killing.upstream", str(folder / _RECEIVED), str(latency_ms))
+    upstream = Process.module(api, "tests.faults.killing.upstream", str(folder / NAME), str(latency_ms))
     replicas: list[Replica] = []
     try:
         port = upstream.said("\n").strip()
@@ -138,9 +138,3 @@ async def gateways(
             with contextlib.suppress(IndexError):
                 replica.process.kill()
         upstream.kill()
-
-
-def receipts_in(folder: Path) -> list[Receipt]:
-    """What the upstream before which `gateways` stand has received so far."""
-    lines = (folder / _RECEIVED).read_text().splitlines()
-    return [Receipt(number, *line.split(" ")) for number, line in enumerate(lines, 1)]

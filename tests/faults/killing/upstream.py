@@ -1,12 +1,16 @@
 """A counting upstream: `python -m tests.faults.killing.upstream LOG LATENCY_MS` prints its port.
 
 A request is a line in LOG, on the disk (fdatasync), before any byte of its answer; the answer's body is the number of
-that line. Requests of one turn of the loop share one write.
+that line. Requests of one turn of the loop share one write. LOG.answered has a line for each answer: its number, and
+how many requests there were before it left.
 """
 
 import asyncio
 import os
 import sys
+from functools import partial
+
+from tests.faults.killing.plan import is_refused
 
 
 class _Counting(asyncio.Protocol):
@@ -22,18 +26,22 @@ class _Counting(asyncio.Protocol):
         while b"\r\n\r\n" in self._head:
             head, _, self._head = self._head.partition(b"\r\n\r\n")
             method, target, _ = head.split(b" ", 2)
-            self._log.add(method + b" " + target, self._answer)
+            index = target.rpartition(b"/")[2]
+            status = b"422 No" if index.isdigit() and is_refused(int(index)) else b"200 OK"
+            self._log.add(method + b" " + target, partial(self._answer, status))
 
-    def _answer(self, number: int) -> None:
+    def _answer(self, status: bytes, number: int) -> None:
         body = b"%d" % number
         transport = self._transport
         if isinstance(transport, asyncio.WriteTransport) and not transport.is_closing():
-            transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            self._log.answers(number)
+            transport.write(b"HTTP/1.1 %b\r\nContent-Length: %d\r\n\r\n%b" % (status, len(body), body))
 
 
 class _Log:
     def __init__(self, path: str, latency_s: float) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        self._answered = os.open(f"{path}.answered", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         self._latency_s = latency_s
         self._waiting: list[tuple[bytes, object]] = []
         self._count = 0
@@ -42,6 +50,9 @@ class _Log:
         if not self._waiting:
             asyncio.get_running_loop().call_soon(self._write)
         self._waiting.append((line, answer))
+
+    def answers(self, number: int) -> None:
+        os.write(self._answered, b"%d %d\n" % (number, self._count))
 
     def _write(self) -> None:
         waiting, self._waiting = self._waiting, []

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from tests.faults.killing.checker import Evidence, Kept, Receipt, Seen, violations
-from tests.faults.killing.plan import Plan, method_of, target_of
+from tests.faults.killing.plan import Plan, is_refused, method_of, target_of
 
 PLAN = Plan(batches=1, size=4)
 (ID,) = PLAN.ids
@@ -92,3 +92,66 @@ def test_each_contradiction_is_named(word: str, changed: dict[str, Any]) -> None
     found = violations(evidence(**changed))
 
     assert {violation.partition(":")[0] for violation in found} == {word}
+
+
+ORDERED = Plan(batches=1, size=12, is_ordered=True)
+HOPELESS = ORDERED.hopeless(ID)
+CHILD, (PARENT, *_) = next((index, above) for index in range(12) if (above := ORDERED.parents(ID, index)))
+
+
+def in_order(**changed: Any) -> Evidence:
+    """A run with an order in which nothing is wrong: each is answered before the next is sent."""
+    sent = [index for index in range(12) if index not in HOPELESS]
+    receipts = [Receipt(at, method_of(index), target_of(ID, index), at) for at, index in enumerate(sent, 1)]
+    answered = {
+        index: Kept(index, 422 if is_refused(index) else 200, None, str(at)) for at, index in enumerate(sent, 1)
+    }
+    outcomes = [answered.get(index, Kept(index, 424, "dependency-failed", "")) for index in range(12)]
+    sound = Evidence(ORDERED, 0, 2, [ID], {ID: "completed"}, {ID: outcomes}, receipts, {})
+    return sound._replace(**changed)
+
+
+def test_a_run_that_kept_an_order_has_no_violations() -> None:
+    assert HOPELESS
+    assert violations(in_order()) == []
+
+
+def test_a_parent_may_be_answered_again_later() -> None:
+    late = Receipt(99, method_of(PARENT), target_of(ID, PARENT), 99)
+    again = in_order(receipts=[*in_order().receipts, late])
+
+    assert [each for each in violations(again) if "repeated" not in each] == []
+
+
+@pytest.mark.parametrize("answered", [None, CHILD + 1])
+def test_who_is_sent_before_its_parent_was_answered_is_named(answered: int | None) -> None:
+    late = [
+        each._replace(answered=answered) if each.target == target_of(ID, PARENT) else each
+        for each in in_order().receipts
+    ]
+
+    assert f"hasty: {target_of(ID, CHILD)} was sent before {target_of(ID, PARENT)} was answered" in violations(
+        in_order(receipts=late)
+    )
+
+
+def test_who_is_sent_although_it_waits_for_one_that_was_refused_is_named() -> None:
+    place = min(HOPELESS)
+    sent = Receipt(99, method_of(place), target_of(ID, place), 99)
+
+    found = violations(in_order(receipts=[*in_order().receipts, sent]))
+
+    assert found == [f"hopeless: {target_of(ID, place)} was sent, and what it waits for was refused"]
+
+
+@pytest.mark.parametrize(
+    ("place", "other", "also"),
+    [
+        (CHILD, Kept(CHILD, 424, "dependency-failed", ""), "was not sent, and all that it waits for succeeded"),
+        (PARENT, Kept(PARENT, 502, "outcome-unknown", ""), "was sent, and what it waits for did not succeed"),
+    ],
+)
+def test_an_outcome_that_does_not_follow_from_its_parents_is_named(place: int, other: Kept, also: str) -> None:
+    outcomes = {ID: [other if kept.place == place else kept for kept in in_order().outcomes[ID]]}
+
+    assert f"disordered: {target_of(ID, CHILD)} {also}" in violations(in_order(outcomes=outcomes))
