@@ -140,8 +140,15 @@ class Running:
         most = 1 if careful else self._concurrency if self._means.admission.counts else None
         while self._refusal() is None and (wave := ordered.wave(most)):
             left: Sequence[int] = [position for position in wave if self._settle(position, ordered)]
+            await self._hold_to(left, earlier)
             while left and self._refusal() is None:
                 left = await self._round(left, careful=careful)
+
+    async def _hold_to(self, wave: Sequence[int], earlier: Earlier) -> None:
+        """What is sent unannounced is sent once its parents' answers are on record: else it were called unsent where a
+        crash leaves them in doubt."""
+        if any(self._repeatable[position] and earlier.graph.parents[position] for position in wave):
+            await self._recorder.write()
 
     def _settle(self, position: int, ordered: Ordered) -> bool:
         """Put what the references found in their place; False where the operation ends for want of them."""

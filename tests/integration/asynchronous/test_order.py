@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from gateway.batch.model import Operation
+from gateway.batch.routes import Route
 from tests.fakes.upstream import Answer, ScriptedUpstream, plain
 from tests.integration.asynchronous.calls import ASYNC, ended, results
 from tests.integration.server.api import Api, answer
@@ -163,3 +164,23 @@ async def test_what_a_lost_worker_had_begun_is_not_sent_again_when_its_parent_is
 
     assert [request.target for request in upstream.requests] == ["/a", "/b", "/a"]
     assert slugs(outcomes) == {0: None, 1: "outcome-unknown", 2: "dependency-failed"}
+
+
+async def test_what_a_lost_worker_has_sent_is_never_called_unsent_for_want_of_its_parents_answer() -> None:
+    """The child may be repeated, so it is not announced: the parent's answer is on record before the child is sent."""
+    routes = [Route("/a"), Route("/b", idempotent=True)]
+    operations = [Operation("a", "POST", "/a"), Operation("b", "PUT", "/b", depends_on=("a",))]
+    async with ScriptedUpstream() as upstream, desk(upstream.address) as at:
+        upstream.script = lambda request: Answer([plain()], after=asyncio.Event() if request.target == "/b" else None)
+        batch = await at.submit(operations)
+        first = at.worker(replace(QUICK, record_every_s=3600.0), routes=routes)
+        await upstream.until_requests(2)
+        await first.stop(0.0)
+        at.clock.ahead_ms += 15_001
+        upstream.script = lambda _: Answer([plain()])
+        at.worker(routes=routes)
+        await at.ended(batch)
+        outcomes = await at.outcomes(batch)
+
+    assert [request.target for request in upstream.requests] == ["/a", "/b", "/b"]
+    assert slugs(outcomes) == {0: None, 1: None}
