@@ -11,7 +11,7 @@
 -- A fence is a group, 8 bytes, a place in it, 4, and the epoch of its hold, 6. Times are ms, all numbers big-endian.
 -- One command reads many keys, and one writes them: a few for each would take most of a server's time.
 local HELD, BUSY, REUSED, KEPT, LOST, FULL = 0, 1, 2, 3, 4, 5
-local AT_ONCE, TOGETHER, SWEPT, LOOKED_AT = 1000, 100, 16, 2000
+local AT_ONCE, TOGETHER, SWEPT, LOOKED_AT, SPARE = 1000, 100, 16, 2000, 100
 local sub, byte, pack, number = string.sub, string.byte, struct.pack, struct.unpack
 local keys, ends = KEYS[1], KEYS[2]
 local holders, all_names, digests, flags = ARGV[2], ARGV[3], ARGV[4], ARGV[5]
@@ -61,7 +61,17 @@ repeat
   end
 until #due == 0 or wanted <= 0 or left <= 0
 
-local room = keys_max - redis.call('HLEN', keys)
+-- What was forgotten, or is held again, stands there still until it is due. Where that is much beside the keys that there
+-- are, some of it goes, wherever it stands: more than comes.
+local there, listed = redis.call('HLEN', keys), redis.call('ZCARD', ends)
+if listed > there + SPARE then
+  local at = (time[1] * 1000000 + time[2]) % listed
+  for _, together in ipairs(redis.call('ZRANGE', ends, at, at + 4 * math.ceil(count / TOGETHER) - 1)) do
+    there = there - removed(together)
+  end
+end
+
+local room = keys_max - there
 local group, epoch = sub(holders, 1, 8), sub(holders, 9, 14)
 local behind = pack('>I6', until_ms) .. '0' .. pack('>I6', ends_ms)
 local BEHIND = { [0] = epoch .. '0' .. behind, [1] = epoch .. '1' .. behind }

@@ -1,11 +1,13 @@
 """What keys take of a Redis and of its time, whatever their owner does."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
+from random import Random
 
 import pytest
 import redis
+from msgspec.structs import replace
 
-from gateway.replay.port import Claims, Times, Verdict
+from gateway.replay.port import Claims, End, Times, Verdict
 from gateway.replay.redis import RedisKeys
 from tests.contract.ledger.frozen import FrozenClock, frozen
 from tests.contract.stores import STORES
@@ -34,8 +36,14 @@ class Place:
         assert {each.verdict for each in found} == {Verdict.HELD}
         return claims
 
-    async def forget(self, claims: Claims) -> None:
-        await self.keys.settle(_OWNER, claims.forgotten(range(len(claims.names))), _TIMES.keeps_ms)
+    async def verdicts(self, claims: Claims) -> set[Verdict]:
+        """On the same keys, of somebody else."""
+        claims = replace(claims, group=b"another.")
+        return {found.verdict for found in await self.keys.claim(_OWNER, claims, _TIMES, _MOST)}
+
+    async def end(self, claims: Claims, how: End) -> None:
+        count = len(claims.names)
+        await self.keys.settle(_OWNER, claims.ended(range(count), bytes([how]) * count), _TIMES.keeps_ms)
 
     def looked_for(self) -> int:
         """How many entries say when to look for ended keys."""
@@ -60,7 +68,8 @@ async def place(server: tuple[str, FrozenClock]) -> AsyncIterator[Place]:
 async def test_however_many_that_were_forgotten_are_due_one_call_looks_at_few(place: Place) -> None:
     await place.claim([1_000_000])
     for call in range(6):
-        await place.forget(await place.claim(range(1000 * call, 1000 * call + 1000), Times(50, 50)))
+        claims = await place.claim(range(1000 * call, 1000 * call + 1000), Times(50, 50))
+        await place.end(claims, End.FORGET)
     place.clock.ms += 200
 
     left = []
@@ -71,3 +80,18 @@ async def test_however_many_that_were_forgotten_are_due_one_call_looks_at_few(pl
     assert left == sorted(left, reverse=True)
     assert left[0] > 0
     assert left[-1] == 0
+
+
+@pytest.mark.parametrize("how", [End.FAIL, End.FORGET])
+async def test_who_claims_the_same_keys_again_and_again_takes_no_more_room(place: Place, how: End) -> None:
+    chance = Random(1)
+    for _ in range(20):
+        for _ in range(30):
+            await place.end(await place.claim(chance.sample(range(10), 10)), how)
+        place.clock.ms += 7
+    last = await place.claim(range(10))
+
+    assert place.looked_for() < 200
+    assert await place.verdicts(last) == {Verdict.BUSY}
+    place.clock.ms += _TIMES.holds_ms + _TIMES.keeps_ms
+    assert await place.verdicts(last) == {Verdict.HELD}
