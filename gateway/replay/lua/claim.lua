@@ -75,7 +75,7 @@ local room = keys_max - there
 local group, epoch = sub(holders, 1, 8), sub(holders, 9, 14)
 local behind = pack('>I6', until_ms) .. '0' .. pack('>I6', ends_ms)
 local BEHIND = { [0] = epoch .. '0' .. behind, [1] = epoch .. '1' .. behind }
-local own, changed, held, told, answer, numbers = {}, {}, {}, {}, {}, {}
+local own, changed, held, told, answer, numbers = {}, {}, {}, {}, {'', ''}, {}
 
 local function place_of(row)
   return sub(holders, row * 4 + 11, row * 4 + 14)
@@ -133,10 +133,10 @@ end
 -- Which of the answer's further parts holds what is kept under the name; 0 for none.
 local function number_of(kept)
   if kept and not numbers[kept] then
+    numbers[kept] = #answer - 2
     answer[#answer + 1] = redis.call('GET', keys .. kept) or ''
-    numbers[kept] = #answer
   end
-  return kept and numbers[kept] - 1 or 0
+  return kept and numbers[kept] or 0
 end
 
 local names, verdicts = names_of(all_names), {}
@@ -173,4 +173,5 @@ if last[2] then
   redis.call('PEXPIREAT', keys, last_ms)
   redis.call('PEXPIREAT', ends, last_ms)
 end
-return { table.concat(verdicts), table.concat(told), unpack(answer) }
+answer[1], answer[2] = table.concat(verdicts), table.concat(told)
+return answer

@@ -370,6 +370,20 @@ async def test_many_more_than_fit_one_command_are_claimed_and_settled_by_one_cal
     assert again == [Found(Verdict.KEPT, many.fence(number % 2300), outcome(b"x")) for number in range(2500)]
 
 
+async def test_many_that_are_kept_each_apart_are_answered_by_one_call(keys: Keys) -> None:
+    many = claims_of(*((b"%d" % number, b"d") for number in range(9000)))
+    await keys.claim(OWNER, many, TIMES, 9000)
+    apart = [b"%0*d" % (KEPT_NAME_BYTES, row) for row in range(9000)]
+    keep = bytes([End.KEEP])
+    for first in range(0, 9000, 500):  # each call has its time
+        ends = [many.ended([row], keep, apart[row]) for row in range(first, first + 500)]
+        await asyncio.gather(*(keys.settle(OWNER, end, TIMES.keeps_ms) for end in ends))
+
+    found = await keys.claim(OWNER, replace(many, group=b"another."), TIMES, 9000)
+
+    assert [each.kept for each in found] == apart
+
+
 async def test_as_many_as_have_ended_are_claimed_at_once(world: World) -> None:
     for call in range(3):
         part = claims_of(*((b"%d/%d" % (call, number), b"d") for number in range(250)))
