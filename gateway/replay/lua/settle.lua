@@ -17,7 +17,7 @@ local ends_text, ends_packed = string.format('%.0f', ends_ms), struct.pack('>I6'
 local group, epoch, kept_name = sub(holders, 1, 8), sub(holders, 9, 14), sub(kept, 1, 20)
 local STATES = { [0] = byte('1'), [1] = byte('2') }
 local BEHIND = { [0] = '1' .. ends_packed .. kept_name, [1] = '2' .. ends_packed }
-local changed, forgotten, gone, moved, is_kept, is_later = {}, {}, {}, {}, false, false
+local own, changed, forgotten, moved, is_kept, is_later = {}, {}, {}, {}, false, false
 
 -- What ends much sooner than was foreseen is looked at then, and what ends later is not lost before. The rest is looked
 -- at as foreseen, late by less than it is kept: to move each would take as long as all that is done here.
@@ -28,7 +28,7 @@ end
 
 local function settled(row, name, record)
   local ending = byte(endings, row)
-  if not record or gone[name] then
+  if not record then
     return ending == FORGET and 1 or 0
   end
   if sub(record, 25, 42) ~= group .. sub(holders, row * 4 + 11, row * 4 + 14) .. epoch then
@@ -39,11 +39,11 @@ local function settled(row, name, record)
     return state == STATES[ending] and 1 or 0
   end
   if ending == FORGET then
-    forgotten[#forgotten + 1], gone[name] = name, true
+    forgotten[#forgotten + 1], own[name] = name, false
     return 1
   end
-  local at = #changed
-  changed[at + 1], changed[at + 2] = name, sub(record, 1, 49) .. BEHIND[ending]
+  local at, ended = #changed, sub(record, 1, 49) .. BEHIND[ending]
+  changed[at + 1], changed[at + 2], own[name] = name, ended, ended
   is_kept = is_kept or ending == KEEP
   if ends_ms > foreseen_ms or foreseen_ms - ends_ms > keep_ms then
     move(name, foreseen_ms)
@@ -65,7 +65,11 @@ for first = 1, count, AT_ONCE do
   local last = math.min(first + AT_ONCE - 1, count)
   local found = redis.call('HMGET', keys, unpack(names, first, last))
   for row = first, last do
-    answer[row] = settled(row, names[row], found[row - first + 1])
+    local record = own[names[row]]
+    if record == nil then
+      record = found[row - first + 1]
+    end
+    answer[row] = settled(row, names[row], record)
   end
 end
 each('HSET', keys, changed)

@@ -249,6 +249,18 @@ async def test_what_is_settled_stays_and_may_be_said_twice(keys: Keys, how: End)
     assert found == (kept_by(mine, b"first") if how is End.KEEP else Found(Verdict.HELD))
 
 
+@pytest.mark.parametrize("first", End)
+async def test_of_ends_of_one_hold_that_are_told_together_the_first_takes_effect(keys: Keys, first: End) -> None:
+    mine = a_claim()
+    await one(keys, mine)
+    then = [how for how in End if how is not first]
+
+    took = await keys.settle(OWNER, mine.ended([0] * 3, bytes([first, *then]), outcome(b"x")), TIMES.keeps_ms)
+
+    assert took == [True, False, False]
+    assert await one(keys, a_claim()) == (kept_by(mine, b"x") if first is End.KEEP else Found(Verdict.HELD))
+
+
 async def test_what_follows_a_call_that_was_cancelled_comes_after_it(keys: Keys) -> None:
     for turns in range(8):
         claims = a_claim(b"cancelled %d" % turns)
