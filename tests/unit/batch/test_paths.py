@@ -7,7 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.batch.paths import TARGET_BYTES_MAX, are_plain, decoded, refusal
+from gateway.batch.paths import (
+    TARGET_BYTES_MAX,
+    _are_plain_once_decoded,
+    _refusal_of_segment,
+    are_plain,
+    decoded,
+    refusal,
+)
 from tests.strategies import LAW, paths, targets
 
 _REFUSED = {
@@ -144,6 +151,23 @@ def test_the_standard_library_reads_a_taken_target_as_a_path_alone(target: str) 
 
     assert (read.scheme, read.netloc, read.fragment) == ("", "", "")
     assert read.path == target.partition("?")[0]
+
+
+@LAW
+@given(targets | paths)
+def test_one_look_at_all_segments_takes_only_what_a_look_at_each_takes(target: str) -> None:
+    path = target.partition("?")[0]
+    if not target.isascii() or not path.startswith("/") or not _are_plain_once_decoded(path):
+        return
+
+    segments = path.removesuffix("/").split("/")[1:]
+
+    assert [_refusal_of_segment(segment) for segment in segments] == [None] * len(segments)
+
+
+@pytest.mark.parametrize("path", ["/%61" * 1020, "/a" * 2040 + "/%C3%A9/", "/%2e%2e%2e", "/"])
+def test_no_segment_of_an_escaped_path_is_looked_at_alone(path: str) -> None:
+    assert _are_plain_once_decoded(path)
 
 
 @LAW

@@ -60,6 +60,13 @@ def _codes(value: Any) -> list[tuple[str, str]]:
     return [(error["pointer"], error["code"]) for error in members["errors"]]
 
 
+def test_judging_operations_is_no_slice_for_it_may_last_as_long_as_a_caller_wants() -> None:
+    *_, last = native.parsed(b'[{"method": "GET", "path": "/a"}]', LIMITS, RULES)
+
+    assert last is not None
+    assert isinstance(last(), Batch)
+
+
 # Reading: laws.
 
 
