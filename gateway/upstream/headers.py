@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from email.utils import mktime_tz, parsedate_tz
 from typing import Any
 
+from gateway.errors import quoted
+
 RawFields = Sequence[tuple[bytes, bytes]]
 
 HOP_BY_HOP = frozenset(
@@ -202,7 +204,7 @@ def refusals_in_operation(
 def _refusal(name: str, value: str, credentials: frozenset[bytes]) -> tuple[str, str] | None:
     lowered = name.lower().encode("utf-8", "replace")
     if not _TOKEN.fullmatch(name):
-        return "header-not-allowed", "a name is made of letters, digits and hyphens"
+        return "header-not-allowed", f"{quoted(name)} is not a name; use letters, digits and hyphens"
     said = canonical(name)[:64]
     if lowered in _NOT_IN_AN_OPERATION or lowered.startswith(_FORWARDED_PREFIX):
         return "header-not-allowed", f"{said} is set by the gateway; leave it out"

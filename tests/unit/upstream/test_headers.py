@@ -316,6 +316,12 @@ def test_an_operation_cannot_use_a_name_that_readers_understand_differently(name
     assert _refusal((name, "x")) == "header-not-allowed"
 
 
+def test_a_field_that_has_no_name_is_told_by_what_was_written() -> None:
+    ((_, detail),) = refusals_in_operation([("Bad Name", "x")], credentials=CREDENTIALS)
+
+    assert detail.startswith('"Bad Name"')
+
+
 @pytest.mark.parametrize("code", [*range(9), *range(10, 32), 127, 128, 0xE9, 0x2028, 0xD800])
 def test_an_operation_cannot_use_a_value_that_is_not_visible_ascii(code: int) -> None:
     assert _refusal(("X-A", f"a{chr(code)}b")) == "header-not-allowed"
