@@ -52,7 +52,7 @@ class Asynchronous:
         calls = self._calls.get(verb)
         if calls is None:
             raise GatewayError(
-                "not-found", f"nothing stands at {quoted(verb)} of a batch; use {', '.join(self._calls)}"
+                "not-found", f"nothing stands at {quoted(verb)} of a batch; use {', '.join(filter(None, self._calls))}"
             )
         call = calls.get(request.method)
         if call is None:

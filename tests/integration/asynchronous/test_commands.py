@@ -254,7 +254,10 @@ async def test_other_methods_are_refused_whether_the_batch_exists_or_not(
 
 
 async def test_what_stands_nowhere_is_not_found(plain: Gateway) -> None:
-    assert (await get(plain.port, "/batch/x/y")).slug == "not-found"
+    below = await get(plain.port, "/batch/x/y")
+
+    assert below.slug == "not-found"
+    assert "use status, results" in below.json()["detail"]
     assert (await get(plain.port, "/batch/problems/none")).slug == "not-found"
 
 
