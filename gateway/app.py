@@ -1,6 +1,7 @@
 """The composition root: what lives as long as the process is built here; `lifecycle.generation` builds the rest."""
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -270,9 +271,10 @@ async def serve(loaded: Loaded, load: Callable[[], Loaded], *, works_alone: bool
         app.logger.error("cannot open the ledger", reason=str(error), cure="mend it, or choose another: async.ledger")
         return 1
     except OSError as error:
-        app.logger.error(
-            "cannot listen", reason=str(error), cure="another process has the port; set listen.port or admin.port"
+        cause = (
+            "another process has the port" if error.errno == errno.EADDRINUSE else "no place for this user to listen"
         )
+        app.logger.error("cannot listen", reason=str(error), cure=f"{cause}; set host and port of listen or admin")
         return 1
     begin_to_collect()
     signals: asyncio.Queue[signal.Signals] = asyncio.Queue()

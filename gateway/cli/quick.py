@@ -97,6 +97,8 @@ def _admin(admin: str | None, config: str | None) -> _Admin:
     token = _token(section.get("token"))
     if admin is not None:
         host, _, port = admin.rpartition(":")
+        if not port.isdecimal():
+            raise ValueError("--admin is HOST:PORT, such as 127.0.0.1:9207")
         return _Admin(host.strip("[]") or "127.0.0.1", int(port), token)
     host = os.environ.get(f"{_VARIABLE}HOST") or str(section.get("host", "127.0.0.1"))
     port = os.environ.get(f"{_VARIABLE}PORT") or str(section.get("port", 9207))

@@ -74,9 +74,19 @@ def test_a_taken_port_is_named_with_its_setting(taken: str) -> None:
 
     assert done.returncode == 1
     assert port in done.stderr
-    assert f"{taken.removeprefix('--')}.port" in done.stderr
+    assert "another process has the port" in done.stderr
+    assert taken.removeprefix("--") in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_an_address_of_another_host_is_not_called_taken() -> None:
+    done = run("serve", "--upstream", "http://127.0.0.1:1", "--listen", "192.0.2.1:0", "--admin", "127.0.0.1:0")
+
+    assert done.returncode == 1
+    assert "192.0.2.1" in done.stderr
+    assert "set host and port of listen or admin" in done.stderr
+    assert "another process" not in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -280,6 +290,10 @@ def test_healthcheck_that_is_called_wrongly_fails_and_says_so(arguments: list[st
     assert done.returncode in (1, 2)
     assert done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_healthcheck_says_how_an_address_is_written() -> None:
+    assert "HOST:PORT" in run("healthcheck", "--admin", "nonsense").stderr
 
 
 @pytest.mark.parametrize("command", [["version"], ["healthcheck", "--admin", "127.0.0.1:1"]])
