@@ -20,18 +20,22 @@ from tests.faults.killing.received import NAME, receipts_in
 from tests.faults.killing.replicas import IN_FLIGHT_MAX, Replica, gateways
 from tests.faults.killing.watcher import Watcher, contradictions
 
-_KILLS = 100 if os.environ.get("KILL_LOOP") == "full" else 20
+_IS_FULL = os.environ.get("KILL_LOOP") == "full"
+_KILLS = 100 if _IS_FULL else 20
+_PLANS = {"free": Plan(batches=5000, size=500)}
+if _IS_FULL:  # after each kill it waits for quiet
+    _PLANS["ordered"] = Plan(batches=5000, size=96, is_ordered=True)
 _LIFE_S = (0.1, 0.6)  # from when it has resumed
 _RESUMES_WITHIN_S = 2.0 + 3.0  # where all that is left was perhaps on its way, it waits for 3 s (README)
 _QUIET_S = 90.0
 _LOOK_S = 0.01
 
 
+@pytest.mark.parametrize("plan", _PLANS.values(), ids=_PLANS)
 async def test_a_gateway_that_is_killed_again_and_again_keeps_its_word_over_http(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    plan: Plan, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began_s = time.monotonic()
-    plan = Plan(batches=5000, size=500)
     async with gateways(tmp_path, [f"sqlite:{tmp_path}/ledger.db"], latency_ms=40) as (replica,):
         caller = Caller(plan, [replica.port], random.Random(3))
         watchers: dict[str, Watcher] = {}

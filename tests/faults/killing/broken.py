@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from gateway.batch.agenda import Agenda
 from gateway.batch.model import Operation, Outcome
 from gateway.batch.resolution import Decide
 from gateway.batch.validation import Rules
@@ -20,7 +21,7 @@ from gateway.worker.decision import Beginning, begin, unknown
 from gateway.worker.means import Surroundings
 from gateway.worker.opened import Opened
 from gateway.worker.ordered import Earlier, Ordered
-from gateway.worker.recorder import Recorder
+from gateway.worker.recorder import Ending, Recorder
 from gateway.worker.running import Running
 
 POISON = "6"  # an operation's id, of a GET
@@ -119,15 +120,42 @@ def _order_ignored() -> None:
     _replace(worker, "earlier_of", earlier_of)
 
 
-def _order_begun_anew() -> None:
-    """What earlier lives have on record is forgotten."""
+def _order_forgotten() -> None:
+    """What has outcomes of earlier lives is run like any other."""
     real = ordered.earlier_of
 
     async def earlier_of(opened: Opened, batch_id: str, ledger: Ledger, key: BatchKey) -> Earlier | None:
         earlier = await real(opened, batch_id, ledger, key)
-        return earlier and Earlier(earlier.graph, {})
+        return None if earlier is None or earlier.outcomes else earlier
 
     _replace(worker, "earlier_of", earlier_of)
+
+
+def _answers_kept_back() -> None:
+    """They go on record at a slice's end, and what waits for them does not wait for that."""
+    real = Recorder.while_writing
+
+    async def hold_to(self: Running, wave: Sequence[int], earlier: Earlier) -> None:
+        await asyncio.sleep(0)
+
+    async def while_writing(self: Recorder, run: Coroutine[None, None, Ending], every_s: float) -> Ending:
+        return await real(self, run, 3600.0)
+
+    _replace(Running, "_hold_to", hold_to)
+    _replace(Recorder, "while_writing", while_writing)
+
+
+def _cause_cut_short() -> None:
+    """The parent is told for the operation that failed."""
+    real = Agenda._never_run
+
+    def never_run(self: Agenda, index: int) -> Outcome:
+        outcome = real(self, index)
+        assert outcome.failure is not None
+        members = {"cause": list(outcome.failure.members["cause"])[-1:]}  # type: ignore[call-overload]
+        return msgspec.structs.replace(outcome, failure=msgspec.structs.replace(outcome.failure, members=members))
+
+    _replace(Agenda, "_never_run", never_run)
 
 
 def _refusal_passed_over() -> None:
@@ -214,7 +242,9 @@ _BUILDS: dict[str, Callable[[], None]] = {
     "safe unknown": _safe_unknown,
     "outcomes swapped": _outcomes_swapped,
     "order ignored": _order_ignored,
-    "order begun anew": _order_begun_anew,
+    "order forgotten": _order_forgotten,
+    "answers kept back": _answers_kept_back,
+    "cause cut short": _cause_cut_short,
     "refusal passed over": _refusal_passed_over,
     "doubt passed over": _doubt_passed_over,
     "acknowledged early": _acknowledged_early,

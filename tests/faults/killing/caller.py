@@ -127,4 +127,4 @@ def _kept(told: dict[str, Any]) -> Kept:
     slug = error.get("type", "").rpartition("/")[2]
     if slug == "upstream-error":
         return Kept(int(told["id"]), told["status"], None, str(error.get("body", "")))
-    return Kept(int(told["id"]), told["status"], slug or None, str(told.get("result", "")))
+    return Kept(int(told["id"]), told["status"], slug or None, str(told.get("result", "")), error.get("cause", ()))

@@ -26,12 +26,14 @@ class Receipt(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """An outcome on record; `place` is its operation's index, `body` the upstream's."""
+    """An outcome on record; `place` is its operation's index, `body` the upstream's, `cause` what is told of the way
+    down from an operation that failed."""
 
     place: int
     status: int
     slug: str | None
     body: str
+    cause: Sequence[str] = ()
 
 
 class Seen(NamedTuple):
@@ -75,6 +77,7 @@ def violations(evidence: Evidence) -> list[str]:
     found += _hasty(evidence)
     for batch_id, outcomes in evidence.outcomes.items():
         found += _disordered(evidence.plan, batch_id, outcomes)
+        found += _unsent(evidence.plan, batch_id, outcomes, times)
         for kept in outcomes:
             found += _untrue(batch_id, kept, evidence.receipts)
             if kept.slug == "quarantined" and kept.place not in evidence.guilty:
@@ -141,20 +144,44 @@ def _hasty(evidence: Evidence) -> list[str]:
 
 
 def _disordered(plan: Plan, batch_id: str, outcomes: Sequence[Kept]) -> list[str]:
-    """What was answered had parents that succeeded, and what was never sent one that did not."""
-    succeeded = {kept.place for kept in outcomes if kept.slug is None and kept.status == 200}
+    """What was answered had parents that succeeded, and what was never sent one that did not.
+
+    What was about to be sent, or was, when a kill took the answer of a parent, may be unknown as that is.
+    """
+    succeeded = {kept.place for kept in outcomes if _has_succeeded(kept)}
+    hopeless = plan.hopeless(batch_id)
     found = []
     for kept in outcomes:
+        target = target_of(batch_id, kept.place)
         may_run = succeeded.issuperset(plan.parents(batch_id, kept.place))
         if may_run and kept.slug == "dependency-failed":
-            found.append(
-                f"disordered: {target_of(batch_id, kept.place)} was not sent, and all that it waits for succeeded"
-            )
+            found.append(f"disordered: {target} was not sent, and all that it waits for succeeded")
         elif not may_run and kept.slug is None:
-            found.append(
-                f"disordered: {target_of(batch_id, kept.place)} was sent, and what it waits for did not succeed"
-            )
+            found.append(f"disordered: {target} was sent, and what it waits for did not succeed")
+        elif kept.place in hopeless and kept.slug != "dependency-failed":
+            found.append(f"disordered: {target} ended with {kept.slug}, and what it waits for was refused")
     return found
+
+
+def _unsent(plan: Plan, batch_id: str, outcomes: Sequence[Kept], times: Mapping[str, int]) -> list[str]:
+    """What is said not to have been sent was not, and names the operation that failed and the way down from there."""
+    failed = {str(kept.place) for kept in outcomes if not _has_succeeded(kept) and kept.slug != "dependency-failed"}
+    found = []
+    for kept in outcomes:
+        if kept.slug != "dependency-failed":
+            continue
+        target = target_of(batch_id, kept.place)
+        if times.get(target):
+            found.append(f"unsent: {target} was received, and is said not to have been sent")
+        steps = pairwise([*map(int, kept.cause), kept.place])
+        follows = all(above in plan.parents(batch_id, below) for above, below in steps)
+        if kept.status != 424 or not follows or not failed.issuperset(kept.cause[:1]) or not kept.cause:
+            found.append(f"baseless: {target} says {kept.status} because of {kept.cause}")
+    return found
+
+
+def _has_succeeded(kept: Kept) -> bool:
+    return kept.slug is None and kept.status == 200
 
 
 def _untrue(batch_id: str, kept: Kept, receipts: Sequence[Receipt]) -> list[str]:
@@ -163,7 +190,7 @@ def _untrue(batch_id: str, kept: Kept, receipts: Sequence[Receipt]) -> list[str]
     if kept.slug is None:
         number = int(kept.body) if kept.body.isdigit() else 0
         answered = 0 < number <= len(receipts) and receipts[number - 1].target == target
-        status = 422 if is_refused(kept.place) else 200
+        status = 422 if is_refused(target) else 200
         return [] if answered and kept.status == status else [f"untrue: {target} says {kept.status} {kept.body!r}"]
     if kept.slug not in _NOT_ANSWERED:
         return [f"untrue: {target} ended with {kept.slug}"]

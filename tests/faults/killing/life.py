@@ -15,6 +15,7 @@ from pathlib import Path
 import structlog
 
 from gateway.admission import Admission
+from gateway.batch.model import Outcome
 from gateway.batch.routes import Routes
 from gateway.batch.states import FINAL
 from gateway.batch.validation import Rules
@@ -31,6 +32,7 @@ from gateway.worker.means import Means
 from gateway.worker.worker import Pace, Store, Worker
 from tests.fakes.ledgered import outcomes_of, submit, view_of
 from tests.faults.killing import broken
+from tests.faults.killing.checker import Kept
 from tests.faults.killing.plan import Plan
 
 SEALER = Sealer(bytes(32))
@@ -104,14 +106,19 @@ async def _tell_outcomes(store: SqliteStore, folder: Path, plan: Plan) -> None:
         if await store.view(id_) is None:
             continue
         found = await outcomes_of(store, SEALER, id_)
-        kept = [
-            [index, each.status, each.failure.slug if each.failure else None, each.body.decode()]
-            for index, each in sorted(found.items())
-        ]
+        kept = [_kept(index, each.outcome) for index, each in sorted(found.items())]
         told[id_] = [(await view_of(store, id_)).state, kept]
     part = folder / "outcomes.part"
     part.write_text(json.dumps(told))
     part.rename(folder / "outcomes")
+
+
+def _kept(index: int, outcome: Outcome) -> Kept:
+    body = outcome.body.decode()
+    if outcome.failure is None:
+        return Kept(index, outcome.status, None, body)
+    cause = outcome.failure.members.get("cause", ())
+    return Kept(index, outcome.status, outcome.failure.slug, body, cause)  # type: ignore[arg-type]
 
 
 def acknowledged(folder: Path) -> list[str]:

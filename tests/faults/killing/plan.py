@@ -4,12 +4,14 @@ import hashlib
 import random
 from collections.abc import Sequence
 from typing import NamedTuple
+from zlib import crc32
 
 from gateway.batch.model import Operation
 
 _FAMILY = 12  # operations that follow one another; those of another family are no relatives
-_REFUSED_EVERY, _REFUSED = 24, 5
 _CHAINED_EVERY = 4  # families
+_REFUSED_EVERY = 24  # targets
+_FLAWLESS_EVERY = 3  # batches
 
 
 class Plan(NamedTuple):
@@ -55,7 +57,8 @@ class Plan(NamedTuple):
         """Who waits for one that is refused, or for one that is hopeless itself."""
         found: set[int] = set()
         for index in range(self.size):
-            if any(parent in found or is_refused(parent) for parent in self.parents(batch_id, index)):
+            parents = self.parents(batch_id, index)
+            if any(parent in found or is_refused(target_of(batch_id, parent)) for parent in parents):
                 found.add(index)
         return frozenset(found)
 
@@ -68,6 +71,7 @@ def target_of(batch_id: str, index: int) -> str:
     return f"/{batch_id}/{index}"
 
 
-def is_refused(index: int) -> bool:
-    """Whether the upstream answers it with 422."""
-    return index % _REFUSED_EVERY == _REFUSED
+def is_refused(target: str) -> bool:
+    """Whether the upstream answers it with 422; of some batches it refuses nothing."""
+    batch_id = target.split("/")[1]
+    return int(batch_id, 16) % _FLAWLESS_EVERY != 0 and crc32(target.encode()) % _REFUSED_EVERY == 0

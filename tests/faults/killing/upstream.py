@@ -26,8 +26,7 @@ class _Counting(asyncio.Protocol):
         while b"\r\n\r\n" in self._head:
             head, _, self._head = self._head.partition(b"\r\n\r\n")
             method, target, _ = head.split(b" ", 2)
-            index = target.rpartition(b"/")[2]
-            status = b"422 No" if index.isdigit() and is_refused(int(index)) else b"200 OK"
+            status = b"422 No" if is_refused(target.decode()) else b"200 OK"
             self._log.add(method + b" " + target, partial(self._answer, status))
 
     def _answer(self, status: bytes, number: int) -> None:

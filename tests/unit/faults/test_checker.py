@@ -94,19 +94,29 @@ def test_each_contradiction_is_named(word: str, changed: dict[str, Any]) -> None
     assert {violation.partition(":")[0] for violation in found} == {word}
 
 
-ORDERED = Plan(batches=1, size=12, is_ordered=True)
+ORDERED = Plan(batches=1, size=24, is_ordered=True)
 HOPELESS = ORDERED.hopeless(ID)
-CHILD, (PARENT, *_) = next((index, above) for index in range(12) if (above := ORDERED.parents(ID, index)))
+CHILD, (PARENT, *_) = next(
+    (index, above) for index in range(24) if (above := ORDERED.parents(ID, index)) and index not in HOPELESS
+)
+
+
+def cause_of(place: int) -> list[str]:
+    """The way down to one that waits in vain."""
+    above = next(each for each in ORDERED.parents(ID, place) if each in HOPELESS or is_refused(target_of(ID, each)))
+    return [*(cause_of(above) if above in HOPELESS else ()), str(above)]
 
 
 def in_order(**changed: Any) -> Evidence:
     """A run with an order in which nothing is wrong: each is answered before the next is sent."""
-    sent = [index for index in range(12) if index not in HOPELESS]
+    sent = [index for index in range(24) if index not in HOPELESS]
     receipts = [Receipt(at, method_of(index), target_of(ID, index), at) for at, index in enumerate(sent, 1)]
     answered = {
-        index: Kept(index, 422 if is_refused(index) else 200, None, str(at)) for at, index in enumerate(sent, 1)
+        index: Kept(index, 422 if is_refused(target_of(ID, index)) else 200, None, str(at))
+        for at, index in enumerate(sent, 1)
     }
-    outcomes = [answered.get(index, Kept(index, 424, "dependency-failed", "")) for index in range(12)]
+    unsent = {index: Kept(index, 424, "dependency-failed", "", cause_of(index)) for index in HOPELESS}
+    outcomes = [(answered | unsent)[index] for index in range(24)]
     sound = Evidence(ORDERED, 0, 2, [ID], {ID: "completed"}, {ID: outcomes}, receipts, {})
     return sound._replace(**changed)
 
@@ -141,7 +151,30 @@ def test_who_is_sent_although_it_waits_for_one_that_was_refused_is_named() -> No
 
     found = violations(in_order(receipts=[*in_order().receipts, sent]))
 
-    assert found == [f"hopeless: {target_of(ID, place)} was sent, and what it waits for was refused"]
+    assert found == [
+        f"hopeless: {target_of(ID, place)} was sent, and what it waits for was refused",
+        f"unsent: {target_of(ID, place)} was received, and is said not to have been sent",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [
+        ({"status": 502}, "baseless"),
+        ({"cause": ()}, "baseless"),
+        ({"cause": [str(CHILD)]}, "baseless"),
+        ({"cause": cause_of(max(HOPELESS))[-1:]}, "baseless"),
+        ({"slug": "outcome-unknown"}, "disordered"),
+        ({"slug": "quarantined"}, "disordered"),
+    ],
+)
+def test_who_waits_in_vain_and_says_something_else_is_named(changed: dict[str, Any], word: str) -> None:
+    place = max(HOPELESS)
+    outcomes = [kept._replace(**changed) if kept.place == place else kept for kept in in_order().outcomes[ID]]
+
+    found = violations(in_order(outcomes={ID: outcomes}, kills=1, guilty=frozenset({place})))
+
+    assert [violation.partition(":")[:1] for violation in found if target_of(ID, place) in violation] == [(word,)]
 
 
 @pytest.mark.parametrize(
