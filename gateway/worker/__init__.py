@@ -14,5 +14,5 @@ claims      the idempotency keys of a slice
 ordered     a slice whose operations wait for each other
 means       what the configuration gives to a slice
 tokens      what of a slice is admitted in one step
-pauses      upstreams that asked for a pause
+pauses      upstreams that asked a caller for a pause
 """

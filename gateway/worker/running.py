@@ -53,7 +53,7 @@ class Running:
         has_halted: bool = False,
     ) -> None:
         self._around = around
-        self._monotonic_s, self._pauses = around.monotonic_s, around.pauses
+        self._monotonic_s, self._pauses = around.monotonic_s, around.pauses.of(opened.context.identity)
         self._means = means
         self._hold = hold
         self._lease = lease = hold.lease
@@ -265,7 +265,7 @@ class Running:
                 self._burns = self._postponed = True
             case Pause(wait_s, again):
                 if isinstance(route, Route):
-                    self._pauses.add(route.upstream, wait_s)
+                    self._pauses.add(route.upstream, wait_s, everybody=outcome.failure is not None)
                 if again:
                     self._postponed = True
                 else:

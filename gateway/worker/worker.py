@@ -86,7 +86,7 @@ class Worker:
         self._stopping = asyncio.Event()
         self._around = Surroundings(
             store.queue,
-            Pauses(time.monotonic),
+            Pauses(time.monotonic, self._tell_pause),
             metrics,
             logger,
             time.monotonic,
@@ -132,6 +132,9 @@ class Worker:
     def busy(self) -> int:
         """Slices that are running now."""
         return len(self._holds)
+
+    def _tell_pause(self, upstream: str, caller: str, wait_s: float) -> None:
+        self._logger.warning("paused", upstream=upstream, caller=caller[:9] or "everybody", wait_s=round(wait_s, 1))
 
     async def _often(self, step: Callable[[], Coroutine[None, None, None]], every_s: float) -> None:
         """`step` again and again; what it cannot do now it tries a second later."""

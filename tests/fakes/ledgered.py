@@ -28,6 +28,7 @@ async def submit(
     *,
     slice_size: int = 10,
     owner: str = "owner",
+    identity: str = "caller",
     on_failure: str = "continue",
     lives_ms: int = 86_400_000,
     spoil: str = "",
@@ -39,7 +40,7 @@ async def submit(
     """
     id_ = id_ or secrets.token_hex(16)
     key, wrapped = sealer.new_key(id_)
-    context = Context(_CALLER, "caller", "192.0.2.7", on_failure=on_failure, trace_seed=secrets.token_bytes(24))
+    context = Context(_CALLER, identity, "192.0.2.7", on_failure=on_failure, trace_seed=secrets.token_bytes(24))
     slices = [
         key.seal(operations_to_bytes(operations[first : first + slice_size]), of_operations(first // slice_size))
         for first in range(0, len(operations), slice_size)

@@ -321,6 +321,24 @@ async def test_retry_after_pauses_the_upstream_and_burns_no_try() -> None:
     assert len(upstream.requests) == 31
 
 
+async def test_what_one_caller_is_asked_to_wait_nobody_else_waits() -> None:
+    def script(request: Received) -> Answer:
+        if request.target == "/0":
+            return Answer([plain(status=b"429 No", fields=b"Retry-After: 3600\r\n")])
+        return Answer([plain()])
+
+    async with ScriptedUpstream(script) as upstream, desk(upstream.address) as at:
+        paused = await at.submit(operations(2, "GET"), identity="one")
+        at.worker(dataclasses.replace(QUICK, concurrency=1))
+        await upstream.until_requests(1)
+        other = await at.submit(operations(3, "POST")[1:], identity="another")
+        view, waiting = await at.ended(other), await at.view(paused)
+
+    assert view.succeeded == 2
+    assert waiting.state == "processing"
+    assert [request.target for request in upstream.requests].count("/0") == 1
+
+
 async def test_retry_after_on_an_unsafe_operation_is_its_answer() -> None:
     busy = plain(status=b"503 Busy", fields=b"Retry-After: 1\r\n")
     async with ScriptedUpstream(in_turn(busy)) as upstream, desk(upstream.address) as at:
