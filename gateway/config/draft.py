@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from gateway.config.asynchronous import Asynchronous
 from gateway.config.batch import Batch
+from gateway.config.dialects import Dialects
 from gateway.config.identity import Identity
 from gateway.config.limits import Limit, Limiter
 from gateway.config.listeners import Admin, Listen
@@ -46,6 +47,7 @@ class Draft:
     limits: Mapping[KeyPath, Limit]
     limiter: Limiter | None
     identity: Identity | None
+    dialects: Dialects | None
 
 
 def draft_of(raw: object) -> Draft:
@@ -66,6 +68,7 @@ def draft_of(raw: object) -> Draft:
         limits=_readable(Limit, _elements("limits", sections)),
         limiter=_mended(Limiter, sections.get("limiter", {})),
         identity=_mended(Identity, sections.get("identity", {})),
+        dialects=_mended(Dialects, sections.get("dialects", {})),
     )
 
 

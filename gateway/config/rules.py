@@ -39,6 +39,7 @@ def findings(draft: Draft) -> Iterator[Finding]:
     yield from _exact(draft)
     yield from _keys_shared(draft)
     yield from _identity(draft)
+    yield from _places(draft)
 
 
 def _upstream_choice(draft: Draft) -> Iterator[Finding]:
@@ -147,3 +148,17 @@ def _identity(draft: Draft) -> Iterator[Finding]:
         yield Finding((*at, "keys_file"), "no such file")
     if find_spec("joserfc") is None:
         yield Finding(at, "needs the extra jwt: pip install 'batch-gateway[jwt]'", code="missing-extra")
+
+
+def _places(draft: Draft) -> Iterator[Finding]:
+    if draft.batch is None or draft.dialects is None:
+        return
+    taken: dict[str, KeyPath] = {draft.batch.path: ("batch", "path")}  # by those who read JSON there
+    for name, section in (("anthropic", draft.dialects.anthropic), ("graph", draft.dialects.graph)):
+        if section is None:
+            continue
+        path = ("dialects", name, "path")
+        other = taken.setdefault(section.path, path)
+        if other != path:
+            message = f"{section.path} is {'.'.join(map(str, other))} as well, and both read JSON there; choose another"
+            yield Finding(path, message, about=(other,))

@@ -114,7 +114,7 @@ class Batches:
             asynchronous = self._asynchronous
             if asynchronous is None and batch.schedule.waits:
                 raise GatewayError("async-disabled", "notBefore needs a ledger, and this gateway has none")
-        if request.query_string and is_dry(request.query.getall("dryRun", ())):
+        if request.query_string and is_dry(request.query.items()):
             await in_task()
             return await self._rehearse(asynchronous, request, batch, served, is_draining())
 

@@ -17,10 +17,12 @@ from gateway.errors import PROBLEMS, GatewayError
 from gateway.plan import refused
 
 
-def is_dry(said: Iterable[str]) -> bool:
-    """Whether `dryRun` asks for the plan alone. Raises 422 for a value that says neither."""
-    wanted = set(said)
-    if wanted - {"true", "false"} or len(wanted) > 1:
+def is_dry(query: Iterable[tuple[str, str]]) -> bool:
+    """Whether `dryRun` asks for the plan alone. Raises 422 for a value that says neither, and for a name that is nearly
+    this one: whoever wrote that wants nothing sent."""
+    asked = [(name, value) for name, value in query if name.replace("_", "").replace("-", "").lower() == "dryrun"]
+    names, wanted = {name for name, _ in asked}, {value for _, value in asked}
+    if names - {"dryRun"} or wanted - {"true", "false"} or len(wanted) > 1:
         errors = [{"pointer": "", "code": "dry-run", "detail": "write ?dryRun=true, or leave it out"}]
         raise GatewayError("validation-failed", "dryRun is true or false; nothing was sent", members={"errors": errors})
     return wanted == {"true"}

@@ -157,7 +157,12 @@ async def test_strict_routes_refuse_a_dry_run_too(api: Api) -> None:
     assert (answered.status, answered.json()["errors"][0]["code"]) == (422, "route-not-allowed")
 
 
-@pytest.mark.parametrize("query", ["dryRun", "dryRun=yes", "dryRun=True", "dryRun=true&dryRun=false"])
+_UNREADABLE = [
+    "dryRun", "dryRun=yes", "dryRun=True", "dryRun=true&dryRun=false", "dryrun=true", "dry_run=true", "dry-run=1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("query", _UNREADABLE)
 async def test_a_dry_run_that_cannot_be_read_does_not_run_by_mistake(plain: Gateway, api: Api, query: str) -> None:
     answered = await post(plain.port, f"/batch?{query}", b'[{"method": "GET", "path": "/x"}]', JSON)
 

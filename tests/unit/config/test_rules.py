@@ -46,6 +46,12 @@ _UPSTREAM = "upstream: {url: http://a}\n"
         ("identity: {jwt: {issuer: i, audience: [a], keys_url: 'https://u:p@a'}}",
          "2:54: identity.jwt.keys_url: must be a URL such as https://idp.example/.well-known/jwks.json, without a"
          " password"),
+        ("dialects: {anthropic: {path: /batch}}",
+         "2:30: dialects.anthropic.path: /batch is batch.path as well, and both read JSON there; choose another"),
+        ("batch: {path: /$batch}\ndialects: {graph: {}}", "2:15: dialects.graph.path: /$batch is batch.path as well,"
+                                                          " and both read JSON there; choose another"),
+        ("dialects: {anthropic: {path: /a}, graph: {path: /a}}",
+         "2:49: dialects.graph.path: /a is dialects.anthropic.path as well, and both read JSON there; choose another"),
         ("upstreams: {default: {url: http://a}}",
          "2:12: upstreams: give either upstream or upstreams; move the single one to upstreams.default"),
     ],
