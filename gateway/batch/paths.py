@@ -83,10 +83,7 @@ def _refusal_of_segments(path: str) -> str | None:
     segments = path.split("/")[1:]
     if segments[-1] == "":
         segments.pop()  # "/" itself, or a final slash
-    for segment in segments:
-        if reason := _refusal_of_segment(segment):
-            return reason
-    return None
+    return next(filter(None, map(_refusal_of_segment, segments)), None)
 
 
 def _are_plain_once_decoded(path: str) -> bool:
