@@ -6,8 +6,6 @@ from itertools import count
 from typing import cast
 
 import pytest
-import redis
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
@@ -17,7 +15,6 @@ from hypothesis.stateful import (
     invariant,
     multiple,
     rule,
-    run_state_machine_as_test,
 )
 
 from gateway.errors import GatewayError
@@ -26,9 +23,9 @@ from gateway.ledger.port import Begun, Command, Lease, LostLeaseError, Part
 from gateway.ledger.redis import RedisLedger
 from gateway.ledger.sqlite.store import open_store
 from tests.contract.ledger.batches import begun_leases, new_batch, part
-from tests.contract.ledger.frozen import FrozenClock, frozen
 from tests.contract.ledger.model import Model, RefusedError, Slice
 from tests.contract.ledger.worlds import Clock, Store
+from tests.contract.machines import OnServer, run, run_on
 from tests.contract.stores import STORES
 
 LEASE_MS = 100
@@ -236,15 +233,11 @@ def _indexes(lease: Lease, picks: set[int]) -> list[int]:
     return [lease.first + pick for pick in sorted(picks) if pick < lease.count]
 
 
-class SharedLife(Life):
+class SharedLife(OnServer, Life):
     """Redis or Valkey with a clock that stands still. Its sweep looks at what is due in its index; here at all."""
 
-    url: str
-    clock_of_server: FrozenClock
-
     def opened(self) -> tuple[Store, Clock]:
-        with redis.Redis.from_url(self.url) as client:
-            client.flushall()
+        self.empty()
         return RedisLedger(self.url, went_back=_sound_the_alarm, timeout_s=60.0), self.clock_of_server
 
     def others_lost(self, each: Slice) -> bool:
@@ -272,19 +265,9 @@ EXAMPLES = int(os.environ.get("LEDGER_EXAMPLES", "0"))
 
 
 def test_sqlite_does_what_the_model_does() -> None:
-    run_state_machine_as_test(
-        Life, settings=settings(max_examples=EXAMPLES or 50, stateful_step_count=40, deadline=None)
-    )
+    run(Life, EXAMPLES or 50)
 
 
 @pytest.mark.parametrize("store", STORES)
 def test_a_shared_store_does_what_the_model_does(store: str) -> None:
-    with frozen(store) as (url, clock):
-
-        class Here(SharedLife):
-            pass
-
-        Here.url, Here.clock_of_server = url, clock
-        run_state_machine_as_test(
-            Here, settings=settings(max_examples=EXAMPLES or 5, stateful_step_count=40, deadline=None)
-        )
+    run_on(store, SharedLife, EXAMPLES or 5)

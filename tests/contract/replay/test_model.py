@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from itertools import count
 
 import pytest
-import redis
-from hypothesis import assume, settings
+from hypothesis import assume
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import Bundle, RuleBasedStateMachine, rule
 from msgspec.structs import replace
 
 from gateway.replay.port import (
@@ -29,8 +28,8 @@ from gateway.replay.port import (
 )
 from gateway.replay.redis import RedisKeys
 from gateway.replay.sqlite import open_keys
-from tests.contract.ledger.frozen import FrozenClock, frozen
 from tests.contract.ledger.worlds import Clock
+from tests.contract.machines import OnServer, run, run_on
 from tests.contract.stores import STORES
 
 _OWNER, _MOST = b"o" * 24, 10_000
@@ -176,15 +175,11 @@ class Life(RuleBasedStateMachine):
         return key is not None and key.ends_ms <= self.clock.ms
 
 
-class SharedLife(Life):
+class SharedLife(OnServer, Life):
     """Redis or Valkey with a clock that stands still."""
 
-    url: str
-    clock_of_server: FrozenClock
-
     def opened(self) -> tuple[Keys, Clock]:
-        with redis.Redis.from_url(self.url) as client:
-            client.flushall()
+        self.empty()
         return RedisKeys(self.url, timeout_s=60.0), self.clock_of_server
 
 
@@ -193,19 +188,9 @@ EXAMPLES = int(os.environ.get("KEYS_EXAMPLES", "0"))
 
 
 def test_sqlite_does_what_the_model_does() -> None:
-    run_state_machine_as_test(
-        Life, settings=settings(max_examples=EXAMPLES or 60, stateful_step_count=40, deadline=None)
-    )
+    run(Life, EXAMPLES or 60)
 
 
 @pytest.mark.parametrize("store", STORES)
 def test_a_shared_store_does_what_the_model_does(store: str) -> None:
-    with frozen(store) as (url, clock):
-
-        class Here(SharedLife):
-            pass
-
-        Here.url, Here.clock_of_server = url, clock
-        run_state_machine_as_test(
-            Here, settings=settings(max_examples=EXAMPLES or 30, stateful_step_count=40, deadline=None)
-        )
+    run_on(store, SharedLife, EXAMPLES or 30)
