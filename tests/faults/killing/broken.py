@@ -9,8 +9,6 @@ import msgspec
 
 from gateway.batch.agenda import Agenda
 from gateway.batch.model import Operation, Outcome
-from gateway.batch.resolution import Decide
-from gateway.batch.validation import Rules
 from gateway.ledger.port import Lease, Ledger
 from gateway.ledger.seal import BatchKey
 from gateway.ledger.segments import Recorded
@@ -172,16 +170,11 @@ def _doubt_passed_over() -> None:
     real = Ordered.__init__
 
     def init(
-        self: Ordered,
-        operations: Sequence[Operation],
-        earlier: Earlier,
-        settled: Mapping[int, Outcome],
-        rules: Rules,
-        decide: Decide,
+        self: Ordered, operations: Sequence[Operation], earlier: Earlier, settled: Mapping[int, Outcome], *rest: Any
     ) -> None:
         known = {**earlier.outcomes, **settled}
         passed = {index: Outcome(index, 200) if outcome.unknown else outcome for index, outcome in known.items()}
-        real(self, operations, Earlier(earlier.graph, passed), {}, rules, decide)
+        real(self, operations, Earlier(earlier.graph, passed), {}, *rest)
 
     _replace(Ordered, "__init__", init)
 
