@@ -87,10 +87,8 @@ def _refusal_of_segments(path: str) -> str | None:
 
 
 def _are_plain_once_decoded(path: str) -> bool:
-    """One look at all segments: 2000 of them, one by one, in each of 1000 operations would hold the loop for seconds.
-
-    It may only be stricter than the look at each.
-    """
+    """Whether no segment is refused, at one look: to look at 2000 of them, one by one, in each of 1000 operations would
+    hold the loop for seconds. It says what the look at each says."""
     if "//" in path or path.encode().translate(None, _OF_PLAIN + b"%"):
         return False
     try:
