@@ -2,6 +2,7 @@
 
 import base64
 import json
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -65,6 +66,29 @@ def test_judging_operations_is_no_slice_for_it_may_last_as_long_as_a_caller_want
 
     assert last is not None
     assert isinstance(last(), Batch)
+
+
+@pytest.mark.parametrize("bare", [True, False])
+@pytest.mark.parametrize(("count", "size"), [(1, 1 << 19), (3, 1 << 18), (400, 1 << 10)])
+def test_a_large_compact_envelope_is_known_to_name_its_members_once_without_a_second_reading(
+    count: int, size: int, bare: bool
+) -> None:
+    operations = [{"method": "POST", "path": f"/{number}", "body": "x" * size} for number in range(count)]
+    envelope = operations if bare else {"onFailure": "halt", "operations": operations}
+    data = json.dumps(envelope, separators=(",", ":")).encode()
+
+    asides = [slice_.func.__name__ for slice_ in native.parsed(data, LIMITS, RULES) if isinstance(slice_, partial)]
+
+    assert asides == ["_batch"]
+
+
+@pytest.mark.parametrize("bare", [True, False])
+def test_a_member_that_stands_twice_in_a_large_envelope_is_found(bare: bool) -> None:
+    operations = b'[{"method":"POST","path":"/a","path":"/b","body":"%b"}]' % (b"x" * (1 << 19))
+
+    refused = _refusal(operations if bare else b'{"operations":%b}' % operations)
+
+    assert (refused.problem.slug, refused.members) == ("duplicate-key", {"pointer": "/0" if bare else "/operations/0"})
 
 
 # Reading: laws.
