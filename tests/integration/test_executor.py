@@ -251,13 +251,13 @@ async def test_a_loop_that_stood_still_over_the_deadline_sends_nothing_behind_it
     loop = asyncio.get_running_loop()
 
     def stand_still() -> None:
-        until_s = monotonic() + 0.5
+        until_s = monotonic() + 1.5
         while monotonic() < until_s:
             pass
 
     async with ScriptedUpstream(lambda _: HANG) as upstream, running(upstream.address) as gateway:
-        routes = [Route("first", timeout_s=0.2), EVERY_ROUTE, EVERY_ROUTE]
-        plan = plan_of(operations(3), routes=routes, concurrency=1, deadline_s=0.3)
+        routes = [Route("first", timeout_s=1), EVERY_ROUTE, EVERY_ROUTE]
+        plan = plan_of(operations(3), routes=routes, concurrency=1, deadline_s=1.2)
         loop.call_later(0.1, stand_still)
         outcomes = await gateway.run(plan)
 
@@ -270,14 +270,14 @@ async def test_who_waits_for_a_connection_at_the_deadline_was_not_sent() -> None
         ScriptedUpstream(lambda _: HANG) as upstream,
         running(upstream.address, PoolLimits(connections_max=1)) as gateway,
     ):
-        outcomes = await gateway.run(plan_of(operations(3), deadline_s=0.2))
+        outcomes = await gateway.run(plan_of(operations(3), deadline_s=1))
 
     assert slugs(outcomes) == {0: "outcome-unknown", 1: "batch-deadline", 2: "batch-deadline"}
     assert numbers(upstream.requests) == [0]
 
 
 @pytest.mark.parametrize(
-    ("upstream_s", "route_s", "operation_s"), [(0.15, None, None), (5, 0.15, None), (5, 5, 0.15), (0.15, None, 5)]
+    ("upstream_s", "route_s", "operation_s"), [(0.5, None, None), (5, 0.5, None), (5, 5, 0.5), (0.5, None, 5)]
 )
 async def test_the_shortest_timeout_counts(upstream_s: float, route_s: float | None, operation_s: float | None) -> None:
     batch = [Operation("0", "POST", "/0", timeout_s=operation_s)]
@@ -290,8 +290,8 @@ async def test_the_shortest_timeout_counts(upstream_s: float, route_s: float | N
             outcomes = await gateway.run(plan_of(batch, routes=routes))
 
     assert (outcomes[0].status, slugs(outcomes)[0]) == (504, "outcome-unknown")
-    assert watch.took_s >= 0.14
-    assert watch.ran_s <= 0.40
+    assert watch.took_s >= 0.49
+    assert watch.ran_s <= 0.75
 
 
 async def test_a_route_may_be_given_more_time_than_the_upstream_s_default() -> None:

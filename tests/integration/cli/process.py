@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Self
 
 from tests.fakes.until import wait_until
@@ -19,11 +20,12 @@ _PR_SET_PDEATHSIG = 1
 
 
 def run(*arguments: str, environ: Mapping[str, str] | None = None, said: str = "") -> subprocess.CompletedProcess[str]:
-    """One command from start to end; `said` is its standard input."""
-    return subprocess.run(
-        [sys.executable, "-m", "gateway", *arguments],
-        capture_output=True, text=True, input=said, timeout=WAIT_S, cwd=ROOT, env=_environ(environ), check=False,
-    )  # fmt: skip
+    """One command from start to end, with a state folder of its own; `said` is its standard input."""
+    with TemporaryDirectory() as state:
+        return subprocess.run(
+            [sys.executable, "-m", "gateway", *arguments], capture_output=True, text=True, input=said, timeout=WAIT_S,
+            cwd=ROOT, env=_environ({"XDG_STATE_HOME": state} | dict(environ or {})), check=False,
+        )  # fmt: skip
 
 
 class Process:
@@ -95,10 +97,8 @@ class Process:
         self.process.wait()
 
 
-def _environ(more: Mapping[str, str] | None) -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("BATCH_GATEWAY__")} | dict(
-        more or {}
-    )
+def _environ(more: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("BATCH_GATEWAY__")} | more
 
 
 def _die_with_parent() -> None:

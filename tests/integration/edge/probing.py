@@ -1,7 +1,8 @@
-"""Forwarded requests, each at its planned time and on a connection of its own: `probing PORT PID`, until told to stop.
+"""Forwarded requests, each at its planned time and on a connection of its own, and the upstream they are for.
 
-Prints how many failed, and what the gateway PID did while each was on its way, in seconds of CPU: others on the machine
-do not matter then. A process of its own, for that of the test has much to send.
+Prints the upstream's address; told the port and the process id of a gateway that forwards `/x` to it, sends until its
+input ends, and prints how many failed, and what the gateway did while each was on its way, in seconds of CPU: others on
+the machine do not matter then. A process of its own, upstream included, for that of the test has much to do.
 """
 
 import asyncio
@@ -9,12 +10,13 @@ import json
 import sys
 import time
 
+from tests.fakes.upstream import ScriptedUpstream
 from tests.integration.server.wire import get
 
 PER_SECOND = 50
 
 
-async def probed(port: int, pid: int) -> None:
+async def probe(port: int, pid: int) -> None:
     clock = (~pid << 3) | 2  # clock_getcpuclockid(3)
     took_s: list[float] = []
     failed = 0
@@ -38,5 +40,12 @@ async def probed(port: int, pid: int) -> None:
     sys.stdout.write(json.dumps({"failed": failed, "took_s": took_s}))
 
 
+async def main() -> None:
+    async with ScriptedUpstream() as upstream:
+        print(f"http://127.0.0.1:{upstream.port}", flush=True)
+        port, pid = (await asyncio.to_thread(sys.stdin.readline)).split()
+        await probe(int(port), int(pid))
+
+
 if __name__ == "__main__":
-    asyncio.run(probed(int(sys.argv[1]), int(sys.argv[2])))
+    asyncio.run(main())

@@ -11,7 +11,7 @@ import asyncio
 import json
 import sys
 import time
-from asyncio.subprocess import PIPE
+from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -35,11 +35,24 @@ LARGEST = pytest.mark.parametrize(("operations", "status"), [(100, 207), (1000, 
 
 
 @dataclass
-class Probed:
-    """What became of forwarded requests: what the gateway did meanwhile, in seconds of CPU, and how many failed."""
+class Probing:
+    """Forwarded requests to `url`, from a process of their own, and what became of them: what the gateway did
+    meanwhile, in seconds of CPU, and how many failed."""
 
+    process: Process
+    url: str
     took_s: list[float] = field(default_factory=list)
     failed: int = 0
+
+    @asynccontextmanager
+    async def beside(self, port: int, pid: int) -> AsyncIterator[None]:
+        """They are sent as long as the block lasts."""
+        assert self.process.stdin is not None
+        self.process.stdin.write(b"%d %d\n" % (port, pid))
+        yield
+        said, _ = await self.process.communicate(b"")  # which tells it to stop
+        told = json.loads(said)
+        self.took_s, self.failed = told["took_s"], told["failed"]
 
 
 def envelope(operations: int) -> bytes:
@@ -69,16 +82,17 @@ def parse_s(data: bytes) -> float:
 
 
 @asynccontextmanager
-async def probed(port: int, pid: int) -> AsyncIterator[Probed]:
-    """Forwarded requests as long as the block lasts."""
-    probing = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.integration.edge.probing", str(port), str(pid), stdin=PIPE, stdout=PIPE, cwd=ROOT
+async def probing() -> AsyncIterator[Probing]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.integration.edge.probing", stdin=PIPE, stdout=PIPE, cwd=ROOT
     )
-    found = Probed()
-    yield found
-    said, _ = await probing.communicate(b"")  # which tells it to stop
-    told = json.loads(said)
-    found.took_s, found.failed = told["took_s"], told["failed"]
+    assert process.stdout is not None
+    try:
+        yield Probing(process, (await process.stdout.readline()).decode().strip())
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
 
 
 @LARGEST
@@ -108,14 +122,18 @@ async def test_beside_ten_of_them_a_forwarded_request_waits_for_few_at_most(
     api: Api, tmp_path: Path, data: bytes, answer_bytes: int, status: int
 ) -> None:
     api.on("/heavy", answer(200, b'"%b"' % (b"x" * answer_bytes)))
-    with served(tmp_path, api.url) as (port, pid):
-        await post_batch(port, [{"method": "GET", "path": "/x"}], ("Prefer", "respond-async"))  # imports
-        async with probed(port, pid) as beside:
-            answered = await asyncio.gather(*[post_batch(port, data) for _ in range(TOGETHER)])
+    async with probing() as probes:
+        upstreams = {"default": {"url": api.url}, "probes": {"url": probes.url}}
+        config = tmp_path / "gateway.yaml"
+        config.write_text(json.dumps({"upstreams": upstreams, "routes": [{"path": "/x", "upstream": "probes"}]}))
+        with served(tmp_path, str(config), "--config") as (port, pid):
+            await post_batch(port, [{"method": "GET", "path": "/x"}], ("Prefer", "respond-async"))  # imports
+            async with probes.beside(port, pid):
+                answered = await asyncio.gather(*[post_batch(port, data) for _ in range(TOGETHER)])
 
     alone_s = min(parse_s(envelope(100)) for _ in range(3))
-    p99_s = sorted(beside.took_s)[int(len(beside.took_s) * 0.99)]
+    p99_s = sorted(probes.took_s)[int(len(probes.took_s) * 0.99)]
     print(f"p99 {p99_s * 1000:.0f} ms of the gateway's CPU, an envelope {alone_s * 1000:.0f} ms")
     assert [each.status for each in answered] == [status] * TOGETHER
-    assert beside.failed == 0
+    assert probes.failed == 0
     assert p99_s <= 4 * alone_s

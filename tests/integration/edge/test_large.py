@@ -26,11 +26,9 @@ PIECE = os.urandom(MEBIBYTE)
 
 
 @contextmanager
-def served(folder: Path, upstream: str) -> Iterator[tuple[int, int]]:
+def served(folder: Path, of: str, option: str = "--upstream") -> Iterator[tuple[int, int]]:
     """A gateway as a process of its own: its traffic port and its process id."""
-    process = Process.command(
-        folder, "serve", "--upstream", upstream, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0"
-    )
+    process = Process.command(folder, "serve", option, of, "--listen", "127.0.0.1:0", "--admin", "127.0.0.1:0")
     try:
         yield process.ports()[0], process.process.pid
     finally:

@@ -42,7 +42,7 @@ async def test_a_malformed_answer_ends_its_own_stream_only(name: str, warm: bool
     script = in_turn(*([plain(b"before")] if warm else []), Answer(parts, Then.HANG))
     async with ScriptedUpstream(script) as upstream, Asking(upstream.address, ONE) as client:
         before = await read(begin(client)) if warm else ("whole", b"before")
-        broken = await read(begin(client, "POST", timeout_s=0.5))
+        broken = await read(begin(client, "POST"))
         following = await client.ask("GET", "/next")
 
     assert before == ("whole", b"before")
@@ -56,7 +56,7 @@ async def test_a_forwarded_request_meets_it_as_a_502(name: str) -> None:
     script = in_turn(plain(b"before"), Answer([MALFORMED[name]], Then.HANG))
     async with (
         ScriptedUpstream(script) as upstream,
-        gateway(f"http://127.0.0.1:{upstream.port}", upstream__timeout="1s") as running,
+        gateway(f"http://127.0.0.1:{upstream.port}") as running,
         await Wire.open(running.port) as wire,
     ):
         answers = []
@@ -73,7 +73,7 @@ async def test_a_forwarded_request_meets_it_as_a_502(name: str) -> None:
 async def test_an_answer_that_breaks_once_it_has_begun_is_not_made_whole(name: str) -> None:
     said = Answer([CHUNKED + b"2\r\nhi\r\n", MALFORMED[name].removeprefix(CHUNKED)], Then.HANG)
     async with ScriptedUpstream(in_turn(said)) as upstream, Asking(upstream.address, ONE) as client:
-        exchange = begin(client, timeout_s=0.5)
+        exchange = begin(client)
         await head_of(exchange)
         begun = b"".join(exchange.taken())
         ended = await read(exchange)
@@ -142,7 +142,7 @@ async def test_a_head_near_a_plain_one_means_what_it_means_to_llhttp_or_is_refus
     async with ScriptedUpstream(script) as upstream, Asking(upstream.address, ONE) as client:
         for each in said:
             before = await client.ask("GET", "/before")  # which may be repeated: the last connection is closing
-            asked = await client.ask("POST", "/mutant", timeout_s=0.5)
+            asked = await client.ask("POST", "/mutant")
             assert before.body == b"before"
             theirs = _Llhttp(each)
             taken = asked.failure is None

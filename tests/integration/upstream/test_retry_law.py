@@ -99,7 +99,7 @@ async def test_nothing_is_sent_again_after_the_deadline() -> None:
     held = asyncio.Event()
     script = in_turn(Answer(then=Then.CLOSE, after=held))
     async with ScriptedUpstream(script) as upstream, Asking(upstream.address) as client:
-        exchange = await client.ask("GET", timeout_s=0.1)
+        exchange = await client.ask("GET", timeout_s=1)
         held.set()
         await upstream.until(lambda: upstream.open == 0)
 

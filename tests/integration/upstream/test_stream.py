@@ -108,7 +108,7 @@ async def test_an_answer_that_ends_while_its_reader_pauses_leaves_a_usable_conne
     async with ScriptedUpstream(script) as upstream, Asking(upstream.address, ONE) as client:
         exchange = begin(client)
         body = await rest_of(exchange)
-        following = await client.ask("POST", "/next", timeout_s=2)
+        following = await client.ask("POST", "/next")
 
     assert len(body) == body_bytes
     assert following.body == b"POST /next"
@@ -123,7 +123,7 @@ async def test_an_answer_read_only_after_it_ended_leaves_a_usable_connection() -
         async with asyncio.timeout(PATIENCE_S):
             while not exchange.ended:
                 await client_turns()
-        following = await client.ask("POST", "/next", timeout_s=2)
+        following = await client.ask("POST", "/next")
         body = await rest_of(exchange)
 
     assert len(body) == body_bytes
@@ -155,7 +155,7 @@ async def test_a_last_chunk_written_before_there_is_a_connection_is_not_lost() -
 async def test_who_waits_to_write_hears_when_there_is_no_connection(unused_tcp_port: int) -> None:
     async with Asking(Address("127.0.0.1", unused_tcp_port), ONE) as client:
         exchange = begin(client, "POST", fields=b"Content-Length: 10\r\n", has_body=True)
-        async with asyncio.timeout(3):
+        async with asyncio.timeout(PATIENCE_S):
             await exchange.write(b"01234")
         with pytest.raises(UpstreamError) as caught:
             await exchange.arrival()
@@ -244,9 +244,9 @@ async def test_the_deadline_bounds_the_head_and_not_the_body() -> None:
     script = in_turn(Answer([CHUNKED, b"2\r\nhi\r\n0\r\n\r\n"], between=held), Answer(then=Then.HANG))
     loop = asyncio.get_running_loop()
     async with ScriptedUpstream(script) as upstream, Asking(upstream.address, ONE) as client:
-        slow = begin(client, timeout_s=0.1)
+        slow = begin(client, timeout_s=1)
         await head_of(slow)
-        loop.call_later(0.3, held.set)
+        loop.call_later(1.1, held.set)
         body = await rest_of(slow)
         silent = begin(client, timeout_s=0.1)
         with pytest.raises(UpstreamError) as caught:
@@ -289,7 +289,7 @@ async def test_a_tunnel_carries_bytes_both_ways_after_a_101() -> None:
         await exchange.write(b"hello")
         said.set()
         rest = await rest_of(exchange)
-        following = await client.ask("GET", "/next", timeout_s=0.1)
+        following = await client.ask("GET", "/next")
 
     assert (exchange.status, exchange.reason, first, rest) == (101, b"Switching Protocols", b"\x00first", b"\xffsecond")
     assert upstream.connections == 2
