@@ -38,7 +38,10 @@ class LedgerUnavailableError(GatewayError):
 
 
 class Part(msgspec.Struct, frozen=True, gc=False):
-    """Outcomes that were recorded in one step: `indexes` in ascending order, all of one slice, and their counts."""
+    """Outcomes that were recorded in one step: `indexes` in ascending order, all of one slice, and their counts.
+
+    Without a seal it is the store's own: what a lost worker had announced in a batch that has ended, and is unknown.
+    """
 
     slice: int
     indexes: Sequence[int]
@@ -90,7 +93,8 @@ class NewBatch(msgspec.Struct, frozen=True, gc=False):
 class View(msgspec.Struct, frozen=True, gc=False):
     """A batch as it stands. `completed = succeeded + failed`; `unknown` counts those of `failed` nobody can know.
 
-    In a final state what has no outcome is cancelled, expired or (failed) never run: `total - completed`.
+    In a final state what has no outcome is cancelled, expired or (failed) never run: `total - completed`. What is in
+    doubt then and in no lease is unknown (see `Part`).
     """
 
     id: str

@@ -3,7 +3,7 @@
 import asyncio
 from base64 import b64decode
 from bisect import bisect_left
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Sequence, Set
 from itertools import zip_longest
 from operator import attrgetter
 from typing import NamedTuple
@@ -103,10 +103,12 @@ class Records:
         """In order, a part at a time, which is all that is open at once; whole where operations have no outcome."""
         start = slice_ * view.slice_size
         indexes = range(start, min(view.total, start + view.slice_size))
+        unknown = {index for part in parts if not part.sealed for index in part.indexes}
+        parts = [part for part in parts if part.sealed]
         is_whole = sum(len(part.indexes) for part in parts) == len(indexes)
         if view.state in FINAL and not is_whole:
             known = [each for part in parts for each in _recorded(key, part)]
-            yield await self._completed(view, slice_, indexes, known)
+            yield await self._completed(view, slice_, indexes, known, unknown)
             return
         parts = sorted(parts, key=lambda part: part.indexes[0])
         left: list[Recorded] = []
@@ -145,14 +147,17 @@ class Records:
             raise GatewayError("payload-corrupt", "the record of the batch is damaged") from None
 
     async def _completed(
-        self, view: View, slice_: int, indexes: range, recorded: Sequence[Recorded]
+        self, view: View, slice_: int, indexes: range, recorded: Sequence[Recorded], unknown: Set[int]
     ) -> Sequence[Recorded]:
-        """The slice's outcomes, and the state's words for every operation that has none."""
+        """The slice's outcomes, and the state's words for every operation that has none and is not `unknown`."""
         operations = await self.operations(view, slice_)
         known = {each.index: each for each in recorded}
         ids = [str(index) for index in indexes] if operations is None else [operation.id for operation in operations]
         slug = {"cancelled": "cancelled", "expired": "expired"}.get(view.state, "payload-corrupt")
-        return [known.get(index) or _never_ran(id_, index, slug) for index, id_ in zip(indexes, ids, strict=False)]
+        return [
+            known.get(index) or (_unknown(id_, index) if index in unknown else _never_ran(id_, index, slug))
+            for index, id_ in zip(indexes, ids, strict=False)
+        ]
 
     def _key(self, view: View) -> BatchKey:
         try:
@@ -206,6 +211,12 @@ def _recorded(key: BatchKey, part: Part) -> Sequence[Recorded]:
         return outcomes_from_bytes(key.open(part.sealed, of_outcomes(part.slice)))
     except (PayloadCorruptError, msgspec.DecodeError):
         return [_never_ran(str(index), index, "payload-corrupt") for index in part.indexes]
+
+
+def _unknown(id_: str, index: int) -> Recorded:
+    detail = "the worker was lost after it had announced this operation, and the batch ended before another had it"
+    failure = Failure("outcome-unknown", detail, members={"attempt": 1})
+    return Recorded(id_, index, PROBLEMS[failure.slug].status, failure=failure, attempts=1)
 
 
 def _never_ran(id_: str, index: int, slug: str) -> Recorded:

@@ -8,7 +8,8 @@
 --                         each followed by the slice
 --   6 done        bitmap  operations with an outcome
 --   7 intended    bitmap  operations that may have been sent
---   8 parts       hash    slice.n -> "succeeded,failed,unknown,index,...\n" and the sealed outcomes
+--   8 parts       hash    slice.n -> "succeeded,failed,unknown,index,...\n" and the sealed outcomes; none of these where
+--                         the batch ended and nobody can know
 -- ARGV[1] is the highest sequence of the batch that the caller knows to be on record, 0 for none.
 -- Common answers: {'gone'} no such batch; {'behind', seq} the store went back in time: nothing was changed (D8).
 -- Every change raises seq by one, in the same step; sums are raised in the same step as the part they come from.
@@ -75,127 +76,6 @@ local function field(slice)
   return string.format('%06d', slice)
 end
 
--- The context goes, and the operations of every slice that succeeded whole.
-local function erase()
-  redis.call('HDEL', META, 'context')
-  for slice = 0, math.ceil(batch.total / batch.slice_size) - 1 do
-    local count = math.min(batch.slice_size, batch.total - slice * batch.slice_size)
-    if tonumber(redis.call('HGET', SLICES, 'g' .. slice) or 0) == count then
-      redis.call('HDEL', OPERATIONS, slice)
-    end
-  end
-end
-
-local function finish()
-  batch.ended_age = math.max(0, now - batch.accepted)
-  batch['until'] = now + batch.kept
-  batch.gone = batch['until'] + TOMBSTONE_MS
-  redis.call('HSET', META, 'ended', now, 'until', batch['until'], 'gone', batch.gone)
-  erase()
-  redis.call('HDEL', META, 'paused')
-  redis.call('DEL', FREE, INTENDED)
-  for _, key in ipairs({META, OPERATIONS, LEASED, SLICES, DONE, PARTS}) do
-    redis.call('PEXPIREAT', key, batch.gone)
-  end
-end
-
--- The state after `event`, if it may happen: false where it may not.
-local function advance(event)
-  local after = (NEXT[batch.state] or {})[event]
-  if not after then
-    return false
-  end
-  if after ~= batch.state then
-    batch.state = after
-    redis.call('HSET', META, 'state', after)
-    changed()
-    if FINAL[after] then
-      finish()
-    end
-  end
-  return true
-end
-
-local function free(slice, since)
-  redis.call('ZREM', LEASED, field(slice))
-  redis.call('ZADD', FREE, since, field(slice))
-  keep(FREE)
-end
-
--- Leases whose time is up, or that the clock's step back has made longer than twice what was asked for, are lost; the
--- workers who had them.
-local function rescue()
-  local late = redis.call('ZRANGEBYSCORE', LEASED, '-inf', now)
-  for _, slice in ipairs(redis.call('ZRANGEBYSCORE', LEASED, now + 2 * batch.lasts + 1, '+inf')) do
-    late[#late + 1] = slice
-  end
-  local lost = {}
-  for _, name in ipairs(late) do
-    local slice = tonumber(name)
-    lost[#lost + 1] = redis.call('HGET', SLICES, 'w' .. slice) or ''
-    free(slice, 0)
-    redis.call('HINCRBY', SLICES, 'x' .. slice, 1)
-    redis.call('HSET', SLICES, 'l' .. slice, now, 'v' .. slice, lost[#lost])
-  end
-  if #late > 0 then
-    changed()
-  end
-  return lost
-end
-
--- Ends the batch where nothing of it is leased and nothing is left to do, or its time is up.
-local function settle()
-  if FINAL[batch.state] or redis.call('ZCARD', LEASED) > 0 then
-    return
-  end
-  if (batch.state == 'cancelling' or redis.call('ZCARD', FREE) == 0) and advance('settle') then
-    return
-  end
-  if now >= batch.expires then
-    advance('expire')
-  end
-end
-
--- When a slice may be leased: 0 now, else ms (a lease may be lost by then), -1 for not at all.
-local function ready_at()
-  if not running() or batch.paused == '1' or now >= batch.expires then
-    return -1
-  end
-  local first
-  for _, key in ipairs({FREE, LEASED}) do
-    local since = tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
-    if since and (not first or since < first) then
-      first = since
-    end
-  end
-  if not first then
-    return -1
-  end
-  local at = math.max(first, batch.begins)
-  return at <= now and 0 or at
-end
-
--- When the sweep has to look at the batch again, ms.
-local function due_at()
-  if FINAL[batch.state] then
-    return batch['until']
-  end
-  local first = redis.call('ZRANGE', LEASED, 0, 0, 'WITHSCORES')
-  if batch.state == 'cancelling' or now >= batch.expires then
-    return tonumber(first[2] or now)
-  end
-  return math.min(batch.expires, tonumber(first[2] or batch.expires))
-end
-
--- What the index of work is to know (lua/index_note.lua, ARGV 2 to 10); then the age of a batch that ended in this step,
--- -1 otherwise, and its dialect.
-local function hint()
-  return {
-    batch.seq, batch.owner, batch.accepted, batch.priority, math.min(batch.slice_size, batch.total), batch.state,
-    ready_at(), due_at(), batch.gone, batch.ended_age or -1, batch.ended_age and redis.call('HGET', META, 'dialect') or '',
-  }
-end
-
 -- A mask says which bits of a bitmap are meant: where its first byte stands, 4 bytes, big-endian, and its bytes; '' for
 -- none. Whether one of them is set, whether all are, and the bytes with all of them set.
 local function compare(key, mask)
@@ -236,6 +116,160 @@ local function put(slice, header, mask, sealed)
   redis.call('HINCRBY', META, 'unknown', unknown)
   keep(SLICES)
   keep(PARTS)
+end
+
+-- Nobody comes back to what was announced in a batch that has ended, unless its slice is still leased.
+local function leave_unknown()
+  local doubts, intended, done = {}, redis.call('GET', INTENDED) or '', redis.call('GET', DONE) or ''
+  for at = 1, #intended do
+    local left = bit.band(string.byte(intended, at), bit.bnot(string.byte(done, at) or 0))
+    for n = 0, left == 0 and -1 or 7 do
+      local index = 8 * (at - 1) + n
+      local slice = math.floor(index / batch.slice_size)
+      if bit.band(left, bit.rshift(128, n)) ~= 0 and not redis.call('ZSCORE', LEASED, field(slice)) then
+        doubts[slice] = doubts[slice] or {}
+        table.insert(doubts[slice], index)
+        redis.call('SETBIT', DONE, index, 1)
+      end
+    end
+  end
+  for slice, indexes in pairs(doubts) do
+    put(slice, '0,' .. #indexes .. ',' .. #indexes .. ',' .. table.concat(indexes, ','), '', '')
+  end
+  if redis.call('ZCARD', LEASED) == 0 then
+    redis.call('DEL', INTENDED)
+  end
+end
+
+-- The context goes, and the operations of every slice that succeeded whole.
+local function erase()
+  redis.call('HDEL', META, 'context')
+  for slice = 0, math.ceil(batch.total / batch.slice_size) - 1 do
+    local count = math.min(batch.slice_size, batch.total - slice * batch.slice_size)
+    if tonumber(redis.call('HGET', SLICES, 'g' .. slice) or 0) == count then
+      redis.call('HDEL', OPERATIONS, slice)
+    end
+  end
+end
+
+local function finish()
+  batch.ended_age = math.max(0, now - batch.accepted)
+  batch['until'] = now + batch.kept
+  batch.gone = batch['until'] + TOMBSTONE_MS
+  redis.call('HSET', META, 'ended', now, 'until', batch['until'], 'gone', batch.gone)
+  erase()
+  redis.call('HDEL', META, 'paused')
+  redis.call('DEL', FREE)
+  if batch.state == 'completed' then
+    redis.call('DEL', INTENDED)
+  end
+  leave_unknown()
+  for _, key in ipairs({META, OPERATIONS, LEASED, SLICES, DONE, INTENDED, PARTS}) do
+    redis.call('PEXPIREAT', key, batch.gone)
+  end
+end
+
+-- The state after `event`, if it may happen: false where it may not.
+local function advance(event)
+  local after = (NEXT[batch.state] or {})[event]
+  if not after then
+    return false
+  end
+  if after ~= batch.state then
+    batch.state = after
+    redis.call('HSET', META, 'state', after)
+    changed()
+    if FINAL[after] then
+      finish()
+    end
+  end
+  return true
+end
+
+local function free(slice, since)
+  redis.call('ZREM', LEASED, field(slice))
+  if not FINAL[batch.state] then
+    redis.call('ZADD', FREE, since, field(slice))
+    keep(FREE)
+  end
+end
+
+-- Leases whose time is up, or that the clock's step back has made longer than twice what was asked for, are lost; the
+-- workers who had them.
+local function rescue()
+  local late = redis.call('ZRANGEBYSCORE', LEASED, '-inf', now)
+  for _, slice in ipairs(redis.call('ZRANGEBYSCORE', LEASED, now + 2 * batch.lasts + 1, '+inf')) do
+    late[#late + 1] = slice
+  end
+  local lost = {}
+  for _, name in ipairs(late) do
+    local slice = tonumber(name)
+    lost[#lost + 1] = redis.call('HGET', SLICES, 'w' .. slice) or ''
+    free(slice, 0)
+    redis.call('HINCRBY', SLICES, 'x' .. slice, 1)
+    redis.call('HSET', SLICES, 'l' .. slice, now, 'v' .. slice, lost[#lost])
+  end
+  if #late > 0 then
+    changed()
+  end
+  return lost
+end
+
+-- Ends the batch where nothing of it is leased and nothing is left to do, or its time is up; of one that has ended, what
+-- its last worker left in doubt.
+local function settle()
+  if FINAL[batch.state] then
+    leave_unknown()
+  end
+  if FINAL[batch.state] or redis.call('ZCARD', LEASED) > 0 then
+    return
+  end
+  if (batch.state == 'cancelling' or redis.call('ZCARD', FREE) == 0) and advance('settle') then
+    return
+  end
+  if now >= batch.expires then
+    advance('expire')
+  end
+end
+
+-- When a slice may be leased: 0 now, else ms (a lease may be lost by then), -1 for not at all.
+local function ready_at()
+  if not running() or batch.paused == '1' or now >= batch.expires then
+    return -1
+  end
+  local first
+  for _, key in ipairs({FREE, LEASED}) do
+    local since = tonumber(redis.call('ZRANGE', key, 0, 0, 'WITHSCORES')[2])
+    if since and (not first or since < first) then
+      first = since
+    end
+  end
+  if not first then
+    return -1
+  end
+  local at = math.max(first, batch.begins)
+  return at <= now and 0 or at
+end
+
+-- When the sweep has to look at the batch again, ms.
+local function due_at()
+  local first = redis.call('ZRANGE', LEASED, 0, 0, 'WITHSCORES')
+  if FINAL[batch.state] then
+    return math.min(batch['until'], tonumber(first[2] or batch['until']))
+  end
+  if batch.state == 'cancelling' or now >= batch.expires then
+    return tonumber(first[2] or now)
+  end
+  return math.min(batch.expires, tonumber(first[2] or batch.expires))
+end
+
+-- What the index of work is to know (lua/index_note.lua, ARGV 2 to 10); then the age of a batch that ended in this step,
+-- -1 otherwise, and its dialect.
+local function hint()
+  return {
+    batch.seq, batch.owner, batch.accepted, batch.priority, math.min(batch.slice_size, batch.total), batch.state,
+    ready_at(), due_at(), batch.gone, batch.ended_age or -1, batch.ended_age and redis.call('HGET', META, 'dialect') or '',
+  }
 end
 
 local function is_done(slice)

@@ -15,6 +15,7 @@ from gateway.ledger.sqlite import reading, turns
 FREE, HELD, DONE = 0, 1, 2  # slices.status
 
 to_bytes = msgspec.msgpack.Encoder().encode
+from_bytes = reading.from_bytes
 
 
 def accept(db: sqlite3.Connection, now_ms: int, batch: NewBatch) -> View:
@@ -75,7 +76,7 @@ def command(db: sqlite3.Connection, now_ms: int, batch_id: str, order: Command) 
 
 
 def happen(db: sqlite3.Connection, now_ms: int, number: int, state: State, event: Event) -> State | None:
-    """Let the event happen to the batch; None where it may not. With its end go context, intents and its turn."""
+    """Let the event happen to the batch; None where it may not. With its end go context, its turn and its doubts."""
     after = advance(state, event)
     if after is None:
         return None
@@ -92,12 +93,17 @@ def happen(db: sqlite3.Connection, now_ms: int, number: int, state: State, event
         db.execute(
             "INSERT INTO temp.ended SELECT dialect, ended_ms - accepted_ms FROM batches WHERE number = ?", (number,)
         )
-        _delete(db, number, "contexts", "intents", "queue")
+        _delete(db, number, "contexts", "queue")
+        _leave_unknown(db, number)
     return after
 
 
 def settle(db: sqlite3.Connection, now_ms: int, number: int, state: State) -> None:
-    """End the batch where nothing of it is leased and nothing is left to run."""
+    """End the batch where nothing of it is leased and nothing is left to run; of one that has ended, what its last
+    worker left in doubt."""
+    if state in FINAL:
+        _leave_unknown(db, number)
+        return
     held, free = db.execute(
         "SELECT EXISTS (SELECT 1 FROM slices INDEXED BY slices_held WHERE batch = ?1 AND status = 1),"
         " EXISTS (SELECT 1 FROM slices INDEXED BY slices_free WHERE batch = ?1 AND status = 0)",
@@ -107,11 +113,36 @@ def settle(db: sqlite3.Connection, now_ms: int, number: int, state: State) -> No
         happen(db, now_ms, number, state, "settle")
 
 
+def _leave_unknown(db: sqlite3.Connection, number: int) -> None:
+    """Nobody comes back to what was announced in a batch that has ended, unless its slice is still held."""
+    slices = db.execute(
+        "SELECT DISTINCT slice FROM intents JOIN slices USING (batch, slice) WHERE batch = ? AND status <> ?",
+        (number, HELD),
+    ).fetchall()
+    for (slice_,) in slices:
+        place = (number, slice_)
+        doubtful = sorted(intended(db, place) - outcomes(db, place))
+        if doubtful:
+            put(db, number, Part(slice_, doubtful, b"", 0, len(doubtful), len(doubtful)))
+        db.execute("DELETE FROM intents WHERE batch = ? AND slice = ?", place)
+
+
 def put(db: sqlite3.Connection, number: int, part: Part) -> None:
     db.execute(
         "INSERT INTO parts (batch, slice, succeeded, failed, unknown, indexes, sealed) VALUES (?, ?, ?, ?, ?, ?, ?)",
         (number, part.slice, part.succeeded, part.failed, part.unknown, to_bytes(list(part.indexes)), part.sealed),
     )
+
+
+def outcomes(db: sqlite3.Connection, place: tuple[int, int]) -> set[int]:
+    """The indexes of what has an outcome in a slice; `place` is the number of its batch and its own."""
+    rows = db.execute("SELECT indexes FROM parts WHERE batch = ? AND slice = ?", place)
+    return {index for (indexes,) in rows for index in from_bytes(indexes)}
+
+
+def intended(db: sqlite3.Connection, place: tuple[int, int]) -> set[int]:
+    rows = db.execute("SELECT indexes FROM intents WHERE batch = ? AND slice = ?", place)
+    return {index for (indexes,) in rows for index in from_bytes(indexes)}
 
 
 def add_intents(db: sqlite3.Connection, place: tuple[int, int], indexes: Sequence[int]) -> None:

@@ -10,7 +10,7 @@ import msgspec
 from gateway.batch.states import STATES, State
 from gateway.ledger.port import Part, View
 
-_indexes = msgspec.msgpack.Decoder(list[int]).decode
+from_bytes = msgspec.msgpack.Decoder(list[int]).decode
 _labels = msgspec.json.Decoder(dict[str, str]).decode
 
 _BATCH = (
@@ -55,7 +55,7 @@ def parts(db: sqlite3.Connection, batch_id: str, after: int, limit: int) -> Sequ
     operations = 0
     for _, rows_of_slice in groupby(rows, key=lambda row: row[0]):
         for slice_, indexes, sealed, *counts in rows_of_slice:
-            part = Part(slice_, _indexes(indexes), sealed, *counts)
+            part = Part(slice_, from_bytes(indexes), sealed, *counts)
             operations += len(part.indexes)
             found.append(part)
         if operations >= limit:

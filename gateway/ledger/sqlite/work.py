@@ -4,8 +4,6 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import msgspec
-
 from gateway.batch.states import FINAL, State, advance
 from gateway.ledger.port import Lease, LostLeaseError, Part, Swept
 from gateway.ledger.sqlite import turns
@@ -15,7 +13,10 @@ from gateway.ledger.sqlite.life import (
     HELD,
     add_intents,
     finish_slice,
+    from_bytes,
     happen,
+    intended,
+    outcomes,
     put,
     remove,
     settle,
@@ -23,8 +24,6 @@ from gateway.ledger.sqlite.life import (
 )
 
 _AT_ONCE = 100  # batches that one sweep ends or forgets: it shares its transaction with others
-
-_indexes = msgspec.msgpack.Decoder(list[int]).decode
 
 
 def lease(db: sqlite3.Connection, now_ms: int, most: int, lasts_ms: int) -> tuple[Sequence[Lease], int]:
@@ -73,7 +72,7 @@ def _lease(db: sqlite3.Connection, now_ms: int, number: int, slice_: int, until_
     ).fetchone()
     id_, owner, dialect, total, slice_size, key, expires_ms, epoch, losses, tries, lost_ms, last_ms, *sealed = row
     context, operations = (bytes_ or b"" for bytes_ in sealed)  # lost: no seal, and the worker says that it is corrupt
-    done = _outcomes(db, (number, slice_))
+    done = outcomes(db, (number, slice_))
     return Lease(
         batch=id_,
         slice=slice_,
@@ -87,7 +86,7 @@ def _lease(db: sqlite3.Connection, now_ms: int, number: int, slice_: int, until_
         context=context,
         key=key,
         done=sorted(done),
-        in_doubt=sorted(_intended(db, (number, slice_)) - done),
+        in_doubt=sorted(intended(db, (number, slice_)) - done),
         losses=losses,
         lost_ago_ms=max(0, now_ms - lost_ms) if losses else 0,
         others_lost=losses > 0 and lost_ms != last_ms,
@@ -202,7 +201,7 @@ def _is_on_record(db: sqlite3.Connection, place: tuple[int, int], part: Part) ->
             sealed = db.execute("SELECT sealed FROM parts WHERE number = ?", (number,)).fetchone()[0]
             if sealed == part.sealed:
                 return True
-        overlaps = overlaps or not set(indexes).isdisjoint(_indexes(recorded))
+        overlaps = overlaps or not set(indexes).isdisjoint(from_bytes(recorded))
     if overlaps:
         raise LostLeaseError("Some of these operations have an outcome already.")
     return False
@@ -250,18 +249,8 @@ def sweep(db: sqlite3.Connection, now_ms: int) -> Swept:
     return Swept(expired=len(due), rescued=rescued, forgotten=len(old))
 
 
-def _outcomes(db: sqlite3.Connection, place: tuple[int, int]) -> set[int]:
-    rows = db.execute("SELECT indexes FROM parts WHERE batch = ? AND slice = ?", place)
-    return {index for (indexes,) in rows for index in _indexes(indexes)}
-
-
-def _intended(db: sqlite3.Connection, place: tuple[int, int]) -> set[int]:
-    rows = db.execute("SELECT indexes FROM intents WHERE batch = ? AND slice = ?", place)
-    return {index for (indexes,) in rows for index in _indexes(indexes)}
-
-
 def _withdraw(db: sqlite3.Connection, place: tuple[int, int], indexes: Sequence[int]) -> None:
-    left = _intended(db, place) - set(indexes)
+    left = intended(db, place) - set(indexes)
     db.execute("DELETE FROM intents WHERE batch = ? AND slice = ?", place)
     if left:
         add_intents(db, place, sorted(left))

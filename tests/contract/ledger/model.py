@@ -49,11 +49,20 @@ class Kept:
             self.state = after
             if after in FINAL:
                 self.ended_ms, self.paused = now_ms, False
+                self.leave_unknown()
+
+    def leave_unknown(self) -> None:
+        for number, each in enumerate(self.slices):
+            doubtful = sorted(each.intended - each.outcomes)
+            if doubtful and not each.held:
+                each.parts.append(Part(number, doubtful, b"", 0, len(doubtful), len(doubtful)))
 
     def settle(self, now_ms: int) -> None:
-        if any(each.held for each in self.slices):
+        if self.state in FINAL:
+            self.leave_unknown()
+        elif any(each.held for each in self.slices):
             return
-        if self.state == "cancelling" or all(each.done for each in self.slices):
+        elif self.state == "cancelling" or all(each.done for each in self.slices):
             self.happen("settle", now_ms)
 
 

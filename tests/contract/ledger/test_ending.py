@@ -114,6 +114,57 @@ async def test_a_cancelled_batch_ends_though_its_worker_is_gone(world: World) ->
     assert (await seen(store, batch.id)).state == "cancelled"
 
 
+@pytest.mark.parametrize("end", ["cancelled", "cancelled later", "expired", "failed", "failed before"])
+async def test_what_a_lost_worker_had_announced_is_unknown_where_the_batch_ends_without_it(
+    world: World, end: str
+) -> None:
+    store = world.store
+    batch = new_batch(total=40, slice_size=20, lives_ms=2 * LEASE_MS if end == "expired" else LIVES_MS)
+    await store.accept(batch)
+    lease = await take_one(store)
+    await store.intend(lease, [1, 2, 7, 8, 17])
+    await store.record(lease, part(0, [0, 2, 8]), ends=False)
+    if end == "cancelled":
+        await store.command(batch.id, "cancel")
+    elif end == "failed before":
+        await store.command(batch.id, "break")
+    await world.later(LEASE_MS + 1)
+    await store.sweep()
+    if end == "cancelled later":
+        await store.command(batch.id, "cancel")
+    elif end == "failed":
+        await store.command(batch.id, "break")
+    await world.later(LEASE_MS + 1)
+    await store.sweep()
+
+    view = await seen(store, batch.id)
+    unknown = [each for each in await store.parts(batch.id, after=0, limit=100) if not each.sealed]
+    assert view.state == end.partition(" ")[0]
+    assert (view.succeeded, view.failed, view.unknown) == (3, 3, 3)
+    assert [(each.slice, list(each.indexes), each.succeeded, each.failed, each.unknown) for each in unknown] == [
+        (0, [1, 7, 17], 0, 3, 3)
+    ]
+    with pytest.raises(LostLeaseError):
+        await store.record(lease, part(0, [1]), ends=True)
+
+
+async def test_a_batch_that_was_broken_off_hears_what_its_workers_had_sent_and_the_rest_is_unknown(
+    store: Store,
+) -> None:
+    batch = new_batch(total=4, slice_size=4)
+    await store.accept(batch)
+    lease = await take_one(store)
+    await store.intend(lease, [0, 1, 2])
+
+    await store.command(batch.id, "break")
+    before = await seen(store, batch.id)
+    await store.record(lease, part(0, [0]), ends=True, retracts=[1])
+    after = await seen(store, batch.id)
+
+    assert (before.state, before.completed) == ("failed", 0)
+    assert (after.succeeded, after.failed, after.unknown) == (1, 1, 1)
+
+
 async def test_an_outcome_that_comes_after_the_end_changes_nothing(world: World) -> None:
     store = world.store
     batch = new_batch()

@@ -215,9 +215,10 @@ class Life(RuleBasedStateMachine):
             assert (view.state, view.paused, view.ended_ms) == (kept.state, kept.paused, kept.ended_ms)
             assert view.succeeded == sum(each.succeeded for each in parts)
             assert view.failed == sum(each.failed for each in parts)
+            assert view.unknown == sum(each.unknown for each in parts)
             assert view.completed <= view.total
             found = self.runner.run(self.store.parts(id_, after=0, limit=1000))
-            assert sorted(each.sealed for each in found) == sorted(each.sealed for each in parts)
+            assert sorted(map(_said, found)) == sorted(map(_said, parts))
 
     @invariant()
     def what_is_gone_is_gone(self) -> None:
@@ -227,6 +228,10 @@ class Life(RuleBasedStateMachine):
             for view in self.runner.run(self.store.browse(owner, limit=1000, after=None, state=None))
         }
         assert found == set(self.model.batches)
+
+
+def _said(each: Part) -> tuple[bytes, list[int]]:
+    return each.sealed, list(each.indexes)
 
 
 def _indexes(lease: Lease, picks: set[int]) -> list[int]:

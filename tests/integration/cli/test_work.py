@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from tests.fakes.until import until
-from tests.integration.asynchronous.calls import ended, envelope, status, submit
+from tests.integration.asynchronous.calls import call, ended, envelope, results, status, submit
 from tests.integration.cli.conftest import Serve
 from tests.integration.cli.process import Process, run
 from tests.integration.ledger.servers import Server
 from tests.integration.server.api import Api, Talk, answer
-from tests.integration.server.wire import ask, get, request
+from tests.integration.server.wire import ask, get, post, request
 
 _LATENCY_S = 0.05
 _ADMIN = ("--admin", "127.0.0.1:0")
@@ -87,6 +87,35 @@ async def test_what_a_killed_process_held_is_taken_over_and_no_unsafe_operation_
 
     assert (end["status"], end["completed"]) == ("completed", 400)
     assert end["failed"] == end["unknown"] <= 40  # at most what the killed one had on its way
+    assert len(api.targets) == len(set(api.targets))
+
+
+async def test_what_a_killed_process_had_sent_is_not_called_cancelled_and_no_retry_sends_it(
+    api: Api, start: Start
+) -> None:
+    serving, working = start("serve", worker="false"), start("work")
+    admin = await _admin(working)
+    port = (await asyncio.to_thread(serving.ports))[0]
+    batch_id = await submit(port, envelope(400, "POST"))
+    await until(lambda: _runs_something(admin))
+    working.kill()
+    await call(port, "POST", f"/batch/{batch_id}/cancel")
+    start("work")  # finds the loss
+    end = await ended(port, batch_id)
+    lines = await results(port, batch_id)
+    sent = set(api.targets)
+    retried = await post(port, f"/batch/{batch_id}/retry", b"")
+    again = await ended(port, retried.json()["batchId"])
+
+    called = {f"/items/{index}": line.get("error", {}).get("type", "") for index, line in enumerate(lines)}
+    unsent = {target for target, kind in called.items() if kind.endswith("/cancelled")}
+    unknown = {target for target, kind in called.items() if kind.endswith("/outcome-unknown")}
+    assert (end["status"], end["cancelled"], end["unknown"]) == ("cancelled", len(unsent), len(unknown))
+    assert [line["id"] for line in lines] == [f"op{index}" for index in range(400)]
+    assert unsent
+    assert not unsent & sent
+    assert unknown  # some were on their way
+    assert (again["status"], again["total"], again["succeeded"]) == ("completed", len(unsent), len(unsent))
     assert len(api.targets) == len(set(api.targets))
 
 
