@@ -3,8 +3,8 @@
 import secrets
 from collections.abc import Sequence
 
-from gateway.batch.model import Operation
-from gateway.ledger.port import Ledger, NewBatch, View
+from gateway.batch.model import Failure, Operation
+from gateway.ledger.port import Ledger, NewBatch, Part, View
 from gateway.ledger.seal import Sealer
 from gateway.ledger.segments import (
     CONTEXT,
@@ -72,11 +72,17 @@ async def outcomes_of(ledger: Ledger, sealer: Sealer, batch_id: str) -> dict[int
     key = sealer.key(batch_id, view.key)
     found: dict[int, Recorded] = {}
     for part in await ledger.parts(batch_id, after=0, limit=view.total):
-        outcomes = outcomes_from_bytes(key.open(part.sealed, of_outcomes(part.slice)))
+        sealed = part.sealed and key.open(part.sealed, of_outcomes(part.slice))
+        outcomes = outcomes_from_bytes(sealed) if sealed else _unknown(part)
         assert [outcome.index for outcome in outcomes] == list(part.indexes)
         assert not found.keys() & set(part.indexes)
         found.update((outcome.index, outcome) for outcome in outcomes)
     return found
+
+
+def _unknown(part: Part) -> Sequence[Recorded]:
+    failure = Failure("outcome-unknown", "the batch ended without its worker")
+    return [Recorded(str(index), index, 502, failure=failure) for index in part.indexes]
 
 
 async def view_of(ledger: Ledger, batch_id: str) -> View:

@@ -1,6 +1,7 @@
 """No batch that was acknowledged is lost and no unsafe operation is sent twice, whenever the worker's process dies.
 
-KILL_LOOP=full runs the long ones: 20 000 operations and at least 100 kills, some minutes; and as long with an order.
+KILL_LOOP=full runs the long ones: 20 000 operations and at least 100 kills, some minutes; and as long with an order,
+and with cancels.
 """
 
 import os
@@ -27,11 +28,12 @@ _ORDERED = _QUICK._replace(plan=Plan(batches=8, size=48, is_ordered=True), kills
 _ORDERED_FULL = _ORDERED._replace(plan=Plan(batches=24, size=192, is_ordered=True), kills=15, end_s=300.0)
 _ORDERED_QUICK = _QUICK._replace(plan=Plan(batches=12, size=24, is_ordered=True), kills=2)
 _UNKILLED = _ORDERED_QUICK._replace(kills=0)
-_LOOPS = (
-    {"free": _FULL, **{f"ordered-{seed}": _ORDERED_FULL._replace(seed=seed) for seed in range(1, 9)}}
-    if _IS_FULL
-    else {"free": _SHORT, "ordered": _ORDERED}
-)
+_CANCELLING = _QUICK._replace(plan=Plan(batches=16, size=100, cancels=True), latency_ms=60)
+_CANCELLING_FULL = _CANCELLING._replace(plan=Plan(batches=120, size=200, cancels=True), kills=100, end_s=300.0)
+_LOOPS = {"free": _SHORT, "ordered": _ORDERED, "cancelling": _CANCELLING}
+if _IS_FULL:
+    _LOOPS = {f"ordered-{seed}": _ORDERED_FULL._replace(seed=seed) for seed in range(1, 9)}
+    _LOOPS |= {"free": _FULL, "cancelling": _CANCELLING_FULL}
 
 _STALLED = Loop(Plan(8, 150), 0, (0.3, 0.6), latency_ms=25, end_s=30.0, stalls=4, stall_s=1.5, lease_s=1.0)
 _CAUGHT = {
@@ -109,6 +111,12 @@ def test_the_checker_catches_a_broken_build_for_what_is_broken(build: str, words
     assert words in {violation.partition(":")[0] for violation in found}
 
 
+def test_the_checker_catches_a_build_that_calls_what_was_sent_cancelled(tmp_path: Path) -> None:
+    found = violations(run(_CANCELLING, tmp_path / "state", "doubt cancelled"))
+
+    assert "unsent" in {violation.partition(":")[0] for violation in found}
+
+
 @pytest.mark.parametrize("build", _CAUGHT_IN_ORDER)
 def test_the_checker_catches_a_build_that_breaks_an_order_for_what_is_broken(build: str, tmp_path: Path) -> None:
     word, loop = _CAUGHT_IN_ORDER[build]
@@ -123,4 +131,4 @@ def test_the_same_short_run_of_a_sound_build_has_nothing_to_catch(tmp_path: Path
 
 
 def test_every_broken_build_is_tried() -> None:
-    assert sorted(_CAUGHT | _CAUGHT_IN_ORDER) == broken.NAMES
+    assert sorted([*_CAUGHT, *_CAUGHT_IN_ORDER, "doubt cancelled"]) == broken.NAMES

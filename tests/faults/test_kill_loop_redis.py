@@ -24,7 +24,7 @@ from tests.integration.ledger.servers import server
 _IS_FULL = os.environ.get("KILL_LOOP") == "full"
 _SHORT = Run(kills=10, operations=1000, pause_s=(0.5, 1.5))
 _FULL = Run(kills=100, operations=20_000, pause_s=(0.5, 3.0))
-_FREE, _ORDERED = Plan(batches=5000, size=100), Plan(batches=5000, size=96, is_ordered=True)
+_FREE, _ORDERED = Plan(batches=5000, size=100, cancels=True), Plan(batches=5000, size=96, is_ordered=True)
 _KIND = {_FREE: "free", _ORDERED: "ordered"}
 _RUNS = [
     ("redis", "everysec", _FREE),

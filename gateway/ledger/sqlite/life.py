@@ -94,7 +94,8 @@ def happen(db: sqlite3.Connection, now_ms: int, number: int, state: State, event
             "INSERT INTO temp.ended SELECT dialect, ended_ms - accepted_ms FROM batches WHERE number = ?", (number,)
         )
         _delete(db, number, "contexts", "queue")
-        _leave_unknown(db, number)
+        if after != "completed":
+            _leave_unknown(db, number)
     return after
 
 

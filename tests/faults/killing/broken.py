@@ -12,6 +12,7 @@ from gateway.batch.model import Operation, Outcome
 from gateway.ledger.port import Lease, Ledger
 from gateway.ledger.seal import BatchKey
 from gateway.ledger.segments import Recorded
+from gateway.ledger.sqlite import life
 from gateway.ledger.sqlite.store import SqliteStore
 from gateway.upstream.request import RequestWriter
 from gateway.worker import ordered, running, worker
@@ -211,6 +212,11 @@ def _acknowledged_early() -> None:
     _acknowledges_early = True
 
 
+def _doubt_cancelled() -> None:
+    """What a lost worker had announced ends with its batch like what was never sent."""
+    _replace(life, "_leave_unknown", lambda db, number: None)
+
+
 def _poisoned() -> None:
     """Not broken: an operation kills the process that is about to send it."""
     real = RequestWriter.write
@@ -241,6 +247,7 @@ _BUILDS: dict[str, Callable[[], None]] = {
     "refusal passed over": _refusal_passed_over,
     "doubt passed over": _doubt_passed_over,
     "acknowledged early": _acknowledged_early,
+    "doubt cancelled": _doubt_cancelled,
 }
 
 NAMES = sorted(_BUILDS)

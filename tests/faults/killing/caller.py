@@ -7,6 +7,7 @@ import asyncio
 import json
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tests.fakes.until import PATIENCE_S, until
@@ -66,7 +67,10 @@ class Caller:
         """Look at what has not ended, one after the other, until all has ended, and then read all outcomes."""
         while self.submits or self.unfinished:
             for name in self.unfinished:
-                await self.look(name)
+                seen = await self.look(name)
+                at = self._plan.cancelled_at(name)
+                if seen is not None and at is not None and seen.completed >= at:
+                    await self._cancel(name)
                 await asyncio.sleep(_LOOK_EVERY_S)
             await asyncio.sleep(_LOOK_EVERY_S)
         for name in self.ids:
@@ -102,6 +106,10 @@ class Caller:
         lines = [json.loads(line) for line in answered.body.splitlines()] if answered.status == 200 else []
         self.outcomes[name] = [_kept(each) for each in lines]
         return True
+
+    async def _cancel(self, name: str) -> None:
+        with suppress(OSError, EOFError):  # it is looked at again
+            await self._whoever_listens(lambda port: post(port, f"/batch/{self.ids[name]}/cancel", b""))
 
     async def _asked(self, name: str, of: str) -> Answer | None:
         try:

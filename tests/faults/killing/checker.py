@@ -44,6 +44,7 @@ class Seen(NamedTuple):
     succeeded: int
     failed: int
     unknown: int
+    cancelled: int = 0
 
 
 class Evidence(NamedTuple):
@@ -79,7 +80,7 @@ def violations(evidence: Evidence) -> list[str]:
         found += _disordered(evidence.plan, batch_id, outcomes)
         found += _unsent(evidence.plan, batch_id, outcomes, times)
         for kept in outcomes:
-            found += _untrue(batch_id, kept, evidence.receipts)
+            found += _untrue(evidence, batch_id, kept)
             if kept.slug == "quarantined" and kept.place not in evidence.guilty:
                 found.append(f"innocent: {target_of(batch_id, kept.place)} was set aside (D6)")
     return [*found, *_too_many_unknown(evidence, times)]
@@ -92,7 +93,7 @@ def _lost(evidence: Evidence) -> list[str]:
         if batch_id in evidence.noticed:
             continue
         state = evidence.states.get(batch_id)
-        if state != "completed":
+        if state != "completed" and not _is_cancelled(evidence, batch_id):
             found.append(f"lost: {batch_id} was acknowledged and is {state}")
             continue
         count = Counter(kept.place for kept in evidence.outcomes.get(batch_id, ()))
@@ -164,15 +165,17 @@ def _disordered(plan: Plan, batch_id: str, outcomes: Sequence[Kept]) -> list[str
 
 
 def _unsent(plan: Plan, batch_id: str, outcomes: Sequence[Kept], times: Mapping[str, int]) -> list[str]:
-    """What is said not to have been sent was not, and names the operation that failed and the way down from there."""
+    """What is said not to have been sent was not, or may be repeated; what waited for another one names the one that
+    failed and the way down from there."""
     failed = {str(kept.place) for kept in outcomes if not _has_succeeded(kept) and kept.slug != "dependency-failed"}
     found = []
     for kept in outcomes:
+        target = target_of(batch_id, kept.place)
+        is_unsent = kept.slug == "dependency-failed" or (kept.slug == "cancelled" and method_of(kept.place) == "POST")
+        if is_unsent and times.get(target):
+            found.append(f"unsent: {target} was received, and is said not to have been sent")
         if kept.slug != "dependency-failed":
             continue
-        target = target_of(batch_id, kept.place)
-        if times.get(target):
-            found.append(f"unsent: {target} was received, and is said not to have been sent")
         steps = pairwise([*map(int, kept.cause), kept.place])
         follows = all(above in plan.parents(batch_id, below) for above, below in steps)
         if kept.status != 424 or not follows or not failed.issuperset(kept.cause[:1]) or not kept.cause:
@@ -184,14 +187,21 @@ def _has_succeeded(kept: Kept) -> bool:
     return kept.slug is None and kept.status == 200
 
 
-def _untrue(batch_id: str, kept: Kept, receipts: Sequence[Receipt]) -> list[str]:
-    """D3: an outcome is what the upstream did."""
-    target = target_of(batch_id, kept.place)
+def _is_cancelled(evidence: Evidence, batch_id: str) -> bool:
+    """Whether it was, and its caller wanted that."""
+    return evidence.states.get(batch_id) == "cancelled" and evidence.plan.cancelled_at(batch_id) is not None
+
+
+def _untrue(evidence: Evidence, batch_id: str, kept: Kept) -> list[str]:
+    """D3: an outcome is what the upstream did. What was cancelled may be in doubt though it may be repeated."""
+    target, receipts = target_of(batch_id, kept.place), evidence.receipts
     if kept.slug is None:
         number = int(kept.body) if kept.body.isdigit() else 0
         answered = 0 < number <= len(receipts) and receipts[number - 1].target == target
         status = 422 if is_refused(target) else 200
         return [] if answered and kept.status == status else [f"untrue: {target} says {kept.status} {kept.body!r}"]
+    if _is_cancelled(evidence, batch_id) and kept.slug in (*_MAY_HAVE_RUN, "cancelled"):
+        return []
     if kept.slug not in _NOT_ANSWERED:
         return [f"untrue: {target} ended with {kept.slug}"]
     if kept.slug == "outcome-unknown" and method_of(kept.place) == "GET":
@@ -221,7 +231,7 @@ def _backwards(evidence: Evidence) -> list[str]:
             if after.completed < before.completed and batch_id not in evidence.noticed:
                 found.append(f"backwards: {batch_id} from {before.completed} to {after.completed}")
         for each in seen:
-            if each.completed != each.succeeded + each.failed or each.completed > each.total:
+            if each.completed != each.succeeded + each.failed + each.cancelled or each.completed > each.total:
                 found.append(f"sums: {batch_id} {each}")
             if each.unknown > each.failed:
                 found.append(f"sums: {batch_id} {each}")

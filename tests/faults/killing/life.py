@@ -1,7 +1,8 @@
-"""One life of a worker's process: `python -m tests.faults.killing.life FOLDER PORT BATCHES SIZE ORDERED`.
+"""One life of a worker's process: `python -m tests.faults.killing.life FOLDER PORT BATCHES SIZE ORDERED CANCELS`.
 
 Puts the plan's batches on record, one every few milliseconds, and tells in `acknowledged` of each that was accepted;
-runs them; tells in `progress` what it sees. Ends by itself, with everything in `outcomes`, when all have ended.
+runs them, or cancels them; tells in `progress` what it sees. Ends by itself, with all in `outcomes`, when all have
+ended.
 BROKEN=name makes it a broken build, LEASE_S and QUIET_S replace those of PACE.
 """
 
@@ -21,6 +22,7 @@ from gateway.batch.states import FINAL
 from gateway.batch.validation import Rules
 from gateway.executor import Executor
 from gateway.ledger.clock import steady_clock
+from gateway.ledger.port import View
 from gateway.ledger.seal import Sealer
 from gateway.ledger.sqlite.store import SqliteStore, open_store
 from gateway.limiter.memory import MemoryLimiter
@@ -47,6 +49,8 @@ async def main() -> None:
     folder, port, plan = Path(sys.argv[1]), int(sys.argv[2]), Plan.of(sys.argv[3:])
     broken.make(os.environ.get("BROKEN", ""))
     store = await open_store(folder / "ledger.db", now_ms=steady_clock())
+    for id_ in plan.ids:  # what the life before had on its way, too
+        await _cancel_if_due(store, plan, await store.view(id_))
     _worker(store, port).start()
     print("ready", flush=True)
     submitting = asyncio.create_task(_submit(store, folder, plan))
@@ -96,8 +100,15 @@ async def _until_all_ended(store: SqliteStore, folder: Path, plan: Plan, submitt
                     continue
                 seen = [id_, view.total, view.completed, view.succeeded, view.failed, view.unknown]
                 file.write(f"{json.dumps(seen)}\n")
+                await _cancel_if_due(store, plan, view)
                 if view.state in FINAL:
                     unfinished.discard(id_)
+
+
+async def _cancel_if_due(store: SqliteStore, plan: Plan, view: View | None) -> None:
+    at = None if view is None else plan.cancelled_at(view.id)
+    if view is not None and at is not None and view.completed >= at and view.state not in FINAL:
+        await store.command(view.id, "cancel")
 
 
 async def _tell_outcomes(store: SqliteStore, folder: Path, plan: Plan) -> None:
@@ -107,7 +118,10 @@ async def _tell_outcomes(store: SqliteStore, folder: Path, plan: Plan) -> None:
             continue
         found = await outcomes_of(store, SEALER, id_)
         kept = [_kept(index, each.outcome) for index, each in sorted(found.items())]
-        told[id_] = [(await view_of(store, id_)).state, kept]
+        state = (await view_of(store, id_)).state
+        if state == "cancelled":
+            kept += [Kept(index, 409, "cancelled", "") for index in range(plan.size) if index not in found]
+        told[id_] = [state, kept]
     part = folder / "outcomes.part"
     part.write_text(json.dumps(told))
     part.rename(folder / "outcomes")

@@ -157,6 +157,6 @@ def summary(evidence: Evidence, began_s: float) -> str:
     return (
         f"{evidence.kills} kills, {len(outcomes)} operations, {len(evidence.receipts)} received, "
         f"{slugs.count('outcome-unknown')} unknown, {slugs.count('quarantined')} quarantined, "
-        f"{slugs.count('dependency-failed')} not sent, "
+        f"{slugs.count('dependency-failed')} not sent, {slugs.count('cancelled')} cancelled, "
         f"{sum(map(len, evidence.progress.values()))} looks at progress, {time.monotonic() - began_s:.0f} s"
     )

@@ -15,17 +15,19 @@ _FLAWLESS_EVERY = 3  # batches
 
 
 class Plan(NamedTuple):
-    """`batches` batches of `size` operations each; where it `is_ordered`, most of them wait for others."""
+    """`batches` batches of `size` operations each; where it `is_ordered`, most of them wait for others, and where
+    it `cancels`, each is cancelled on its way."""
 
     batches: int
     size: int
     is_ordered: bool = False
+    cancels: bool = False
 
     @classmethod
     def of(cls, words: Sequence[str]) -> "Plan":
         """The plan whose members were put into `words`."""
-        batches, size, is_ordered = words
-        return cls(int(batches), int(size), is_ordered == str(True))
+        batches, size, *flags = words
+        return cls(int(batches), int(size), *(flag == str(True) for flag in flags))
 
     @property
     def ids(self) -> list[str]:
@@ -52,6 +54,10 @@ class Plan(NamedTuple):
             return (index - 1,)
         chance = random.Random(f"{batch_id}/{index}")
         return sorted(chance.sample(range(index - place, index), min(chance.randrange(4), place)))
+
+    def cancelled_at(self, batch_id: str) -> int | None:
+        """With how many outcomes, all of them for some, its caller cancels the batch; None where it never does."""
+        return 1 + crc32(batch_id.encode()) % self.size if self.cancels else None
 
     def hopeless(self, batch_id: str) -> frozenset[int]:
         """Who waits for one that is refused, or for one that is hopeless itself."""

@@ -94,6 +94,38 @@ def test_each_contradiction_is_named(word: str, changed: dict[str, Any]) -> None
     assert {violation.partition(":")[0] for violation in found} == {word}
 
 
+CANCELLING = PLAN._replace(cancels=True)
+CANCELLED = {"plan": CANCELLING, "states": {ID: "cancelled"}}
+SENT_BUT_ONE = [receipt for receipt in evidence().receipts if receipt.target != target_of(ID, 3)]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"outcomes": but(3, 409, "cancelled"), "receipts": SENT_BUT_ONE},
+        {"outcomes": but(3, 502, "outcome-unknown")},
+        {"outcomes": but(2, 409, "cancelled")},  # a GET
+        {"states": {ID: "completed"}},
+    ],
+)
+def test_a_batch_that_was_cancelled_may_end_early(changed: dict[str, Any]) -> None:
+    assert violations(evidence(**CANCELLED | changed)) == []
+
+
+@pytest.mark.parametrize(
+    ("word", "changed"),
+    [
+        ("unsent", CANCELLED | {"outcomes": but(3, 409, "cancelled")}),
+        ("lost", CANCELLED | {"plan": PLAN}),
+        ("untrue", CANCELLED | {"states": {ID: "completed"}, "outcomes": but(2, 409, "cancelled")}),
+    ],
+)
+def test_each_contradiction_of_a_cancelled_batch_is_named(word: str, changed: dict[str, Any]) -> None:
+    found = violations(evidence(**changed))
+
+    assert {violation.partition(":")[0] for violation in found} == {word}
+
+
 ORDERED = Plan(batches=1, size=24, is_ordered=True)
 HOPELESS = ORDERED.hopeless(ID)
 CHILD, (PARENT, *_) = next(
