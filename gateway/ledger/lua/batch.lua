@@ -162,8 +162,9 @@ local function finish()
   redis.call('DEL', FREE)
   if batch.state == 'completed' then
     redis.call('DEL', INTENDED)
+  else
+    leave_unknown()
   end
-  leave_unknown()
   for _, key in ipairs({META, OPERATIONS, LEASED, SLICES, DONE, INTENDED, PARTS}) do
     redis.call('PEXPIREAT', key, batch.gone)
   end
