@@ -10,7 +10,7 @@ Pointers are RFC 6901 in the fragment form of OpenAPI's runtime expressions, wit
 """
 
 import re
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from typing import cast
 from urllib.parse import quote
 
@@ -19,11 +19,12 @@ import msgspec
 from gateway.batch.findings import Lookup, Reference, UnresolvedError, findings, text_of
 from gateway.batch.jsonpath import steps_of
 from gateway.batch.model import Operation
+from gateway.errors import quoted
 
 MARK = "$ops."
 _LITERAL = "$$ops."
 _ID_LENGTH_MAX = 128
-_CURE = "a reference is $ops.<id of this batch>.response with .body#/pointer, .header.Name or .status"
+_CURE = "is no reference; write $ops.<id of this batch>.response with .body#/pointer, .header.Name or .status"
 _INSIDE = re.compile(r"\{(\$ops\.[^{}]*)\}")
 _PARTS = re.compile(
     r"body(?:#(?P<pointer>(?:/.*)?)|(?P<path>\$.*))?|header\.(?P<header>[!#$%&'*+.^_`|~0-9A-Za-z-]+)|status", re.S
@@ -33,11 +34,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 class BadReferenceError(Exception):
-    """Expressions in `members` that cannot be read, or that name no operation of the batch."""
+    """Expressions that cannot be read, or name no operation of the batch: by member, what is wrong with its first."""
 
-    def __init__(self, members: Sequence[str], detail: str) -> None:
-        super().__init__(detail)
-        self.members, self.detail = members, detail
+    def __init__(self, members: Mapping[str, str]) -> None:
+        super().__init__(", ".join(members))
+        self.members = members
 
 
 def may_refer(operation: Operation) -> bool:
@@ -53,11 +54,18 @@ def may_refer(operation: Operation) -> bool:
 
 def references_of(operation: Operation, known: Container[str]) -> Sequence[Reference]:
     """Every reference of the operation. Raises `BadReferenceError` with every member that holds a wrong one."""
-    read = [(member, _read(expression, known)) for member, text in _texts(operation) for expression in _pieces(text)]
-    wrong = dict.fromkeys(member for member, reference in read if reference is None)
+    found: list[Reference] = []
+    wrong: dict[str, str] = {}
+    for member, text in _texts(operation):
+        for expression in _pieces(text):
+            reference = _read(expression, known)
+            if reference is not None:
+                found.append(reference)
+            elif member not in wrong:
+                wrong[member] = f"{quoted(expression)} {_CURE}"
     if wrong:
-        raise BadReferenceError([*wrong], _CURE)
-    return [reference for _, reference in read if reference is not None]
+        raise BadReferenceError(wrong)
+    return found
 
 
 def has_literal(operation: Operation) -> bool:

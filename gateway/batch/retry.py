@@ -25,7 +25,7 @@ class Loss(enum.Enum):
     TIMEOUT = "no whole answer arrived in time"
     RESET = "the connection was lost before the whole answer"
     MALFORMED = "the answer broke HTTP"
-    TOO_LARGE = "the answer is above the cap"
+    TOO_LARGE = "the answer is above the upstream's answer_max"
 
 
 class Again(NamedTuple):

@@ -24,6 +24,11 @@ _ID = re.compile(rf"[A-Za-z0-9._~-]{{1,{_ID_CHARACTERS_MAX}}}")
 _OF_IDS = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._~-"
 _METHODS = frozenset(METHODS)
 _METHOD, _ID_OF, _TARGET = attrgetter("method"), attrgetter("id"), attrgetter("target")
+_CURES = {  # of a path that is refused
+    "control": "write a space as %20, and leave control characters out",
+    "illegal-character": "percent-encode what is not plain",
+    "non-ascii": "percent-encode its UTF-8",
+}
 _WITHOUT_BODY = frozenset({"GET", "HEAD"})  # RFC 9110 9.3.1: content has no meaning there, and servers disagree
 
 FieldsRule = Callable[[Fields], Sequence[tuple[str, str]]]
@@ -76,7 +81,9 @@ def order_of(
             try:
                 names += [reference.id for reference in references_of(operation, known)]
             except BadReferenceError as error:
-                found += [Violation(index, member, "dependency-invalid", error.detail) for member in error.members]
+                found += [
+                    Violation(index, each, "dependency-invalid", detail) for each, detail in error.members.items()
+                ]
             literal = literal or has_literal(operation)
         parents.append(names)
     if not any(parents) and not found and not literal:
@@ -174,7 +181,8 @@ def wrong_target(target: str, own_paths: tuple[str, ...]) -> tuple[str, str] | N
     target = opaque(target)  # what a reference becomes is judged once it is known
     reason = refusal(target)
     if reason is not None:
-        return "path-ambiguous", f"{reason}: {quoted(target)}; write a path that begins with one slash and is plain"
+        cure = _CURES.get(reason, "write a path that begins with one slash and is plain")
+        return "path-ambiguous", f"{reason}: {quoted(target)}; {cure}"
     path = decoded(target.partition("?")[0])
     if any(path == own or path.startswith(own + "/") for own in own_paths):
         return "nested-batch", f"{quoted(target)} is the gateway's own path; a batch cannot hold a batch"

@@ -113,6 +113,23 @@ def test_paths_that_only_look_like_the_gateways_own_are_taken(path: str) -> None
     assert _found(Operation("a", "GET", path)) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "cure"),
+    [
+        ("/a b", "space as %20"),
+        ("/a\tb", "leave control"),
+        ("/a|b", "percent-encode"),
+        ("/é", "UTF-8"),
+        ("/a//b", "plain"),
+    ],
+)
+def test_the_cure_of_a_path_is_for_what_is_wrong_with_it(path: str, cure: str) -> None:
+    (found,) = violations([Operation("a", "GET", path)], RULES)
+
+    assert (found.member, found.code) == ("path", "path-ambiguous")
+    assert cure in found.detail
+
+
 def test_a_missing_path_is_called_missing() -> None:
     assert _found(Operation("a", "GET", "")) == [(0, "path", "missing")]
 
