@@ -40,7 +40,7 @@ class LedgerUnavailableError(GatewayError):
 class Part(msgspec.Struct, frozen=True, gc=False):
     """Outcomes that were recorded in one step: `indexes` in ascending order, all of one slice, and their counts.
 
-    Without a seal it is the store's own: what a lost worker had announced in a batch that has ended, and is unknown.
+    Without a seal it is the store's own: what was announced, by a lost worker as a rule, in a batch that has ended.
     """
 
     slice: int

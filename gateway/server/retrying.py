@@ -20,14 +20,18 @@ _DOUBTFUL = frozenset({"outcome-unknown", "quarantined"})
 
 
 async def operations_to_retry(records: Records, view: View, *, include_unknown: bool) -> list[Operation]:
-    """Those that failed, were cancelled or expired, in order; those that may have run only with `include_unknown`."""
+    """Those that failed, were cancelled or expired, in order; those that may have run, and what waits for them, only
+    with `include_unknown`."""
     chosen: list[Operation] = []
+    doubtful: set[str] = set()
     read, operations = -1, list[Operation]()
     fails_from = _fails_from(view)
     async for outcomes in records.outcomes(view, first=0, most=view.total):
         indexes = {
             each.index for each in outcomes if _is_wanted(each.outcome, fails_from, include_unknown=include_unknown)
         }
+        if not include_unknown:
+            doubtful.update(each.id for each in outcomes if _is_doubtful(each.outcome))
         if not indexes:
             continue
         slice_ = min(indexes) // view.slice_size
@@ -35,7 +39,23 @@ async def operations_to_retry(records: Records, view: View, *, include_unknown: 
             read, operations = slice_, await records.operations(view, slice_) or []
         start = slice_ * view.slice_size
         chosen += [operation for place, operation in enumerate(operations, start) if place in indexes]
-    return _free_of_others(chosen, refers=view.dialect == _NATIVE)
+    return _free_of_others(_without_waiting(chosen, doubtful), refers=view.dialect == _NATIVE)
+
+
+def _without_waiting(operations: list[Operation], doubtful: set[str]) -> list[Operation]:
+    """Without those that wait for one of the `doubtful`, or for one that waits."""
+    left, before = operations, -1
+    while doubtful and len(doubtful) != before:
+        before = len(doubtful)
+        left = [each for each in left if not _joins(each, doubtful)]
+    return left
+
+
+def _joins(operation: Operation, doubtful: set[str]) -> bool:
+    if doubtful.isdisjoint(operation.depends_on):
+        return False
+    doubtful.add(operation.id)
+    return True
 
 
 def order_again(operations: Sequence[Operation], view: View) -> Graph | None:
@@ -55,7 +75,7 @@ def _free_of_others(operations: list[Operation], *, refers: bool) -> list[Operat
         try:
             references_of(operation, ids) if may_refer(operation) else ()
         except BadReferenceError as error:
-            detail = "it refers to an operation that succeeded and is not run again; send it in a new batch"
+            detail = "it refers to an operation that is not run again; send it in a new batch"
             errors += [
                 {
                     "pointer": f"/operations/{index}/{member}",
@@ -78,4 +98,8 @@ def _free_of_others(operations: list[Operation], *, refers: bool) -> list[Operat
 def _is_wanted(outcome: Outcome, fails_from: int, *, include_unknown: bool) -> bool:
     if outcome.succeeded and outcome.status < fails_from:
         return False
-    return include_unknown or outcome.failure is None or outcome.failure.slug not in _DOUBTFUL
+    return include_unknown or not _is_doubtful(outcome)
+
+
+def _is_doubtful(outcome: Outcome) -> bool:
+    return outcome.failure is not None and outcome.failure.slug in _DOUBTFUL

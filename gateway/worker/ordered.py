@@ -39,6 +39,8 @@ async def earlier_of(opened: Opened, batch_id: str, ledger: Ledger, key: BatchKe
         return None
     outcomes: dict[int, Outcome] = {}
     for part in await ledger.parts(batch_id, after=0, limit=_ALL):
+        if not part.sealed:  # it has ended meanwhile
+            continue
         for recorded in outcomes_from_bytes(key.open(part.sealed, of_outcomes(part.slice))):
             outcomes[recorded.index] = recorded.outcome
     return Earlier(graph, outcomes)

@@ -16,7 +16,7 @@ import structlog
 
 from gateway.batch.model import Failure, Outcome
 from gateway.errors import PROBLEMS
-from gateway.ledger.port import Ledger, LedgerUnavailableError, LostLeaseError, Queue
+from gateway.ledger.port import Lease, Ledger, LedgerUnavailableError, LostLeaseError, Queue
 from gateway.ledger.seal import BatchKey, PayloadCorruptError, Sealer
 from gateway.ledger.segments import Recorded
 from gateway.telemetry.metrics import Metrics
@@ -227,16 +227,17 @@ class Worker:
             await self._run_opened(hold, key, Recorder(self._store.queue, lease, key))
         except PayloadCorruptError as corrupt:  # not even outcomes could be sealed
             self._logger.error("batch broken", batch_id=lease.batch, reason=str(corrupt))
-            await self._break(lease.batch)
+            await self._break(lease)
         except LostLeaseError:
             self._logger.warning("lease lost", batch_id=lease.batch, slice=lease.slice, epoch=lease.epoch)
         except Exception:
             self._logger.exception("defect", listener="worker", batch_id=lease.batch, slice=lease.slice)
 
-    async def _break(self, batch_id: str) -> None:
-        """Fail the batch; where the ledger is away, its slice comes back and we are here again."""
-        with contextlib.suppress(LedgerUnavailableError):
-            await self._store.ledger.command(batch_id, "break")
+    async def _break(self, lease: Lease) -> None:
+        """Fail the batch and let go; where the ledger is away, its slice comes back and we are here again."""
+        with contextlib.suppress(LedgerUnavailableError, LostLeaseError):
+            await self._store.ledger.command(lease.batch, "break")
+            await self._store.queue.record(lease, None, ends=True)
 
     async def _run_opened(self, hold: Hold, key: BatchKey, recorder: Recorder) -> None:
         lease = hold.lease

@@ -8,8 +8,8 @@
 --                         each followed by the slice
 --   6 done        bitmap  operations with an outcome
 --   7 intended    bitmap  operations that may have been sent
---   8 parts       hash    slice.n -> "succeeded,failed,unknown,index,...\n" and the sealed outcomes; none of these where
---                         the batch ended and nobody can know
+--   8 parts       hash    slice.n -> "succeeded,failed,unknown,index,...\n" and the sealed outcomes; no bytes of those
+--                         where the batch ended and nobody can know
 -- ARGV[1] is the highest sequence of the batch that the caller knows to be on record, 0 for none.
 -- Common answers: {'gone'} no such batch; {'behind', seq} the store went back in time: nothing was changed (D8).
 -- Every change raises seq by one, in the same step; sums are raised in the same step as the part they come from.
@@ -118,23 +118,37 @@ local function put(slice, header, mask, sealed)
   keep(PARTS)
 end
 
--- Nobody comes back to what was announced in a batch that has ended, unless its slice is still leased.
+-- Counts as unknown what was announced in a batch that has ended, has no outcome and stands in no lease: nobody comes
+-- back to it.
 local function leave_unknown()
-  local doubts, intended, done = {}, redis.call('GET', INTENDED) or '', redis.call('GET', DONE) or ''
+  local intended, done = redis.call('GET', INTENDED) or '', redis.call('GET', DONE) or ''
+  local doubts, masks, held = {}, {}, {}
   for at = 1, #intended do
     local left = bit.band(string.byte(intended, at), bit.bnot(string.byte(done, at) or 0))
     for n = 0, left == 0 and -1 or 7 do
-      local index = 8 * (at - 1) + n
-      local slice = math.floor(index / batch.slice_size)
-      if bit.band(left, bit.rshift(128, n)) ~= 0 and not redis.call('ZSCORE', LEASED, field(slice)) then
-        doubts[slice] = doubts[slice] or {}
-        table.insert(doubts[slice], index)
-        redis.call('SETBIT', DONE, index, 1)
+      if bit.band(left, bit.rshift(128, n)) ~= 0 then
+        local index = 8 * (at - 1) + n
+        local slice = math.floor(index / batch.slice_size)
+        if held[slice] == nil then
+          held[slice] = redis.call('ZSCORE', LEASED, field(slice)) and true or false
+          doubts[slice], masks[slice] = {}, {}
+        end
+        if not held[slice] then
+          table.insert(doubts[slice], index)
+          masks[slice][at - 1] = bit.bor(masks[slice][at - 1] or 0, bit.rshift(128, n))
+        end
       end
     end
   end
   for slice, indexes in pairs(doubts) do
-    put(slice, '0,' .. #indexes .. ',' .. #indexes .. ',' .. table.concat(indexes, ','), '', '')
+    if indexes[1] then
+      local first, bytes = math.floor(indexes[1] / 8), {}
+      for at = first, math.floor(indexes[#indexes] / 8) do
+        bytes[#bytes + 1] = string.char(masks[slice][at] or 0)
+      end
+      local header = '0,' .. #indexes .. ',' .. #indexes .. ',' .. table.concat(indexes, ',')
+      put(slice, header, struct.pack('>I4', first) .. table.concat(bytes), '')
+    end
   end
   if redis.call('ZCARD', LEASED) == 0 then
     redis.call('DEL', INTENDED)
@@ -187,6 +201,7 @@ local function advance(event)
   return true
 end
 
+-- Takes the slice's lease away; in a batch that has ended nobody gets another one.
 local function free(slice, since)
   redis.call('ZREM', LEASED, field(slice))
   if not FINAL[batch.state] then
@@ -212,12 +227,15 @@ local function rescue()
   end
   if #late > 0 then
     changed()
+    if FINAL[batch.state] then
+      leave_unknown()
+    end
   end
   return lost
 end
 
--- Ends the batch where nothing of it is leased and nothing is left to do, or its time is up; of one that has ended, what
--- its last worker left in doubt.
+-- Ends the batch where nothing of it is leased and nothing is left to do, or its time is up. In one that has ended, what
+-- a worker left in doubt is unknown.
 local function settle()
   if FINAL[batch.state] then
     leave_unknown()

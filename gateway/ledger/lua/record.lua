@@ -28,7 +28,7 @@ end
 local mine = redis.call('HGET', SLICES, 'e' .. slice) == ARGV[3]
 local held = tonumber(redis.call('ZSCORE', LEASED, field(slice)) or 0)
 -- A batch that was broken off while it was leased still hears what its workers had sent.
-local too_late = FINAL[batch.state] and held <= now
+local too_late = FINAL[batch.state] and held == 0
 if too_late or not mine then
   if again or (mine and header == '') then
     return {'ok', batch.seq, hint()}

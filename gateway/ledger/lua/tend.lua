@@ -1,4 +1,5 @@
--- Frees the slices of lost leases, and settles or expires the batch where that is due.
+-- Frees the slices of lost leases, and settles or expires the batch where that is due; what they left in doubt in one that
+-- has ended is unknown.
 -- KEYS  all eight of the batch (lua/batch.lua)
 -- ARGV  1 seen
 -- answer {'ok', hint, rescued: the worker of each lease that was lost, expired} | {'gone'} | {'behind', seq}

@@ -100,8 +100,8 @@ def happen(db: sqlite3.Connection, now_ms: int, number: int, state: State, event
 
 
 def settle(db: sqlite3.Connection, now_ms: int, number: int, state: State) -> None:
-    """End the batch where nothing of it is leased and nothing is left to run; of one that has ended, what its last
-    worker left in doubt."""
+    """End the batch where nothing of it is leased and nothing is left to run. In one that has ended, what a worker left
+    in doubt is unknown."""
     if state in FINAL:
         _leave_unknown(db, number)
         return
@@ -115,7 +115,8 @@ def settle(db: sqlite3.Connection, now_ms: int, number: int, state: State) -> No
 
 
 def _leave_unknown(db: sqlite3.Connection, number: int) -> None:
-    """Nobody comes back to what was announced in a batch that has ended, unless its slice is still held."""
+    """Count as unknown what was announced in a batch that has ended, has no outcome and is in no lease: nobody comes
+    back to it."""
     slices = db.execute(
         "SELECT DISTINCT slice FROM intents JOIN slices USING (batch, slice) WHERE batch = ? AND status <> ?",
         (number, HELD),

@@ -148,6 +148,23 @@ async def test_what_a_lost_worker_had_announced_is_unknown_where_the_batch_ends_
         await store.record(lease, part(0, [1]), ends=True)
 
 
+@pytest.mark.parametrize("again", ["cancel", "break", "pause"])
+async def test_what_is_asked_of_a_broken_batch_before_the_sweep_loses_no_doubt(world: World, again: Command) -> None:
+    store = world.store
+    batch = new_batch()
+    await store.accept(batch)
+    lease = await take_one(store)
+    await store.intend(lease, [0])
+    await store.command(batch.id, "break")
+    await world.later(LEASE_MS + 1)
+
+    await store.command(batch.id, again)
+    await take(store)
+    await store.sweep()
+
+    assert (await seen(store, batch.id)).unknown == 1
+
+
 async def test_a_batch_that_was_broken_off_hears_what_its_workers_had_sent_and_the_rest_is_unknown(
     store: Store,
 ) -> None:

@@ -141,6 +141,28 @@ async def test_a_retry_sends_what_may_have_run_only_when_told_to(api: Api, plain
     assert (told.status, told.json()["total"]) == (202, 1)
 
 
+async def test_a_retry_leaves_out_what_waits_for_what_may_have_run(api: Api, plain: Gateway) -> None:
+    async def hang_up(talk: Any) -> None:
+        await talk.request.read()
+        talk.writer.close()
+
+    api.on("/items/1", hang_up)
+    api.on("/items/3", failing(422))
+    operations = [
+        {"id": "child", "method": "GET", "path": "/items/0", "dependsOn": ["doubtful"]},
+        {"id": "doubtful", "method": "POST", "path": "/items/1"},
+        {"id": "grandchild", "method": "GET", "path": "/items/2", "dependsOn": ["child"]},
+        {"id": "refused", "method": "POST", "path": "/items/3"},
+    ]
+    first = await submit(plain.port, json.dumps(operations).encode())
+    assert (await ended(plain.port, first))["unknown"] == 1
+
+    retried = await post(plain.port, f"/batch/{first}/retry", b"")
+    told = await post(plain.port, f"/batch/{first}/retry?includeUnknown=true", b"")
+
+    assert [each.json()["total"] for each in (retried, told)] == [1, 4]
+
+
 async def test_a_running_batch_is_neither_retried_nor_deleted(api: Api, plain: Gateway) -> None:
     api.on("/items/0", hold := Hold())
     batch_id = await submit(plain.port, envelope(1))

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
+from gateway.ledger.port import LedgerUnavailableError
 from gateway.ledger.redis import RedisLedger
 from tests.contract.stores import STORES, running
 from tests.integration.ledger.servers import batch, ledger_at, part, server
@@ -84,3 +85,25 @@ async def test_a_batch_that_is_looked_at_while_it_moves_on_has_lost_nothing() ->
 
         assert lost == []
         assert looks >= 8
+
+
+async def test_what_a_store_has_forgotten_was_announced_is_unknown_where_the_batch_has_ended_meanwhile() -> None:
+    lost: list[str] = []
+    with server("redis") as running, redis.Redis.from_url(running.url) as client:
+        async with ledger_at(running.url, lost) as ledger, ledger_at(running.url) as other:
+            await ledger.accept(batch(slices=1, size=4))
+            before = {key: client.dump(key) for key in client.scan_iter("{bg:b1}:*")}
+            [lease] = await ledger.lease("worker", most=1, lasts_ms=15_000)
+            for index in (0, 2, 3):
+                await ledger.intend(lease, [index])
+            client.delete(*client.scan_iter("{bg:b1}:*"))
+            for key, dumped in before.items():
+                client.restore(key, LONGEST_MS, dumped)
+            await other.command("b1", "cancel")
+            with pytest.raises(LedgerUnavailableError, match="lost acknowledged changes"):
+                await ledger.view("b1")
+            view = await ledger.view("b1")
+
+    assert lost == ["b1"]
+    assert view is not None
+    assert (view.state, view.completed, view.unknown) == ("cancelled", 3, 3)
