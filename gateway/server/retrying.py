@@ -1,6 +1,6 @@
 """Which operations of a batch that has ended a retry runs again."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -42,20 +42,18 @@ async def operations_to_retry(records: Records, view: View, *, include_unknown: 
     return _free_of_others(_without_waiting(chosen, doubtful), refers=view.dialect == _NATIVE)
 
 
-def _without_waiting(operations: list[Operation], doubtful: set[str]) -> list[Operation]:
-    """Without those that wait for one of the `doubtful`, or for one that waits."""
-    left, before = operations, -1
-    while doubtful and len(doubtful) != before:
-        before = len(doubtful)
-        left = [each for each in left if not _joins(each, doubtful)]
-    return left
-
-
-def _joins(operation: Operation, doubtful: set[str]) -> bool:
-    if doubtful.isdisjoint(operation.depends_on):
-        return False
-    doubtful.add(operation.id)
-    return True
+def _without_waiting(operations: Sequence[Operation], doubtful: Iterable[str]) -> list[Operation]:
+    """Without those that wait for one of the `doubtful`, however long the way."""
+    children: dict[str, list[str]] = {}
+    for operation in operations:
+        for parent in operation.depends_on:
+            children.setdefault(parent, []).append(operation.id)
+    left, waiting = [*doubtful], set[str]()
+    while left:
+        found = children.pop(left.pop(), ())  # a parent is looked at once
+        left += found
+        waiting.update(found)
+    return [operation for operation in operations if operation.id not in waiting]
 
 
 def order_again(operations: Sequence[Operation], view: View) -> Graph | None:
