@@ -118,36 +118,45 @@ local function put(slice, header, mask, sealed)
   keep(PARTS)
 end
 
--- Counts as unknown what was announced in a batch that has ended, has no outcome and stands in no lease: nobody comes
--- back to it.
-local function leave_unknown()
-  local intended, done = redis.call('GET', INTENDED) or '', redis.call('GET', DONE) or ''
-  local doubts, masks, held = {}, {}, {}
+-- What was announced and has no outcome: slice -> indexes, ascending.
+local function doubts()
+  local found, intended, done = {}, redis.call('GET', INTENDED) or '', redis.call('GET', DONE) or ''
   for at = 1, #intended do
     local left = bit.band(string.byte(intended, at), bit.bnot(string.byte(done, at) or 0))
     for n = 0, left == 0 and -1 or 7 do
       if bit.band(left, bit.rshift(128, n)) ~= 0 then
         local index = 8 * (at - 1) + n
         local slice = math.floor(index / batch.slice_size)
-        if held[slice] == nil then
-          held[slice] = redis.call('ZSCORE', LEASED, field(slice)) and true or false
-          doubts[slice], masks[slice] = {}, {}
-        end
-        if not held[slice] then
-          table.insert(doubts[slice], index)
-          masks[slice][at - 1] = bit.bor(masks[slice][at - 1] or 0, bit.rshift(128, n))
-        end
+        found[slice] = found[slice] or {}
+        table.insert(found[slice], index)
       end
     end
   end
-  for slice, indexes in pairs(doubts) do
-    if indexes[1] then
-      local first, bytes = math.floor(indexes[1] / 8), {}
-      for at = first, math.floor(indexes[#indexes] / 8) do
-        bytes[#bytes + 1] = string.char(masks[slice][at] or 0)
-      end
-      local header = '0,' .. #indexes .. ',' .. #indexes .. ',' .. table.concat(indexes, ',')
-      put(slice, header, struct.pack('>I4', first) .. table.concat(bytes), '')
+  return found
+end
+
+-- The mask of ascending indexes.
+local function mask_of(indexes)
+  local first, bytes = math.floor(indexes[1] / 8), {}
+  for at = 1, math.floor(indexes[#indexes] / 8) - first + 1 do
+    bytes[at] = 0
+  end
+  for _, index in ipairs(indexes) do
+    local at = math.floor(index / 8) - first + 1
+    bytes[at] = bit.bor(bytes[at], bit.rshift(128, index % 8))
+  end
+  for at, byte in ipairs(bytes) do
+    bytes[at] = string.char(byte)
+  end
+  return struct.pack('>I4', first) .. table.concat(bytes)
+end
+
+-- Counts as unknown what was announced in a batch that has ended, has no outcome and stands in no lease: nobody comes
+-- back to it.
+local function leave_unknown()
+  for slice, indexes in pairs(doubts()) do
+    if not redis.call('ZSCORE', LEASED, field(slice)) then
+      put(slice, '0,' .. #indexes .. ',' .. #indexes .. ',' .. table.concat(indexes, ','), mask_of(indexes), '')
     end
   end
   if redis.call('ZCARD', LEASED) == 0 then
@@ -239,8 +248,9 @@ end
 local function settle()
   if FINAL[batch.state] then
     leave_unknown()
+    return
   end
-  if FINAL[batch.state] or redis.call('ZCARD', LEASED) > 0 then
+  if redis.call('ZCARD', LEASED) > 0 then
     return
   end
   if (batch.state == 'cancelling' or redis.call('ZCARD', FREE) == 0) and advance('settle') then
