@@ -114,32 +114,35 @@ async def test_a_cancelled_batch_ends_though_its_worker_is_gone(world: World) ->
     assert (await seen(store, batch.id)).state == "cancelled"
 
 
-@pytest.mark.parametrize("end", ["cancelled", "cancelled later", "expired", "failed", "failed before"])
+@pytest.mark.parametrize(
+    ("state", "command", "is_known"),
+    [
+        ("cancelled", "cancel", False),
+        ("cancelled", "cancel", True),
+        ("failed", "break", False),
+        ("failed", "break", True),
+        ("expired", "resume", True),  # which changes nothing
+    ],
+)
 async def test_what_a_lost_worker_had_announced_is_unknown_where_the_batch_ends_without_it(
-    world: World, end: str
+    world: World, state: State, command: Command, is_known: bool
 ) -> None:
+    """Told before or after it `is_known` that the worker is lost."""
     store = world.store
-    batch = new_batch(total=40, slice_size=20, lives_ms=2 * LEASE_MS if end == "expired" else LIVES_MS)
+    batch = new_batch(total=40, slice_size=20, lives_ms=2 * LEASE_MS if state == "expired" else LIVES_MS)
     await store.accept(batch)
     lease = await take_one(store)
     await store.intend(lease, [1, 2, 7, 8, 17])
     await store.record(lease, part(0, [0, 2, 8]), ends=False)
-    if end == "cancelled":
-        await store.command(batch.id, "cancel")
-    elif end == "failed before":
-        await store.command(batch.id, "break")
-    await world.later(LEASE_MS + 1)
-    await store.sweep()
-    if end == "cancelled later":
-        await store.command(batch.id, "cancel")
-    elif end == "failed":
-        await store.command(batch.id, "break")
-    await world.later(LEASE_MS + 1)
-    await store.sweep()
+    for found in (False, True):
+        if found is is_known:
+            await store.command(batch.id, command)
+        await world.later(LEASE_MS + 1)
+        await store.sweep()
 
     view = await seen(store, batch.id)
     unknown = [each for each in await store.parts(batch.id, after=0, limit=100) if not each.sealed]
-    assert view.state == end.partition(" ")[0]
+    assert view.state == state
     assert (view.succeeded, view.failed, view.unknown) == (3, 3, 3)
     assert [(each.slice, list(each.indexes), each.succeeded, each.failed, each.unknown) for each in unknown] == [
         (0, [1, 7, 17], 0, 3, 3)
