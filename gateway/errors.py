@@ -145,8 +145,8 @@ PROBLEMS = _table(
     ("batch-terminal", 409, "Batch ended", "The batch has ended; nothing was changed."),
     ("batch-running", 409, "Batch running", "Cancel the batch or wait for its end, then delete it."),
     ("bad-cursor", 400, "Bad cursor", "Use a number of operations, and the `next` that the last answer gave."),
-    ("cancelled", 409, "Cancelled", "The batch was cancelled before this operation was sent."),
-    ("expired", 410, "Expired", "The batch's time was up before this operation was sent."),
+    ("cancelled", 409, "Cancelled", "The batch was cancelled; this was not sent, or is safe to repeat."),
+    ("expired", 410, "Expired", "The batch's time was up; this was not sent, or is safe to repeat."),
     ("quarantined", 500, "Quarantined", "Workers died while running this operation; it may have run. Look at it."),
     ("payload-corrupt", 500, "Payload corrupt", "The record of this operation is damaged; it was not sent."),
     # A synchronous batch.
